@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+# The only build. `make help` lists what it can do.
+#
+#   BUILD=release (default) | asan | tsan   variant, under build/$(BUILD)/
+#   V=1                                     show the commands
+#   CC CFLAGS CPPFLAGS LDFLAGS              honoured, our own flags are appended
+#   ERL ERLC                                the Erlang/OTP to build against (>= 25)
+
+BUILD ?= release
+ERL ?= erl
+ERLC ?= erlc
+CLANG ?= clang
+PKG_CONFIG ?= pkg-config
+B := build/$(BUILD)
+Q := $(if $(V),,@)
+say = $(if $(V),,@printf '  %-7s %s\n' '$(1)' '$(2)')
+
+.DELETE_ON_ERROR:
+.SUFFIXES:
+.DEFAULT_GOAL := all
+
+# --- flags -----------------------------------------------------------------
+
+WARN := -Wall -Wextra -Wshadow -Wconversion -Wsign-conversion -Wvla -Walloca -Wundef \
+  -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wcast-qual -Wwrite-strings \
+  -Wformat=2 -Wnull-dereference -Wimplicit-fallthrough $(WARN_GCC)
+ifeq ($(findstring clang,$(CC)),)
+WARN_GCC := -Wduplicated-cond -Wlogical-op
+endif
+
+ifeq ($(BUILD),asan)
+OPT := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+SAN := -fsanitize=address,undefined
+else ifeq ($(BUILD),tsan)
+OPT := -O1 -g -fsanitize=thread
+SAN := -fsanitize=thread
+else
+OPT := -O2 -g -D_FORTIFY_SOURCE=2 -fstack-protector-strong
+endif
+ifdef CI
+OPT += -Werror
+endif
+
+DEPS_PC := libngtcp2_crypto_gnutls libngtcp2 gnutls
+ifneq ($(filter-out deps deps-test help clean demo test,$(or $(MAKECMDGOALS),all)),)
+DEP_CFLAGS := $(patsubst -I%,-isystem %,$(shell $(PKG_CONFIG) --cflags $(DEPS_PC)))
+DEP_LIBS := $(shell $(PKG_CONFIG) --libs $(DEPS_PC))
+ERL_ROOT := $(shell $(ERL) -noinput -boot start_clean -eval 'io:put_chars(code:root_dir()), halt().')
+endif
+ERL_INC ?= $(ERL_ROOT)/usr/include
+
+override CFLAGS += -std=c11 $(OPT) $(WARN) -fPIC -fvisibility=hidden -pthread
+override CPPFLAGS += -D_DEFAULT_SOURCE -Icore -I. -Itests -Iinclude -isystem $(ERL_INC) $(DEP_CFLAGS)
+override LDFLAGS += $(SAN) -pthread
+
+# --- sources ---------------------------------------------------------------
+
+CORE_SRC := $(wildcard core/*/*.c)
+IO_SRC := $(wildcard io/*.c)
+DRV_SRC := $(wildcard driver/*.c)
+SUPPORT_SRC := $(wildcard tests/support/*.c)
+obj = $(patsubst %.c,$(B)/%.o,$(1))
+CORE_LIB := $(B)/libcore.a
+IO_LIB := $(B)/libio.a
+DRIVER := priv/barrel_p2p_drv.so
+BEAMS := $(patsubst erlang/%.erl,ebin/%.beam,$(wildcard erlang/*.erl))
+
+all: driver erlang ## everything that a node needs: ebin/ and priv/
+driver: $(DRIVER) ## priv/barrel_p2p_drv.so
+erlang: $(BEAMS) ebin/barrel_p2p.app ## ebin/*.beam
+
+$(B)/%.o: %.c
+	@mkdir -p $(@D)
+	$(call say,CC,$<)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+$(B)/io/%.o $(B)/driver/%.o $(B)/tests/%.o $(B)/bench/%.o: override CPPFLAGS += -D_GNU_SOURCE
+
+$(CORE_LIB): $(call obj,$(CORE_SRC))
+	$(call say,AR,$@)
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+$(IO_LIB): $(call obj,$(IO_SRC))
+	$(call say,AR,$@)
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+# One exported symbol: no clash with other drivers or with another ngtcp2 in the VM.
+$(B)/barrel_p2p_drv.so: $(call obj,$(DRV_SRC)) $(IO_LIB) $(CORE_LIB) driver/exports.map
+	$(call say,LD,$@)
+	$(Q)$(CC) -shared -o $@ $(filter %.o %.a,$^) $(LDFLAGS) \
+	  -Wl,--version-script=driver/exports.map -Wl,-z,now $(DEP_LIBS)
+
+# Renamed into place: a running node keeps the file that it has loaded.
+$(DRIVER): build/release/barrel_p2p_drv.so
+	@mkdir -p priv
+	$(Q)cp $< $@.tmp && mv -f $@.tmp $@
+
+ebin/%.beam: erlang/%.erl $(wildcard erlang/*.hrl)
+	@mkdir -p ebin
+	$(call say,ERLC,$<)
+	$(Q)$(ERLC) +debug_info -Wall $(if $(CI),-Werror) -pa ebin -I erlang -o ebin $<
+
+ebin/barrel_p2p.app: erlang/barrel_p2p.app.src $(wildcard erlang/*.erl)
+	@mkdir -p ebin
+	$(call say,APP,$@)
+	$(Q)$(ERL) -noinput -boot start_clean -eval ' \
+	  {ok, [{application, N, P}]} = file:consult("$<"), \
+	  Ms = [list_to_atom(filename:basename(F, ".erl")) || F <- filelib:wildcard("erlang/*.erl")], \
+	  App = {application, N, lists:keystore(modules, 1, P, {modules, lists:sort(Ms)})}, \
+	  ok = file:write_file("$@", io_lib:format("~p.~n", [App])), halt().'
+
+# --- tests -----------------------------------------------------------------
+
+include tests/tests.mk
+
+-include $(shell find build -name '*.d' 2>/dev/null)

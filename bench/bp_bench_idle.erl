@@ -1,0 +1,180 @@
+%% SPDX-License-Identifier: Apache-2.0
+%% Memory of an idle connection, besides socket buffers: one node is connected to more and more
+%% light nodes, and the growth of its memory per connection is read from the slope. Started by
+%% `bench/idle_memory`.
+-module(bp_bench_idle).
+
+-export([main/0, slope/1]).
+
+-define(USAGE,
+        "bench/idle_memory [options]: memory of one idle connection, without socket buffers\n"
+        "  --connections N   light nodes to connect to (default 20)\n"
+        "  --carriers A,B    of tcp, tcp_delay, tls, quic (default tcp,tls,quic)\n"
+        "  --json FILE       write the points and slopes as JSON\n"
+        "  --strict          exit with 2 when the target is not met\n").
+
+-define(TARGET_BYTES, 65536).
+-define(POINTS, 5).
+-define(SETTLE_MS, 1500).
+
+-define(HUB_ARGS, ["+S", "1:1"]).
+%% Light nodes shall not fill the machine.
+-define(LIGHT_ARGS, ["+S", "1:1", "+A", "1", "+SDio", "1", "+SDcpu", "1:1", "+sbwt", "none"]).
+
+-spec main() -> no_return().
+main() ->
+    Defaults = #{connections => 20, carriers => [tcp, tls, quic], json => none, strict => false},
+    halt(try
+             case bp_bench:parse(init:get_plain_arguments(), Defaults, options()) of
+                 help -> io:put_chars(?USAGE), 0;
+                 {error, Why} -> say("~ts~n~ts", [Why, ?USAGE]), 64;
+                 {ok, Options} -> run(Options)
+             end
+         catch
+             Class:Reason:Stack ->
+                 say("idle_memory failed: ~p:~0tp~n~p~n", [Class, Reason, Stack]), 1
+         end).
+
+%% Slope of a least-squares line through {X, Y} points.
+-spec slope([{number(), number()}]) -> float().
+slope(Points) ->
+    N = length(Points),
+    MeanX = lists:sum([X || {X, _} <- Points]) / N,
+    MeanY = lists:sum([Y || {_, Y} <- Points]) / N,
+    lists:sum([(X - MeanX) * (Y - MeanY) || {X, Y} <- Points]) /
+        lists:sum([(X - MeanX) * (X - MeanX) || {X, _} <- Points]).
+
+%% --- local -----------------------------------------------------------------
+
+options() ->
+    [{"--connections", connections,
+      fun(Text) ->
+              case string:to_integer(Text) of
+                  {N, ""} when N >= ?POINTS * 2, N =< 1000 -> {ok, N};
+                  _ -> {error, "not a number of 10 to 1000"}
+              end
+      end},
+     {"--carriers", carriers, fun bp_bench:carriers/1},
+     {"--json", json, fun(File) -> {ok, File} end},
+     {"--strict", strict, flag}].
+
+run(#{carriers := Wanted, connections := Count, json := Json, strict := Strict}) ->
+    ok = bp_bench_carrier:setup(),
+    Results = [{C, carrier(C, Count)} || C <- Wanted, present(C)],
+    Machine = bp_bench:machine(),
+    io:format("~n~ts; OTP ~ts~n", [maps:get(date, Machine), maps:get(otp, Machine)]),
+    io:format("per idle connection (slope over ~b connections, KB = 1024 bytes):~n~n", [Count]),
+    io:format("~-14s ~11s ~11s ~17s ~16s ~12s~n",
+              ["", "total, KB", "VM, KB", "drivers in it, KB", "C libraries, KB", "descriptors"]),
+    _ = [line(C, R) || {C, R} <- Results],
+    io:nl(),
+    Met = verdict(Results),
+    write(Json, Machine, Results),
+    case [C || {C, failed} <- Results] of
+        [_ | _] -> 1;
+        [] when Strict, not Met -> 2;
+        [] -> 0
+    end.
+
+present(Carrier) ->
+    case bp_bench_carrier:available(Carrier) of
+        ok -> true;
+        {error, Why} -> say("no ~ts row: ~ts~n", [bp_bench_carrier:title(Carrier), Why]), false
+    end.
+
+%% Points (bp_bench_node:memory/0 with `connections`), or failed.
+carrier(Carrier, Count) ->
+    say("~ts ...", [bp_bench_carrier:title(Carrier)]),
+    Env = [{"LD_PRELOAD", os:getenv("BENCH_MALLOC_COUNT")},
+           {"BENCH_MALLOC_FILE", filename:join(os:getenv("BENCH_DIR"), "malloc")}],
+    Hub = bp_bench_carrier:start_node(Carrier, hub, #{args => ?HUB_ARGS, env => Env}),
+    try points(Carrier, Hub, Count) of
+        Points -> say(" done~n", []), Points
+    catch
+        _:Reason -> say(" FAILED: ~0tp~n", [Reason]), failed
+    after
+        bp_bench_carrier:stop(Hub)
+    end.
+
+%% The first batch pays for code loading and tables: there is no point before it.
+points(Carrier, Hub, Count) ->
+    Step = Count div ?POINTS,
+    {Lights, Points} = lists:foldl(fun(I, Acc) -> batch(Carrier, Hub, Step, I, Acc) end,
+                                   {[], []}, lists:seq(1, ?POINTS)),
+    bp_bench_carrier:stop_all(Lights),
+    lists:reverse(Points).
+
+batch(Carrier, Hub, Step, I, {Lights, Points}) ->
+    More = start_parallel(Carrier, Step),
+    try
+        _ = [connect(Hub, L, K rem 2) || {K, L} <- lists:zip(lists:seq(1, Step), More)],
+        timer:sleep(?SETTLE_MS),
+        Names = call(Hub, erlang, nodes, [connected]),
+        length(Names) =:= I * Step orelse error({connected, length(Names), wanted, I * Step}),
+        Memory = call(Hub, bp_bench_node, memory, []),
+        {Lights ++ More, [Memory#{connections => I * Step} | Points]}
+    catch
+        Class:Reason:Stack ->
+            bp_bench_carrier:stop_all(Lights ++ More),
+            erlang:raise(Class, Reason, Stack)
+    end.
+
+start_parallel(Carrier, N) ->
+    Parent = self(),
+    Start = fun() ->
+                    Args = #{args => ?LIGHT_ARGS},
+                    Parent ! {self(), bp_bench_carrier:start_node(Carrier, light, Args)}
+            end,
+    Pids = [spawn_link(Start) || _ <- lists:seq(1, N)],
+    [receive {P, Node} -> Node end || P <- Pids].
+
+%% Half of the connections are dialled by the measured node, half are accepted by it.
+connect(Hub, Light, 0) ->
+    call(Hub, bp_bench_node, connect, [bp_bench_carrier:name(Light)]);
+connect(Hub, Light, 1) ->
+    call(Light, bp_bench_node, connect, [bp_bench_carrier:name(Hub)]),
+    call(Hub, bp_bench_node, await, [bp_bench_carrier:name(Light), up]).
+
+call(Node, M, F, Args) ->
+    bp_bench_carrier:call(Node, M, F, Args).
+
+slope_of(Key, Points) ->
+    slope([{maps:get(connections, P), maps:get(Key, P)} || P <- Points]).
+
+line(Carrier, failed) ->
+    io:format("~-14s FAILED~n", [bp_bench_carrier:title(Carrier)]);
+line(Carrier, Points) ->
+    Kb = [slope_of(K, Points) / 1024 || K <- [total, vm, driver, libraries]],
+    io:format("~-14s ~11.1f ~11.1f ~17.1f ~16.1f ~12.1f~n",
+              [bp_bench_carrier:title(Carrier) | Kb] ++ [slope_of(descriptors, Points)]).
+
+verdict(Results) ->
+    case lists:keyfind(quic, 1, Results) of
+        {quic, [_ | _] = Points} ->
+            Bytes = slope_of(total, Points),
+            Met = Bytes =< ?TARGET_BYTES,
+            io:format("target ~-7s memory per idle QUIC connection: ~.1f KB, "
+                      "wanted <= ~b KB~n",
+                      [case Met of true -> "met"; false -> "NOT met" end, Bytes / 1024,
+                       ?TARGET_BYTES div 1024]),
+            Met;
+        _ ->
+            false
+    end.
+
+write(none, _, _) ->
+    ok;
+write(File, Machine, Results) ->
+    Json = #{machine => Machine, target_bytes => ?TARGET_BYTES,
+             carriers => maps:from_list([{C, carrier_json(R)} || {C, R} <- Results])},
+    ok = file:write_file(File, [bp_bench_report:encode(Json), $\n]).
+
+carrier_json(failed) ->
+    null;
+carrier_json(Points) ->
+    #{points => Points,
+      slopes => maps:from_list([{K, slope_of(K, Points)}
+                                || K <- [total, vm, driver, libraries, descriptors]])}.
+
+say(Format, Args) ->
+    io:format(standard_error, Format, Args).

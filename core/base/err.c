@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Look-ups in the error table. */
+#include "base/err.h"
+
+struct err_row {
+    int code;
+    uint64_t close;
+    const char *atom;
+    const char *text;
+};
+
+static const struct err_row rows[] = {
+#define X(name, code, close, atom, text) {code, close, atom, text},
+#include "base/err.def"
+#undef X
+};
+
+static const struct err_row *find(int err)
+{
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        if (rows[i].code == err) {
+            return &rows[i];
+        }
+    }
+    return NULL;
+}
+
+enum bp_err_class bp_err_class(int err)
+{
+    if (err >= 0) {
+        return BP_ERR_NONE;
+    }
+    if (err > -100) {
+        return BP_ERR_PEER;
+    }
+    return err > -200 ? BP_ERR_LOCAL : BP_ERR_FATAL;
+}
+
+const char *bp_err_atom(int err)
+{
+    const struct err_row *row = find(err);
+
+    if (err == 0) {
+        return "ok";
+    }
+    return row != NULL ? row->atom : "unknown_error";
+}
+
+const char *bp_err_text(int err)
+{
+    const struct err_row *row = find(err);
+
+    if (err == 0) {
+        return "ok";
+    }
+    return row != NULL ? row->text : "unknown error";
+}
+
+uint64_t bp_err_close_code(int err)
+{
+    const struct err_row *row = find(err);
+
+    return row != NULL ? row->close : 0;
+}
+
+int bp_err_from_close_code(uint64_t code)
+{
+    if (code >= 0x100) {
+        for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+            if (rows[i].close == code) {
+                return rows[i].code;
+            }
+        }
+    }
+    return BP_E_PEER_CLOSED;
+}

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Inside of a link: shared by link*.c only. */
+#ifndef BP_LINK_IMPL_H
+#define BP_LINK_IMPL_H
+
+#include "dist/hs_split.h"
+#include "dist/link.h"
+#include "dist/order.h"
+#include "dist/route.h"
+
+#define BP_LINK_EVENTS         64u    /* more than one datagram can cause */
+#define BP_HS_OUT              8u     /* handshake messages that wait for an acknowledgement */
+#define BP_HS_OUT_BYTES        1024u  /* of one such message */
+#define BP_EXT_AUTH_MAX        65536u /* bytes of an external auth protocol that nobody has read */
+#define BP_AUTH_STREAM_MAX     4096u  /* bytes of the built-in one, ever */
+#define BP_USER_STREAM_REFUSED 0x100u /* WIRE 2 */
+
+/* What is only needed until the link is up. */
+struct bp_link_setup {
+    struct bp_auth auth;
+    bool auth_ready;
+    bool peer_fin;
+    struct bp_hs_split split;
+    struct {
+        uint16_t len;
+        uint8_t data[BP_HS_OUT_BYTES];
+    } out[BP_HS_OUT];
+    unsigned out_head;
+    unsigned out_n;
+    uint8_t ext[BP_EXT_AUTH_MAX]; /* phase EXTERNAL: unread bytes of the peer */
+    size_t ext_len;
+    size_t ext_taken;
+    bool ext_fin;
+};
+
+/* A message that waits behind a fence, with its bytes. */
+struct bp_held {
+    struct bp_held *next;
+    struct bp_route route;
+    size_t len;
+    size_t n;
+    struct bp_slice slices[]; /* then copies of the borrowed ones */
+};
+
+struct bp_link {
+    struct bp_conn *conn;
+    const struct bp_mem *mem;
+    struct bp_rx_mem rx;
+    struct bp_owner_ops owner;
+    enum bp_link_phase phase;
+    enum bp_auth_mode auth_mode;
+    struct bp_auth_config auth_cfg;
+    bool server;
+    bool handshake_done; /* of TLS; noted in a callback */
+    bool delivering;
+    int err;
+    char text[192];
+    char peer_name[BP_NODE_NAME_MAX + 1];
+    char dialled[BP_NODE_NAME_MAX + 1];
+    bool peer_checked; /* the name in the dist handshake was compared */
+    bp_time now;
+    bp_time deadline;
+    uint64_t wall_base_ms; /* wall clock - monotonic clock */
+    struct bp_link_setup *setup;
+
+    int auth_slot;
+    int control_slot;
+    int data_slots[BP_DIST_STREAMS_MAX];
+    unsigned n_streams;
+    uint32_t max_frame_bytes;
+    struct bp_deframer *deframers[BP_DIST_STREAMS_MAX]; /* made when their stream begins */
+    uint64_t uncredited[BP_DIST_STREAMS_MAX];           /* bytes taken before delivery began */
+    uint8_t tick_bytes;                                 /* of a partial tick on stream 0 */
+    uint64_t auth_bytes;
+    struct bp_frame_queue frames;
+
+    struct bp_order order;
+    struct bp_held *held_head;
+    struct bp_held **held_tail;
+    uint64_t held_bytes;
+
+    struct bp_link_event *events; /* ring of BP_LINK_EVENTS */
+    unsigned ev_head;
+    unsigned ev_n;
+    struct bp_link_stats stats;
+};
+
+/* Stream numbers (WIRE 2). */
+int64_t bp_link_auth_stream(bool server);
+#define BP_CONTROL_STREAM 0
+
+extern const struct bp_conn_ops bp_link_conn_ops;
+
+void bp_link_event(struct bp_link *l, const struct bp_link_event *ev);
+/* What may be done now that a callback only noted. Returns the link's error. */
+int bp_link_advance(struct bp_link *l);
+void bp_link_release_slices(struct bp_link *l, struct bp_slice *slices, size_t n);
+void bp_link_drop_held(struct bp_link *l);
+/* Sends what a fence no longer holds back. */
+int bp_link_release_held(struct bp_link *l);
+
+#endif

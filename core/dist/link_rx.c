@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What arrives on which stream (WIRE 2). All of it is called from inside bp_conn_read, so it only
+ * takes notes; bp_link_advance acts on them.
+ *
+ *   peer's first uni stream (2 or 3)     authentication
+ *   0                                    distribution handshake, then ticks
+ *   peer's bidi 4..64 or 1..61           frames, from the distribution handshake on
+ *   peer's bidi above                    user streams: refused
+ *   anything else                        ends the connection
+ */
+#include "dist/link_impl.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define NOT_DATA (-1)
+#define USER_STREAM (-2)
+
+static int on_handshake_done(void *user)
+{
+    struct bp_link *l = user;
+
+    l->handshake_done = true;
+    return 0;
+}
+
+/* The index of a data stream that the peer writes, NOT_DATA or USER_STREAM. */
+static int data_index(const struct bp_link *l, int64_t id)
+{
+    int64_t first = l->server ? 4 : 1;
+
+    if ((id & 3) != (first & 3) || id < first) {
+        return NOT_DATA; /* uni, or one that we opened */
+    }
+    return (id - first) / 4 < (int64_t)BP_DIST_STREAMS_MAX ? (int)((id - first) / 4) : USER_STREAM;
+}
+
+/* --- authentication ------------------------------------------------------ */
+
+static int external_auth_data(struct bp_link *l, const uint8_t *p, size_t len, bool fin)
+{
+    struct bp_link_setup *s = l->setup;
+
+    if (BP_EXT_AUTH_MAX - s->ext_len < len) {
+        return BP_E_EARLY_DATA_LIMIT;
+    }
+    if (len > 0) {
+        memcpy(s->ext + s->ext_len, p, len);
+        s->ext_len += len;
+    }
+    s->ext_fin = s->ext_fin || fin;
+    return 0;
+}
+
+static int auth_data(struct bp_link *l, int64_t id, const uint8_t *p, size_t len, bool fin)
+{
+    int rc = 0;
+
+    if (l->phase >= BP_LINK_HANDSHAKE) {
+        return len == 0 ? 0 : BP_E_STREAM_UNEXPECTED; /* a late FIN */
+    }
+    if (l->auth_mode == BP_AUTH_EXTERNAL) {
+        return external_auth_data(l, p, len, fin);
+    }
+    if (l->auth_mode == BP_AUTH_NONE) {
+        snprintf(l->text, sizeof(l->text), "%s",
+                 "the peer wants to authenticate, but authentication is off on this node");
+        return BP_E_AUTH_UNEXPECTED;
+    }
+    l->auth_bytes += len;
+    if (l->auth_bytes > BP_AUTH_STREAM_MAX || !l->setup->auth_ready) {
+        return BP_E_AUTH_MALFORMED;
+    }
+    bp_conn_credit(l->conn, id, len);
+    /* Failures come as an effect, which says more than the code. */
+    if (len > 0) {
+        rc = bp_auth_recv(&l->setup->auth, p, len, l->now, l->wall_base_ms + l->now / BP_MS);
+    }
+    if (rc == 0 && fin) {
+        rc = bp_auth_peer_fin(&l->setup->auth);
+    }
+    return rc == BP_E_STATE ? BP_E_AUTH_UNEXPECTED : 0;
+}
+
+/* --- stream 0 ------------------------------------------------------------ */
+
+/* After the handshake stream 0 carries ticks of four zero bytes and nothing else (WIRE 0.6). */
+static int ticks(struct bp_link *l, const uint8_t *p, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        if (p[i] != 0) {
+            return BP_E_HS_MALFORMED;
+        }
+        if (++l->tick_bytes == 4) {
+            l->tick_bytes = 0;
+            l->stats.frames_in++;
+        }
+    }
+    return 0;
+}
+
+static int control_data(struct bp_link *l, int64_t id, const uint8_t *p, size_t len, bool fin)
+{
+    int rc;
+
+    if (fin) {
+        return BP_E_STREAM_FINISHED;
+    }
+    if (l->phase != BP_LINK_HANDSHAKE && l->phase != BP_LINK_UP) {
+        return BP_E_STREAM_UNEXPECTED;
+    }
+    if (l->control_slot < 0) {
+        rc = bp_conn_adopt(l->conn, id);
+        if (rc < 0) {
+            return rc;
+        }
+        l->control_slot = rc;
+        bp_conn_set_urgent(l->conn, (unsigned)rc);
+    }
+    bp_conn_credit(l->conn, id, len);
+    if (l->phase == BP_LINK_UP || bp_hs_done(&l->setup->split)) {
+        return ticks(l, p, len);
+    }
+    rc = bp_hs_push(&l->setup->split, p, len);
+    return rc;
+}
+
+/* --- frames -------------------------------------------------------------- */
+
+static int data(struct bp_link *l, int index, int64_t id, const uint8_t *p, size_t len, bool fin)
+{
+    struct bp_deframer *d = l->deframers[index];
+
+    if (l->phase != BP_LINK_HANDSHAKE && l->phase != BP_LINK_UP) {
+        return BP_E_STREAM_UNEXPECTED;
+    }
+    if (d == NULL) {
+        d = bp_mem_zalloc(l->mem, 1, sizeof(*d));
+        if (d == NULL) {
+            return BP_E_NOMEM;
+        }
+        bp_deframer_init(d, &l->rx, l->max_frame_bytes);
+        l->deframers[index] = d;
+    }
+    if (l->delivering) {
+        bp_conn_credit(l->conn, id, len);
+    } else {
+        /* The window that was given is the limit of what can be queued here. */
+        l->uncredited[index] += len;
+    }
+    if (fin) {
+        return BP_E_STREAM_FINISHED;
+    }
+    return bp_deframer_push(d, p, len, &l->frames);
+}
+
+static int on_stream_data(void *user, int64_t id, const uint8_t *p, size_t len, bool fin)
+{
+    struct bp_link *l = user;
+    int index;
+
+    if (l->phase == BP_LINK_FAILED) {
+        return 0;
+    }
+    if (id == bp_link_auth_stream(!l->server)) {
+        return auth_data(l, id, p, len, fin);
+    }
+    if (id == BP_CONTROL_STREAM) {
+        return control_data(l, id, p, len, fin);
+    }
+    index = data_index(l, id);
+    if (index >= 0) {
+        return data(l, index, id, p, len, fin);
+    }
+    if (index == USER_STREAM && (l->phase == BP_LINK_HANDSHAKE || l->phase == BP_LINK_UP)) {
+        bp_conn_credit(l->conn, id, len);
+        bp_conn_refuse_stream(l->conn, id, BP_USER_STREAM_REFUSED);
+        return 0;
+    }
+    return BP_E_STREAM_UNEXPECTED;
+}
+
+static int on_stream_reset(void *user, int64_t id, uint64_t code)
+{
+    struct bp_link *l = user;
+
+    (void)code;
+    if (id == bp_link_auth_stream(!l->server)) {
+        return l->phase >= BP_LINK_HANDSHAKE ? 0 : BP_E_STREAM_RESET;
+    }
+    return data_index(l, id) == USER_STREAM ? 0 : BP_E_STREAM_RESET;
+}
+
+static void on_acked(void *user, unsigned slot, uint64_t offset)
+{
+    struct bp_link *l = user;
+
+    for (unsigned i = 0; l->phase == BP_LINK_UP && i < l->n_streams; i++) {
+        if (l->data_slots[i] == (int)slot) {
+            bp_order_acked(&l->order, i, offset);
+            return;
+        }
+    }
+}
+
+static void on_cid(void *user, const struct bp_cid *cid, bool added)
+{
+    struct bp_link *l = user;
+    struct bp_link_event ev = {.kind = added ? BP_LINK_EV_CID_ADDED : BP_LINK_EV_CID_REMOVED,
+                               .cid = *cid};
+
+    bp_link_event(l, &ev);
+}
+
+const struct bp_conn_ops bp_link_conn_ops = {.handshake_done = on_handshake_done,
+                                             .stream_data = on_stream_data,
+                                             .stream_reset = on_stream_reset,
+                                             .acked = on_acked,
+                                             .cid = on_cid};
+
+/* --- delivery ------------------------------------------------------------ */
+
+void bp_link_deliver(struct bp_link *l)
+{
+    int64_t first = l->server ? 4 : 1;
+
+    l->delivering = true;
+    for (unsigned i = 0; i < BP_DIST_STREAMS_MAX; i++) {
+        if (l->uncredited[i] > 0) {
+            bp_conn_credit(l->conn, first + 4 * (int64_t)i, (size_t)l->uncredited[i]);
+            l->uncredited[i] = 0;
+        }
+    }
+}
+
+bool bp_link_delivering(const struct bp_link *l)
+{
+    return l->delivering;
+}
+
+struct bp_frame_queue *bp_link_frames(struct bp_link *l)
+{
+    return &l->frames;
+}

@@ -1,0 +1,517 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Life of a QUIC connection: settings, timers, close, what ended it. */
+#include "quic/conn_impl.h"
+
+#include "quic/tls_cert.h"
+
+#include <gnutls/crypto.h>
+#include <stdio.h>
+#include <string.h>
+
+/* DESIGN 5: the RFC's 333 ms make the first timeouts 1 + 2 + 4 s, which loses connects. */
+#define INITIAL_RTT (100 * BP_MS)
+#define INITIAL_MAX_DATA (16u * 1024u * 1024u)
+#define INITIAL_MAX_STREAM_DATA (4u * 1024u * 1024u)
+#define MAX_WINDOW (256u * 1024u * 1024u)
+#define MAX_STREAM_WINDOW (64u * 1024u * 1024u)
+#define MAX_STREAMS 100u /* WIRE 0.2 */
+#define ACTIVE_CID_LIMIT 8u
+/* ngtcp2 shows its ACK delay (a fraction of the round-trip time) as a deadline. */
+#define MIN_TIMER BP_MS
+
+/* Sizes to probe: IPv6's minimum MTU, Ethernet, jumbo frames, the loopback. */
+static const uint16_t mtu_probes[] = {1232, 1452, 8952, 65487};
+
+static void *mem_malloc(size_t size, void *ctx)
+{
+    const struct bp_mem *m = ctx;
+    return m->alloc(m->ctx, size);
+}
+
+static void mem_free(void *p, void *ctx)
+{
+    const struct bp_mem *m = ctx;
+    m->release(m->ctx, p);
+}
+
+static void *mem_calloc(size_t n, size_t size, void *ctx)
+{
+    return bp_mem_zalloc(ctx, n, size);
+}
+
+static void *mem_realloc(void *p, size_t size, void *ctx)
+{
+    const struct bp_mem *m = ctx;
+    return m->grow(m->ctx, p, size);
+}
+
+static ngtcp2_conn *get_conn(ngtcp2_crypto_conn_ref *ref)
+{
+    struct bp_conn *c = ref->user_data;
+    return c->q;
+}
+
+void bp_conn_path(const struct bp_conn *c, const struct bp_addr *local,
+                  const struct bp_addr *remote, ngtcp2_path *out)
+{
+    (void)c;
+    /* ngtcp2's type has no const, but it copies what it needs. */
+    union {
+        const struct sockaddr *in;
+        struct sockaddr *out;
+    } l = {.in = &local->u.sa}, r = {.in = &remote->u.sa};
+
+    *out = (ngtcp2_path){.local = {.addr = l.out, .addrlen = local->len},
+                         .remote = {.addr = r.out, .addrlen = remote->len}};
+}
+
+static void fill_settings(ngtcp2_settings *s, const struct bp_conn_config *cfg, bp_time now)
+{
+    ngtcp2_settings_default(s);
+    s->initial_ts = now;
+    s->initial_rtt = INITIAL_RTT;
+    s->max_tx_udp_payload_size = BP_DGRAM_MAX;
+    s->pmtud_probes = mtu_probes;
+    s->pmtud_probeslen = sizeof(mtu_probes) / sizeof(mtu_probes[0]);
+    s->max_window = MAX_WINDOW;
+    s->max_stream_window = MAX_STREAM_WINDOW;
+    s->handshake_timeout = cfg->handshake_timeout != 0 ? cfg->handshake_timeout : UINT64_MAX;
+    s->token = cfg->token;
+    s->tokenlen = cfg->token_len;
+    s->token_type = cfg->token_len != 0 ? NGTCP2_TOKEN_TYPE_RETRY : NGTCP2_TOKEN_TYPE_UNKNOWN;
+}
+
+static void fill_params(ngtcp2_transport_params *p, const struct bp_conn_config *cfg)
+{
+    ngtcp2_transport_params_default(p);
+    p->initial_max_data = INITIAL_MAX_DATA;
+    p->initial_max_stream_data_bidi_local = INITIAL_MAX_STREAM_DATA;
+    p->initial_max_stream_data_bidi_remote = INITIAL_MAX_STREAM_DATA;
+    p->initial_max_stream_data_uni = INITIAL_MAX_STREAM_DATA;
+    p->initial_max_streams_bidi = MAX_STREAMS;
+    p->initial_max_streams_uni = MAX_STREAMS;
+    p->max_idle_timeout = cfg->idle_timeout;
+    p->active_connection_id_limit = ACTIVE_CID_LIMIT;
+}
+
+static int random_cid(ngtcp2_cid *cid, size_t len)
+{
+    cid->datalen = len;
+    return gnutls_rnd(GNUTLS_RND_NONCE, cid->data, len) == 0 ? 0 : BP_E_CRYPTO;
+}
+
+static int new_client(struct bp_conn *c, const struct bp_conn_config *cfg,
+                      const ngtcp2_callbacks *cb, const ngtcp2_settings *settings,
+                      const ngtcp2_transport_params *params)
+{
+    ngtcp2_cid dcid;
+    ngtcp2_cid scid;
+    ngtcp2_path path;
+
+    /* WIRE 1.1: upstream's server takes ids of any length; RFC 9000, 7.2 wants >= 8. */
+    if (random_cid(&dcid, 16) != 0 || random_cid(&scid, BP_CID_LEN) != 0) {
+        return BP_E_CRYPTO;
+    }
+    bp_conn_path(c, &cfg->local, &cfg->remote, &path);
+    if (ngtcp2_conn_client_new(&c->q, &dcid, &scid, &path, NGTCP2_PROTO_VER_V1, cb, settings,
+                               params, &c->qmem, c) != 0) {
+        return BP_E_NOMEM;
+    }
+    return 0;
+}
+
+static int new_server(struct bp_conn *c, const struct bp_conn_config *cfg,
+                      const ngtcp2_callbacks *cb, const ngtcp2_settings *settings,
+                      ngtcp2_transport_params *params)
+{
+    ngtcp2_cid dcid;
+    ngtcp2_cid scid;
+    ngtcp2_path path;
+
+    if (random_cid(&scid, BP_CID_LEN) != 0) {
+        return BP_E_CRYPTO;
+    }
+    ngtcp2_cid_init(&dcid, cfg->client_scid.data, cfg->client_scid.len);
+    ngtcp2_cid_init(&params->original_dcid, cfg->original_dcid.data, cfg->original_dcid.len);
+    params->original_dcid_present = 1;
+    if (cfg->retried) {
+        ngtcp2_cid_init(&params->retry_scid, cfg->client_dcid.data, cfg->client_dcid.len);
+        params->retry_scid_present = 1;
+    }
+    if (ngtcp2_crypto_generate_stateless_reset_token(params->stateless_reset_token,
+                                                     c->reset_secret, sizeof(c->reset_secret),
+                                                     &scid) != 0) {
+        return BP_E_CRYPTO;
+    }
+    params->stateless_reset_token_present = 1;
+    bp_conn_path(c, &cfg->local, &cfg->remote, &path);
+    if (ngtcp2_conn_server_new(&c->q, &dcid, &scid, &path, cfg->version, cb, settings, params,
+                               &c->qmem, c) != 0) {
+        return BP_E_NOMEM;
+    }
+    return 0;
+}
+
+static int set_up(struct bp_conn *c, const struct bp_conn_config *cfg, bp_time now)
+{
+    ngtcp2_callbacks cb;
+    ngtcp2_settings settings;
+    ngtcp2_transport_params params;
+    int rc;
+
+    bp_conn_callbacks(&cb, c->server);
+    fill_settings(&settings, cfg, now);
+    fill_params(&params, cfg);
+    rc = c->server ? new_server(c, cfg, &cb, &settings, &params)
+                   : new_client(c, cfg, &cb, &settings, &params);
+    if (rc != 0) {
+        return rc;
+    }
+    rc = bp_tls_session_new(&c->tls, c->server, c->cred, &c->ref);
+    if (rc != 0) {
+        return rc;
+    }
+    ngtcp2_conn_set_tls_native_handle(c->q, c->tls);
+    return 0;
+}
+
+int bp_conn_new(struct bp_conn **out, bool server, const struct bp_conn_config *cfg, bp_time now)
+{
+    struct bp_conn *c = bp_mem_zalloc(cfg->mem, 1, sizeof(*c));
+    int rc;
+
+    *out = NULL;
+    if (c == NULL) {
+        return BP_E_NOMEM;
+    }
+    c->mem = cfg->mem;
+    c->qmem = (ngtcp2_mem){.user_data = (void *)(uintptr_t)cfg->mem,
+                           .malloc = mem_malloc,
+                           .free = mem_free,
+                           .calloc = mem_calloc,
+                           .realloc = mem_realloc};
+    c->ref = (ngtcp2_crypto_conn_ref){.get_conn = get_conn, .user_data = c};
+    c->ops = cfg->ops;
+    c->user = cfg->user;
+    c->owner = cfg->owner;
+    c->server = server;
+    c->local = cfg->local;
+    c->remote = cfg->remote;
+    c->keepalive = cfg->keepalive;
+    c->last_authentic = now;
+    c->cred = bp_tls_cred_ref(cfg->cred);
+    memcpy(c->reset_secret, cfg->reset_secret, sizeof(c->reset_secret));
+    bp_block_pool_init(&c->pool, c->mem);
+    rc = set_up(c, cfg, now);
+    if (rc != 0) {
+        bp_conn_del(c);
+        return rc;
+    }
+    *out = c;
+    return 0;
+}
+
+void bp_conn_del(struct bp_conn *c)
+{
+    if (c == NULL) {
+        return;
+    }
+    ngtcp2_conn_del(c->q);
+    if (c->tls != NULL) {
+        gnutls_deinit(c->tls);
+    }
+    for (unsigned i = 0; i < c->n_streams; i++) {
+        bp_sendq_free(&c->streams[i].q, &c->pool, &c->owner);
+    }
+    bp_block_pool_free(&c->pool);
+    c->mem->release(c->mem->ctx, c->runs);
+    bp_tls_cred_unref(c->cred);
+    bp_wipe(c->reset_secret, sizeof(c->reset_secret));
+    c->mem->release(c->mem->ctx, c);
+}
+
+/* --- what ended it ------------------------------------------------------- */
+
+/* Bytes of the peer, as printable ASCII. */
+static void printable(char *out, size_t cap, const uint8_t *p, size_t len)
+{
+    size_t n = 0;
+
+    for (; n < len && n + 1 < cap; n++) {
+        out[n] = p[n] >= 0x20 && p[n] < 0x7f ? (char)p[n] : '?';
+    }
+    out[n] = '\0';
+}
+
+static int peer_closed(struct bp_conn *c)
+{
+    const ngtcp2_ccerr *e = ngtcp2_conn_get_ccerr(c->q);
+    char reason[80];
+
+    printable(reason, sizeof(reason), e->reason, e->reasonlen);
+    c->peer_code = e->error_code;
+    if (e->type == NGTCP2_CCERR_TYPE_APPLICATION) {
+        int err = bp_err_from_close_code(e->error_code);
+        snprintf(c->text, sizeof(c->text), "the peer closed the connection: %s (code 0x%llx%s%s)",
+                 err == BP_E_PEER_CLOSED ? "no error" : bp_err_text(err),
+                 (unsigned long long)e->error_code, reason[0] != '\0' ? ": " : "", reason);
+        return BP_E_PEER_CLOSED;
+    }
+    if (e->error_code >= 0x100 && e->error_code < 0x200) {
+        unsigned alert = (unsigned)(e->error_code - 0x100);
+        const char *name = gnutls_alert_get_name((gnutls_alert_description_t)alert);
+        snprintf(c->text, sizeof(c->text), "the peer refused the TLS handshake: alert %u (%s)",
+                 alert, name != NULL ? name : "unknown");
+        return alert == GNUTLS_A_NO_APPLICATION_PROTOCOL ? BP_E_ALPN : BP_E_TLS;
+    }
+    snprintf(c->text, sizeof(c->text), "the peer closed the connection: QUIC error 0x%llx%s%s",
+             (unsigned long long)e->error_code, reason[0] != '\0' ? ": " : "", reason);
+    return BP_E_PEER_CLOSED;
+}
+
+static int tls_failed(struct bp_conn *c)
+{
+    uint8_t alert = ngtcp2_conn_get_tls_alert(c->q);
+    const char *name = gnutls_alert_get_name((gnutls_alert_description_t)alert);
+
+    if (alert == GNUTLS_A_NO_APPLICATION_PROTOCOL) {
+        snprintf(c->text, sizeof(c->text), "the peer does not speak " BP_ALPN " (ALPN)");
+        return BP_E_ALPN;
+    }
+    snprintf(c->text, sizeof(c->text), "the TLS handshake failed: alert %u (%s)", alert,
+             name != NULL ? name : "unknown");
+    return BP_E_TLS;
+}
+
+static int translate(struct bp_conn *c, int lib_err)
+{
+    switch (lib_err) {
+    case NGTCP2_ERR_CALLBACK_FAILURE:
+        snprintf(c->text, sizeof(c->text), "%s",
+                 bp_err_text(c->cb_err != 0 ? c->cb_err : BP_E_INTERNAL));
+        return c->cb_err != 0 ? c->cb_err : BP_E_INTERNAL;
+    case NGTCP2_ERR_DRAINING:
+        return peer_closed(c);
+    case NGTCP2_ERR_CRYPTO:
+        return tls_failed(c);
+    case NGTCP2_ERR_NOMEM:
+        snprintf(c->text, sizeof(c->text), "%s", bp_err_text(BP_E_NOMEM));
+        return BP_E_NOMEM;
+    case NGTCP2_ERR_IDLE_CLOSE:
+        snprintf(c->text, sizeof(c->text), "nothing was heard from the peer for the idle timeout");
+        return BP_E_IDLE_TIMEOUT;
+    case NGTCP2_ERR_HANDSHAKE_TIMEOUT:
+        snprintf(c->text, sizeof(c->text), "the TLS handshake did not finish in time");
+        return BP_E_TIMEOUT;
+    case NGTCP2_ERR_RECV_VERSION_NEGOTIATION:
+    case NGTCP2_ERR_VERSION_NEGOTIATION_FAILURE:
+        snprintf(c->text, sizeof(c->text), "%s", bp_err_text(BP_E_VERSION));
+        return BP_E_VERSION;
+    case NGTCP2_ERR_DROP_CONN:
+    case NGTCP2_ERR_RETRY:
+        snprintf(c->text, sizeof(c->text), "the first packet of the peer was no good");
+        return BP_E_PROTOCOL;
+    case NGTCP2_ERR_CLOSING:
+        snprintf(c->text, sizeof(c->text), "closed by this node");
+        return BP_E_LOCAL_CLOSE;
+    default:
+        snprintf(c->text, sizeof(c->text), "QUIC: %s", ngtcp2_strerror(lib_err));
+        return ngtcp2_err_is_fatal(lib_err) ? BP_E_INTERNAL : BP_E_PROTOCOL;
+    }
+}
+
+int bp_conn_fail(struct bp_conn *c, int lib_err)
+{
+    if (c->err == 0) {
+        c->lib_err = lib_err;
+        c->err = translate(c, lib_err);
+        if (lib_err == NGTCP2_ERR_DRAINING || lib_err == NGTCP2_ERR_DROP_CONN ||
+            lib_err == NGTCP2_ERR_IDLE_CLOSE || lib_err == NGTCP2_ERR_RETRY) {
+            c->closed = true; /* RFC 9000, 10.1 and 10.2.2: nothing is sent */
+        }
+        if (c->err == BP_E_STATELESS_RESET) {
+            c->closed = true;
+        }
+    }
+    return c->err;
+}
+
+const char *bp_conn_error_text(const struct bp_conn *c)
+{
+    return c->text[0] != '\0' ? c->text : bp_err_text(c->err);
+}
+
+/* --- reading and time ---------------------------------------------------- */
+
+int bp_conn_read(struct bp_conn *c, const struct bp_addr *local, const struct bp_addr *remote,
+                 const uint8_t *p, size_t len, bp_time now)
+{
+    ngtcp2_path path;
+    ngtcp2_pkt_info pi = {0};
+    int rc;
+
+    if (c->err != 0) {
+        return c->err;
+    }
+    if (len == 0) {
+        return 0; /* ngtcp2 takes no empty datagram */
+    }
+    (void)bp_conn_take_decrypted();
+    bp_conn_path(c, local, remote, &path);
+    rc = ngtcp2_conn_read_pkt(c->q, &path, &pi, p, len, now);
+    c->datagrams_received++;
+    c->bytes_received += len;
+    if (bp_conn_take_decrypted()) {
+        c->last_authentic = now;
+    }
+    return rc == 0 ? 0 : bp_conn_fail(c, rc);
+}
+
+bp_time bp_conn_deadline(const struct bp_conn *c, bp_time now)
+{
+    bp_time at;
+
+    if (c->err != 0 || c->closed) {
+        return BP_TIME_NEVER;
+    }
+    at = ngtcp2_conn_get_expiry(c->q);
+    if (c->handshake_done && at < now + MIN_TIMER) {
+        return now + MIN_TIMER;
+    }
+    return at;
+}
+
+int bp_conn_on_timer(struct bp_conn *c, bp_time now)
+{
+    int rc;
+
+    if (c->err != 0) {
+        return c->err;
+    }
+    if (ngtcp2_conn_get_expiry(c->q) > now) {
+        return 0;
+    }
+    rc = ngtcp2_conn_handle_expiry(c->q, now);
+    return rc == 0 ? 0 : bp_conn_fail(c, rc);
+}
+
+size_t bp_conn_write_close(struct bp_conn *c, int err, uint8_t *buf, size_t cap,
+                           struct bp_tx_run *run, bp_time now)
+{
+    ngtcp2_ccerr ccerr;
+    ngtcp2_path_storage ps;
+    ngtcp2_pkt_info pi;
+    ngtcp2_ssize n;
+    const char *reason = err != 0 ? bp_err_atom(err) : "";
+    const uint8_t *r = (const uint8_t *)reason;
+
+    if (c->closed) {
+        return 0;
+    }
+    ngtcp2_ccerr_default(&ccerr);
+    if (c->lib_err == NGTCP2_ERR_CRYPTO) {
+        ngtcp2_ccerr_set_tls_alert(&ccerr, ngtcp2_conn_get_tls_alert(c->q), NULL, 0);
+    } else if (c->lib_err != 0 && c->lib_err != NGTCP2_ERR_CALLBACK_FAILURE) {
+        ngtcp2_ccerr_set_liberr(&ccerr, c->lib_err, NULL, 0);
+    } else if (err == BP_E_ALPN) {
+        ngtcp2_ccerr_set_tls_alert(&ccerr, GNUTLS_A_NO_APPLICATION_PROTOCOL, NULL, 0);
+    } else {
+        ngtcp2_ccerr_set_application_error(&ccerr, bp_err_close_code(err), r, strlen(reason));
+    }
+    ngtcp2_path_storage_zero(&ps);
+    n = ngtcp2_conn_write_connection_close(c->q, &ps.path, &pi, buf, cap, &ccerr, now);
+    c->closed = true;
+    if (c->err == 0) {
+        c->err = err != 0 ? err : BP_E_LOCAL_CLOSE;
+    }
+    if (n <= 0) {
+        return 0;
+    }
+    *run = (struct bp_tx_run){.len = (size_t)n, .seg = (size_t)n};
+    if (!bp_addr_from_sockaddr(&run->local, ps.path.local.addr, ps.path.local.addrlen) ||
+        !bp_addr_from_sockaddr(&run->remote, ps.path.remote.addr, ps.path.remote.addrlen)) {
+        run->local = c->local;
+        run->remote = c->remote;
+    }
+    return (size_t)n;
+}
+
+void bp_conn_probe(struct bp_conn *c)
+{
+    c->probe = true;
+}
+
+/* --- look-ups ------------------------------------------------------------ */
+
+bool bp_conn_is_server(const struct bp_conn *c)
+{
+    return c->server;
+}
+
+bool bp_conn_handshake_completed(const struct bp_conn *c)
+{
+    return c->handshake_done;
+}
+
+int bp_conn_binding(const struct bp_conn *c, uint8_t out[static BP_BINDING_LEN])
+{
+    const uint8_t *der;
+    size_t len;
+
+    if (c->server) {
+        memcpy(out, bp_tls_cred_binding(c->cred), BP_BINDING_LEN);
+        return 0;
+    }
+    der = bp_tls_session_peer_cert(c->tls, &len);
+    if (der == NULL) {
+        return BP_E_STATE;
+    }
+    return gnutls_hash_fast(GNUTLS_DIG_SHA256, der, len, out) == 0 ? 0 : BP_E_CRYPTO;
+}
+
+const uint8_t *bp_conn_peer_cert(const struct bp_conn *c, size_t *len)
+{
+    return bp_tls_session_peer_cert(c->tls, len);
+}
+
+const struct bp_addr *bp_conn_remote(const struct bp_conn *c)
+{
+    return &c->remote;
+}
+
+void bp_conn_stats(const struct bp_conn *c, struct bp_conn_stats *out)
+{
+    ngtcp2_conn_info info;
+
+    ngtcp2_conn_get_conn_info(c->q, &info);
+    *out = (struct bp_conn_stats){
+        .latest_rtt = info.latest_rtt,
+        .min_rtt = info.min_rtt == UINT64_MAX ? 0 : info.min_rtt,
+        .smoothed_rtt = info.smoothed_rtt,
+        .rttvar = info.rttvar,
+        .cwnd = info.cwnd,
+        .bytes_in_flight = info.bytes_in_flight,
+        .datagram_size = ngtcp2_conn_get_path_max_tx_udp_payload_size(c->q),
+        .packets_sent = c->packets_sent,
+        .datagrams_received = c->datagrams_received,
+        .bytes_sent = c->bytes_sent,
+        .bytes_received = c->bytes_received,
+        .last_authentic = c->last_authentic,
+        .pto = ngtcp2_conn_get_pto(c->q)};
+}
+
+void bp_conn_list_cids(struct bp_conn *c)
+{
+    ngtcp2_cid cids[ACTIVE_CID_LIMIT * 2];
+    size_t n = ngtcp2_conn_get_scid(c->q, NULL);
+
+    if (n > sizeof(cids) / sizeof(cids[0])) {
+        return; /* cannot be: we issue no more than the limit */
+    }
+    n = ngtcp2_conn_get_scid(c->q, cids);
+    for (size_t i = 0; i < n; i++) {
+        struct bp_cid cid = {.len = (uint8_t)cids[i].datalen};
+        memcpy(cid.data, cids[i].data, cids[i].datalen);
+        c->ops->cid(c->user, &cid, true);
+    }
+}

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One QUIC connection (RFC 9000) on ngtcp2: datagrams and time in, datagrams and a deadline out.
+ *
+ *   conn.c            life, settings, timers, close
+ *   conn_read.c       what ngtcp2 reports while it reads
+ *   conn_write.c      what goes into the next datagrams, and in which order
+ *   sendq.c           bytes of a stream until they are acknowledged
+ *   tls_session.c     TLS 1.3
+ *
+ * The layer above is told through `struct bp_conn_ops`. These functions are part of core (the link
+ * implements them), are called from inside bp_conn_read and bp_conn_on_timer, and must only take
+ * notes: they must not call bp_conn_* except bp_conn_credit.
+ */
+#ifndef BP_CONN_H
+#define BP_CONN_H
+
+#include "base/addr.h"
+#include "base/err.h"
+#include "quic/sendq.h"
+
+struct bp_conn;
+struct bp_tls_cred;
+
+#define BP_CID_LEN 8u       /* of the connection ids that we issue */
+#define BP_CID_MAX 20u      /* RFC 9000, 17.2 */
+#define BP_DGRAM_MAX 65507u /* largest UDP payload over IPv4 */
+#define BP_STREAMS_MAX 20u  /* streams that we write on one connection */
+
+struct bp_cid {
+    uint8_t len;
+    uint8_t data[BP_CID_MAX];
+};
+
+struct bp_conn_ops {
+    /* TLS is done and its ALPN is right: streams may be opened. */
+    int (*handshake_done)(void *user);
+    /* In-order bytes of a stream; `fin` after the last. Credit is returned with bp_conn_credit.
+     * An error ends the connection with its close code. */
+    int (*stream_data)(void *user, int64_t stream_id, const uint8_t *p, size_t len, bool fin);
+    /* The peer reset a stream that it wrote, or asked us to stop on one that we write. */
+    int (*stream_reset)(void *user, int64_t stream_id, uint64_t code);
+    /* Everything below `offset` of the stream in `slot` has arrived. */
+    void (*acked)(void *user, unsigned slot, uint64_t offset);
+    /* We issued, or the peer retired, a connection id. */
+    void (*cid)(void *user, const struct bp_cid *cid, bool added);
+};
+
+struct bp_conn_config {
+    const struct bp_mem *mem;
+    const struct bp_conn_ops *ops;
+    void *user;
+    struct bp_owner_ops owner; /* of bytes handed over with bp_conn_put_owned */
+    struct bp_tls_cred *cred;  /* a reference is taken */
+    const uint8_t *reset_secret; /* 32 bytes, node-wide; copied */
+    struct bp_addr local;
+    struct bp_addr remote;
+    bp_time idle_timeout;      /* max_idle_timeout (RFC 9000, 10.1) */
+    bp_time keepalive;         /* PING after that long without a packet; 0: never */
+    bp_time handshake_timeout; /* of TLS alone; the link has the deadline of everything */
+    /* Server only: from the client's Initial (and its Retry token). */
+    uint32_t version;
+    struct bp_cid client_scid;
+    struct bp_cid client_dcid;    /* the DCID of the Initial that is answered */
+    struct bp_cid original_dcid;  /* == client_dcid without Retry */
+    bool retried;
+    const uint8_t *token; /* the Retry token, borrowed for the call */
+    size_t token_len;
+};
+
+/* Errors: BP_E_NOMEM, BP_E_CRYPTO, BP_E_INTERNAL. `cfg` is copied as far as it is needed. */
+int bp_conn_new(struct bp_conn **out, bool server, const struct bp_conn_config *cfg,
+                bp_time now) BP_MUST_CHECK;
+
+/* Frees everything and releases all owners; sends nothing. NULL is a no-op. */
+void bp_conn_del(struct bp_conn *c);
+
+/*
+ * One datagram (GRO batches are cut by the caller). Returns 0, also for packets that were
+ * dropped; an error is final: BP_E_* of what ended the connection (bp_conn_error_text says more).
+ * After an error bp_conn_write_close gives the datagram to send, if any.
+ */
+int bp_conn_read(struct bp_conn *c, const struct bp_addr *local, const struct bp_addr *remote,
+                 const uint8_t *p, size_t len, bp_time now);
+
+/* A run of datagrams of `seg` bytes (the last may be shorter) to one address. */
+struct bp_tx_run {
+    struct bp_addr local;
+    struct bp_addr remote;
+    size_t off; /* in the buffer */
+    size_t len;
+    size_t seg;
+};
+
+#define BP_TX_RUNS 8u
+#define BP_TX_SEGS_MAX 64u /* of one run: the kernel's UDP_MAX_SEGMENTS */
+
+/*
+ * Fills `buf` with the next datagrams, `*n_runs` runs of them. `cap` must be at least
+ * 2 * BP_DGRAM_MAX. Nothing more to send now: *n_runs is 0. Returns 0 or the error that ended the
+ * connection.
+ */
+int bp_conn_write(struct bp_conn *c, uint8_t *buf, size_t cap, struct bp_tx_run *runs,
+                  unsigned *n_runs, bp_time now);
+
+/* When bp_conn_on_timer must be called, BP_TIME_NEVER if there is nothing to wait for. */
+bp_time bp_conn_deadline(const struct bp_conn *c, bp_time now);
+int bp_conn_on_timer(struct bp_conn *c, bp_time now);
+
+/*
+ * Opens a stream of ours: returns its slot (0..BP_STREAMS_MAX-1) for the calls below and its id.
+ * Errors: BP_E_AGAIN (the peer allows no more), BP_E_LIMIT, BP_E_NOMEM.
+ */
+int bp_conn_open_uni(struct bp_conn *c, int64_t *id) BP_MUST_CHECK;
+int bp_conn_open_bidi(struct bp_conn *c, int64_t *id) BP_MUST_CHECK;
+/* A slot for our half of a stream that the peer opened. */
+int bp_conn_adopt(struct bp_conn *c, int64_t id) BP_MUST_CHECK;
+
+/*
+ * Queue bytes on a stream, in order of the calls among all data streams; a stream with
+ * `bp_conn_set_urgent` goes before all others. put_owned takes `owner` only if it returns 0.
+ * Errors: BP_E_NOMEM, BP_E_STATE (stream finished).
+ */
+int bp_conn_put_copy(struct bp_conn *c, unsigned slot, const void *p, size_t len) BP_MUST_CHECK;
+int bp_conn_put_owned(struct bp_conn *c, unsigned slot, const uint8_t *p, size_t len,
+                      void *owner) BP_MUST_CHECK;
+int bp_conn_fin(struct bp_conn *c, unsigned slot) BP_MUST_CHECK;
+void bp_conn_set_urgent(struct bp_conn *c, unsigned slot);
+
+/* Stream offset after the last byte queued on `slot`; and up to where the peer has it. */
+uint64_t bp_conn_queued(const struct bp_conn *c, unsigned slot);
+uint64_t bp_conn_acked(const struct bp_conn *c, unsigned slot);
+/* Bytes queued on all streams that QUIC has not taken yet. */
+uint64_t bp_conn_unsent(const struct bp_conn *c);
+
+/* The reader has consumed `len` bytes of stream `id`: flow-control credit for as many more. */
+void bp_conn_credit(struct bp_conn *c, int64_t id, size_t len);
+/* Resets a stream that the peer opened and that we don't want (RFC 9000, 3.5). */
+void bp_conn_refuse_stream(struct bp_conn *c, int64_t id, uint64_t code);
+
+/*
+ * Ends the connection: CONNECTION_CLOSE with the error's application code (or the TLS alert that
+ * is pending) into `buf`. Returns its length, 0 if there is nothing to send (before keys, twice).
+ */
+size_t bp_conn_write_close(struct bp_conn *c, int err, uint8_t *buf, size_t cap,
+                           struct bp_tx_run *run, bp_time now);
+
+/* Sends a PING soon (a probe for a peer whose port refused a datagram). */
+void bp_conn_probe(struct bp_conn *c);
+
+/* What ended the connection, for people: TLS alert, QUIC error, the peer's close code. */
+const char *bp_conn_error_text(const struct bp_conn *c);
+
+bool bp_conn_is_server(const struct bp_conn *c);
+bool bp_conn_handshake_completed(const struct bp_conn *c);
+/* SHA-256 of the server's leaf certificate of this TLS session. Errors: BP_E_STATE. */
+int bp_conn_binding(const struct bp_conn *c, uint8_t out[static BP_BINDING_LEN]);
+/* The peer's certificate (DER, borrowed), NULL if it sent none (clients don't). */
+const uint8_t *bp_conn_peer_cert(const struct bp_conn *c, size_t *len);
+const struct bp_addr *bp_conn_remote(const struct bp_conn *c);
+void bp_conn_set_local(struct bp_conn *c, const struct bp_addr *local);
+
+struct bp_conn_stats {
+    bp_time latest_rtt;
+    bp_time min_rtt;
+    bp_time smoothed_rtt;
+    bp_time rttvar;
+    uint64_t cwnd;
+    uint64_t bytes_in_flight;
+    uint64_t datagram_size; /* largest that the path takes */
+    uint64_t packets_sent;
+    uint64_t datagrams_received;
+    uint64_t bytes_sent;
+    uint64_t bytes_received;
+    bp_time last_authentic; /* when the last packet that decrypted came */
+    bp_time pto;
+};
+void bp_conn_stats(const struct bp_conn *c, struct bp_conn_stats *out);
+
+/* Our connection ids, for a demultiplexer: calls ops->cid(…, true) for each. */
+void bp_conn_list_cids(struct bp_conn *c);
+
+#endif

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Inside of a connection: shared by conn*.c only. */
+#ifndef BP_CONN_IMPL_H
+#define BP_CONN_IMPL_H
+
+#include "quic/conn.h"
+#include "quic/tls_session.h"
+
+#include <ngtcp2/ngtcp2.h>
+#include <ngtcp2/ngtcp2_crypto.h>
+
+/* A stream that we write. */
+struct bp_stream {
+    int64_t id;
+    struct bp_sendq q;
+    uint64_t ahead; /* bytes sent before their turn in the run queue */
+    bool used;
+    bool urgent;
+    bool blocked; /* by the peer's stream window */
+    bool fin;
+    bool fin_sent;
+    bool shut; /* the peer asked us to stop, or the stream is closed */
+};
+
+/* `bytes` of the stream in `slot`, in the order in which they were queued among all streams. */
+struct bp_run {
+    uint32_t slot;
+    uint64_t bytes;
+};
+
+struct bp_conn {
+    ngtcp2_conn *q;
+    gnutls_session_t tls;
+    ngtcp2_crypto_conn_ref ref;
+    struct bp_tls_cred *cred;
+    const struct bp_mem *mem;
+    ngtcp2_mem qmem;
+    const struct bp_conn_ops *ops;
+    void *user;
+    struct bp_owner_ops owner;
+    bool server;
+    bool handshake_done;
+    bool probe;
+    bool closed;  /* CONNECTION_CLOSE was written, or nothing may be sent any more */
+    int err;      /* what ended the connection */
+    int cb_err;   /* what a callback refused with */
+    int lib_err;  /* ngtcp2's code, for the close frame */
+    uint64_t peer_code;
+    char text[192];
+    uint8_t reset_secret[32];
+    struct bp_addr local;
+    struct bp_addr remote;
+
+    struct bp_stream streams[BP_STREAMS_MAX];
+    unsigned n_streams;
+    struct bp_block_pool pool;
+    struct bp_run *runs; /* ring */
+    uint32_t runs_cap;
+    uint32_t runs_head;
+    uint32_t runs_tail;
+    uint32_t runs_scan; /* all runs before it are of blocked streams or empty */
+    uint64_t unsent;
+
+    bp_time keepalive;
+    bp_time last_authentic;
+    uint64_t datagrams_received;
+    uint64_t packets_sent;
+    uint64_t bytes_sent;
+    uint64_t bytes_received;
+};
+
+/* ngtcp2's callbacks (conn_read.c). */
+void bp_conn_callbacks(ngtcp2_callbacks *cb, bool server);
+/* The one place where ngtcp2's error codes become ours; remembers the text. */
+int bp_conn_fail(struct bp_conn *c, int lib_err);
+/* Whether a packet was decrypted on this thread since the last call. */
+bool bp_conn_take_decrypted(void);
+/* The slot of a stream that we write, or -1. */
+int bp_conn_slot_of(const struct bp_conn *c, int64_t id);
+/* A stream may be written again: look at the run queue from its start. */
+void bp_conn_unblock(struct bp_conn *c, struct bp_stream *s);
+void bp_conn_path(const struct bp_conn *c, const struct bp_addr *local,
+                  const struct bp_addr *remote, ngtcp2_path *out);
+
+#endif

@@ -1,0 +1,415 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What goes into the next datagrams: urgent streams first (auth, dist control with its ticks),
+ * then data in the order in which it was queued among all streams, skipping blocked streams.
+ */
+#include "quic/conn_impl.h"
+
+#include <string.h>
+
+#define VECS 32u
+#define RUNS_FIRST_CAP 64u
+/* Below this round-trip time the timer is coarser than the pace (DESIGN 5). */
+#define PACING_MIN_RTT (2 * BP_MS)
+
+/* --- streams ------------------------------------------------------------- */
+
+int bp_conn_slot_of(const struct bp_conn *c, int64_t id)
+{
+    for (unsigned i = 0; i < c->n_streams; i++) {
+        if (c->streams[i].used && c->streams[i].id == id) {
+            return (int)i;
+        }
+    }
+    return -1;
+}
+
+static int add_stream(struct bp_conn *c, int64_t id)
+{
+    struct bp_stream *s;
+
+    if (c->n_streams == BP_STREAMS_MAX) {
+        return BP_E_LIMIT;
+    }
+    s = &c->streams[c->n_streams];
+    *s = (struct bp_stream){.id = id, .used = true};
+    bp_sendq_init(&s->q);
+    return (int)c->n_streams++;
+}
+
+static int opened(struct bp_conn *c, int rc, int64_t id, int64_t *out)
+{
+    if (rc == NGTCP2_ERR_STREAM_ID_BLOCKED) {
+        return BP_E_AGAIN;
+    }
+    if (rc != 0) {
+        return rc == NGTCP2_ERR_NOMEM ? BP_E_NOMEM : BP_E_STATE;
+    }
+    *out = id;
+    return add_stream(c, id);
+}
+
+int bp_conn_open_uni(struct bp_conn *c, int64_t *id)
+{
+    int64_t sid = -1;
+
+    if (c->n_streams == BP_STREAMS_MAX) {
+        return BP_E_LIMIT;
+    }
+    return opened(c, ngtcp2_conn_open_uni_stream(c->q, &sid, NULL), sid, id);
+}
+
+int bp_conn_open_bidi(struct bp_conn *c, int64_t *id)
+{
+    int64_t sid = -1;
+
+    if (c->n_streams == BP_STREAMS_MAX) {
+        return BP_E_LIMIT;
+    }
+    return opened(c, ngtcp2_conn_open_bidi_stream(c->q, &sid, NULL), sid, id);
+}
+
+int bp_conn_adopt(struct bp_conn *c, int64_t id)
+{
+    int slot = bp_conn_slot_of(c, id);
+
+    return slot >= 0 ? slot : add_stream(c, id);
+}
+
+void bp_conn_set_urgent(struct bp_conn *c, unsigned slot)
+{
+    c->streams[slot].urgent = true;
+}
+
+uint64_t bp_conn_queued(const struct bp_conn *c, unsigned slot)
+{
+    return c->streams[slot].q.end;
+}
+
+uint64_t bp_conn_acked(const struct bp_conn *c, unsigned slot)
+{
+    return c->streams[slot].q.acked;
+}
+
+uint64_t bp_conn_unsent(const struct bp_conn *c)
+{
+    return c->unsent;
+}
+
+void bp_conn_credit(struct bp_conn *c, int64_t id, size_t len)
+{
+    /* Fails only for an id that is no stream of this connection: nothing to give back then. */
+    if (ngtcp2_conn_extend_max_stream_offset(c->q, id, len) == 0) {
+        ngtcp2_conn_extend_max_offset(c->q, len);
+    }
+}
+
+void bp_conn_refuse_stream(struct bp_conn *c, int64_t id, uint64_t code)
+{
+    (void)ngtcp2_conn_shutdown_stream(c->q, 0, id, code);
+}
+
+/* --- the run queue ------------------------------------------------------- */
+
+static struct bp_run *run_at(const struct bp_conn *c, uint32_t i)
+{
+    return &c->runs[i & (c->runs_cap - 1)];
+}
+
+static int reserve_run(struct bp_conn *c)
+{
+    uint32_t used = c->runs_tail - c->runs_head;
+    uint32_t cap = c->runs_cap != 0 ? c->runs_cap * 2 : RUNS_FIRST_CAP;
+    struct bp_run *runs;
+
+    if (used < c->runs_cap) {
+        return 0;
+    }
+    if (cap > UINT32_MAX / 4) {
+        return BP_E_NOMEM;
+    }
+    runs = c->mem->alloc(c->mem->ctx, cap * sizeof(*runs));
+    if (runs == NULL) {
+        return BP_E_NOMEM;
+    }
+    for (uint32_t i = 0; i < used; i++) {
+        runs[i] = *run_at(c, c->runs_head + i);
+    }
+    c->mem->release(c->mem->ctx, c->runs);
+    c->runs_scan -= c->runs_head;
+    c->runs_head = 0;
+    c->runs_tail = used;
+    c->runs = runs;
+    c->runs_cap = cap;
+    return 0;
+}
+
+/* Notes that `len` bytes were queued on `slot`; room was reserved. */
+static void add_run(struct bp_conn *c, unsigned slot, size_t len)
+{
+    struct bp_stream *s = &c->streams[slot];
+
+    c->unsent += len;
+    if (s->urgent) {
+        return;
+    }
+    if (c->runs_tail != c->runs_head && run_at(c, c->runs_tail - 1)->slot == slot) {
+        run_at(c, c->runs_tail - 1)->bytes += len;
+        return;
+    }
+    *run_at(c, c->runs_tail++) = (struct bp_run){.slot = slot, .bytes = len};
+}
+
+static int put_check(struct bp_conn *c, unsigned slot)
+{
+    if (c->err != 0 || slot >= c->n_streams || c->streams[slot].shut || c->streams[slot].fin) {
+        return BP_E_STATE;
+    }
+    return reserve_run(c);
+}
+
+int bp_conn_put_copy(struct bp_conn *c, unsigned slot, const void *p, size_t len)
+{
+    int rc = put_check(c, slot);
+
+    if (rc == 0) {
+        rc = bp_sendq_put_copy(&c->streams[slot].q, &c->pool, p, len);
+    }
+    if (rc == 0) {
+        add_run(c, slot, len);
+    }
+    return rc;
+}
+
+int bp_conn_put_owned(struct bp_conn *c, unsigned slot, const uint8_t *p, size_t len, void *owner)
+{
+    int rc = put_check(c, slot);
+
+    if (rc == 0) {
+        rc = bp_sendq_put_owned(&c->streams[slot].q, c->mem, p, len, owner);
+    }
+    if (rc == 0) {
+        add_run(c, slot, len);
+    }
+    return rc;
+}
+
+int bp_conn_fin(struct bp_conn *c, unsigned slot)
+{
+    if (slot >= c->n_streams || c->streams[slot].shut) {
+        return BP_E_STATE;
+    }
+    c->streams[slot].fin = true;
+    return 0;
+}
+
+void bp_conn_unblock(struct bp_conn *c, struct bp_stream *s)
+{
+    if (s->blocked) {
+        s->blocked = false;
+        c->runs_scan = c->runs_head;
+    }
+}
+
+static bool has_unsent(const struct bp_stream *s)
+{
+    return !s->shut && (s->q.sent < s->q.end || (s->fin && !s->fin_sent));
+}
+
+/* Which stream is next, -1 if none can be written. */
+static int next_slot(struct bp_conn *c)
+{
+    for (unsigned i = 0; i < c->n_streams; i++) {
+        const struct bp_stream *s = &c->streams[i];
+        if (s->urgent && !s->blocked && has_unsent(s)) {
+            return (int)i;
+        }
+    }
+    for (; c->runs_scan != c->runs_tail; c->runs_scan++) {
+        struct bp_run *r = run_at(c, c->runs_scan);
+        struct bp_stream *s = &c->streams[r->slot];
+        uint64_t early = s->ahead < r->bytes ? s->ahead : r->bytes;
+
+        r->bytes -= early;
+        s->ahead -= early;
+        if (s->shut) {
+            r->bytes = 0;
+        }
+        if (r->bytes == 0) {
+            if (c->runs_scan == c->runs_head) {
+                c->runs_head++;
+            }
+            continue;
+        }
+        if (!s->blocked) {
+            return (int)r->slot;
+        }
+    }
+    return -1;
+}
+
+/* QUIC took `len` bytes of `slot`. A packet may take more than the stream's turn: the surplus is
+ * taken off its later turns. */
+static void took(struct bp_conn *c, int slot, size_t len)
+{
+    struct bp_stream *s = &c->streams[slot];
+
+    bp_sendq_sent(&s->q, len);
+    c->unsent -= len;
+    if (!s->urgent) {
+        s->ahead += len;
+    }
+}
+
+/* --- datagrams ----------------------------------------------------------- */
+
+static bool same_addr(const struct bp_addr *a, const ngtcp2_addr *b)
+{
+    struct bp_addr other;
+
+    return bp_addr_from_sockaddr(&other, b->addr, b->addrlen) && bp_addr_equal(a, &other);
+}
+
+/* Adds a datagram of `n` bytes at `off` to the runs; false: the batch is full. */
+static void add_datagram(struct bp_tx_run *runs, unsigned *n_runs, const ngtcp2_path *path,
+                         size_t off, size_t n)
+{
+    struct bp_tx_run *r = *n_runs > 0 ? &runs[*n_runs - 1] : NULL;
+
+    if (r != NULL && r->off + r->len == off && n <= r->seg && r->len % r->seg == 0 &&
+        r->len + n <= BP_DGRAM_MAX && r->len / r->seg < BP_TX_SEGS_MAX &&
+        same_addr(&r->remote, &path->remote) && same_addr(&r->local, &path->local)) {
+        r->len += n;
+        return;
+    }
+    r = &runs[(*n_runs)++];
+    *r = (struct bp_tx_run){.off = off, .len = n, .seg = n};
+    (void)bp_addr_from_sockaddr(&r->local, path->local.addr, path->local.addrlen);
+    (void)bp_addr_from_sockaddr(&r->remote, path->remote.addr, path->remote.addrlen);
+}
+
+/*
+ * One packet into `buf`: asks for streams until it is full. Returns its length, 0 if nothing can
+ * be sent now, negative (ngtcp2's code) on failure.
+ */
+static ngtcp2_ssize write_packet(struct bp_conn *c, ngtcp2_path *path, uint8_t *buf, size_t cap,
+                                 bp_time now)
+{
+    ngtcp2_pkt_info pi;
+
+    for (;;) {
+        int slot = c->handshake_done ? next_slot(c) : -1;
+        struct bp_stream *s = slot >= 0 ? &c->streams[slot] : NULL;
+        struct bp_vec vec[VECS];
+        ngtcp2_vec qvec[VECS];
+        size_t n_vec = 0;
+        size_t offered = 0;
+        uint32_t flags = NGTCP2_WRITE_STREAM_FLAG_MORE;
+        ngtcp2_ssize taken = -1;
+        ngtcp2_ssize n;
+
+        if (s != NULL) {
+            n_vec = bp_sendq_peek(&s->q, cap, vec, VECS);
+            for (size_t i = 0; i < n_vec; i++) {
+                /* ngtcp2's vector has no const, but it only reads. */
+                qvec[i] = (ngtcp2_vec){.base = (uint8_t *)(uintptr_t)vec[i].base,
+                                       .len = vec[i].len};
+                offered += vec[i].len;
+            }
+            if (s->fin && s->q.sent + offered == s->q.end) {
+                flags |= NGTCP2_WRITE_STREAM_FLAG_FIN;
+            }
+        }
+        n = ngtcp2_conn_writev_stream(c->q, path, &pi, buf, cap, &taken,
+                                      s != NULL ? flags : NGTCP2_WRITE_STREAM_FLAG_NONE,
+                                      s != NULL ? s->id : -1, qvec, n_vec, now);
+        if (s != NULL && taken >= 0 && (n >= 0 || n == NGTCP2_ERR_WRITE_MORE)) {
+            took(c, slot, (size_t)taken);
+            if ((flags & NGTCP2_WRITE_STREAM_FLAG_FIN) != 0 && (size_t)taken == offered) {
+                s->fin_sent = true;
+            }
+        }
+        switch (n) {
+        case NGTCP2_ERR_WRITE_MORE:
+            continue;
+        case NGTCP2_ERR_STREAM_DATA_BLOCKED:
+            s->blocked = true;
+            if (ngtcp2_conn_get_max_data_left(c->q) == 0) {
+                /* The connection's window, which opens without a callback: ask again next time. */
+                for (unsigned i = 0; i < c->n_streams; i++) {
+                    c->streams[i].blocked = true;
+                }
+            }
+            continue;
+        case NGTCP2_ERR_STREAM_SHUT_WR:
+        case NGTCP2_ERR_STREAM_NOT_FOUND:
+            s->shut = true;
+            c->unsent -= s->q.end - s->q.sent;
+            continue;
+        default:
+            return n;
+        }
+    }
+}
+
+/* The connection's window may have opened since the last batch. */
+static void retry_blocked(struct bp_conn *c)
+{
+    for (unsigned i = 0; i < c->n_streams; i++) {
+        struct bp_stream *s = &c->streams[i];
+        if (s->blocked && ngtcp2_conn_get_max_data_left(c->q) > 0 &&
+            ngtcp2_conn_get_max_stream_data_left(c->q, s->id) > 0) {
+            bp_conn_unblock(c, s);
+        }
+    }
+}
+
+int bp_conn_write(struct bp_conn *c, uint8_t *buf, size_t cap, struct bp_tx_run *runs,
+                  unsigned *n_runs, bp_time now)
+{
+    ngtcp2_path_storage ps;
+    size_t used = 0;
+    size_t n_packets = 0;
+
+    *n_runs = 0;
+    if (c->err != 0) {
+        return c->err;
+    }
+    retry_blocked(c);
+    if (c->probe && c->handshake_done) {
+        c->probe = false;
+        /* ngtcp2 has no "send a PING now": a keep-alive that is already due does it. */
+        ngtcp2_conn_set_keep_alive_timeout(c->q, 1);
+        (void)ngtcp2_conn_handle_expiry(c->q, now);
+        ngtcp2_conn_set_keep_alive_timeout(c->q, c->keepalive != 0 ? c->keepalive : UINT64_MAX);
+    }
+    /* Leave room for a path MTU probe of any size; keep a run free for a change of path. */
+    while (cap - used >= BP_DGRAM_MAX && *n_runs < BP_TX_RUNS) {
+        ngtcp2_ssize n;
+
+        ngtcp2_path_storage_zero(&ps);
+        n = write_packet(c, &ps.path, buf + used, BP_DGRAM_MAX, now);
+        if (n < 0) {
+            return bp_conn_fail(c, (int)n);
+        }
+        if (n == 0) {
+            break;
+        }
+        add_datagram(runs, n_runs, &ps.path, used, (size_t)n);
+        used += (size_t)n;
+        n_packets++;
+    }
+    if (n_packets > 0) {
+        ngtcp2_conn_info info;
+        c->packets_sent += n_packets;
+        c->bytes_sent += used;
+        ngtcp2_conn_get_conn_info(c->q, &info);
+        if (info.smoothed_rtt >= PACING_MIN_RTT) {
+            ngtcp2_conn_update_pkt_tx_time(c->q, now);
+        }
+    }
+    if (c->unsent == 0) {
+        bp_block_pool_trim(&c->pool);
+    }
+    return 0;
+}

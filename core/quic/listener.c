@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Datagrams that no connection owns (RFC 9000, sections 5.2, 6, 8.1 and 10.3). */
+#include "quic/listener.h"
+
+#include "base/err.h"
+
+#include <gnutls/crypto.h>
+#include <ngtcp2/ngtcp2.h>
+#include <ngtcp2/ngtcp2_crypto.h>
+#include <string.h>
+
+#define INITIAL_DATAGRAM_MIN 1200u /* RFC 9000, 14.1 */
+/* A reset must be shorter than what caused it, and long enough to look like a packet. */
+#define RESET_MIN_TRIGGER 43u
+#define RESET_RAND_MAX 20u
+
+int bp_listener_init(struct bp_listener *l, const uint8_t reset_secret[static 32])
+{
+    *l = (struct bp_listener){0};
+    memcpy(l->reset_secret, reset_secret, sizeof(l->reset_secret));
+    return gnutls_rnd(GNUTLS_RND_KEY, l->token_secret, sizeof(l->token_secret)) == 0
+               ? 0
+               : BP_E_CRYPTO;
+}
+
+/* --- half-open connections ----------------------------------------------- */
+
+/* One IPv4 address, or one /64 of IPv6: what one host can easily have. */
+static void source_of(const struct bp_addr *a, uint8_t out[16])
+{
+    static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+
+    memset(out, 0, 16);
+    if (a->len == 0) {
+        return;
+    }
+    if (a->u.sa.sa_family == AF_INET) {
+        memcpy(out, mapped, sizeof(mapped));
+        memcpy(out + 12, &a->u.v4.sin_addr, 4);
+    } else if (memcmp(a->u.v6.sin6_addr.s6_addr, mapped, sizeof(mapped)) == 0) {
+        memcpy(out, a->u.v6.sin6_addr.s6_addr, 16);
+    } else {
+        memcpy(out, a->u.v6.sin6_addr.s6_addr, 8);
+    }
+}
+
+static struct bp_half_open *find_source(struct bp_listener *l, const uint8_t source[16])
+{
+    for (uint32_t i = 0; i < l->n_sources; i++) {
+        if (memcmp(l->sources[i].source, source, 16) == 0) {
+            return &l->sources[i];
+        }
+    }
+    return NULL;
+}
+
+void bp_listener_half_open(struct bp_listener *l, const struct bp_addr *remote, bool added)
+{
+    uint8_t source[16];
+    struct bp_half_open *h;
+
+    source_of(remote, source);
+    h = find_source(l, source);
+    if (added) {
+        if (h == NULL && l->n_sources < BP_HALF_OPEN_MAX) {
+            h = &l->sources[l->n_sources++];
+            memcpy(h->source, source, sizeof(source));
+            h->n = 0;
+        }
+        if (h != NULL) {
+            h->n++;
+        }
+        l->n_half_open++;
+        return;
+    }
+    if (l->n_half_open > 0) {
+        l->n_half_open--;
+    }
+    if (h != NULL && --h->n == 0) {
+        *h = l->sources[--l->n_sources];
+    }
+}
+
+static bool room_for(struct bp_listener *l, const struct bp_addr *remote)
+{
+    uint8_t source[16];
+    const struct bp_half_open *h;
+
+    source_of(remote, source);
+    h = find_source(l, source);
+    return l->n_half_open < BP_HALF_OPEN_MAX && (h == NULL || h->n < BP_HALF_OPEN_PER_SOURCE);
+}
+
+/* --- taking datagrams apart ---------------------------------------------- */
+
+static void to_cid(struct bp_cid *out, const uint8_t *p, size_t len)
+{
+    out->len = (uint8_t)(len <= BP_CID_MAX ? len : BP_CID_MAX);
+    memcpy(out->data, p, out->len);
+}
+
+void bp_listener_classify(struct bp_listener *l, const uint8_t *p, size_t len,
+                          struct bp_listener_result *out)
+{
+    ngtcp2_version_cid vc;
+    int rc;
+
+    *out = (struct bp_listener_result){.action = BP_LISTENER_DROP};
+    if (len == 0) {
+        return;
+    }
+    rc = ngtcp2_pkt_decode_version_cid(&vc, p, len, BP_CID_LEN);
+    if ((rc != 0 && rc != NGTCP2_ERR_VERSION_NEGOTIATION) || vc.dcidlen > BP_CID_MAX) {
+        l->dropped_short++;
+        return;
+    }
+    out->action = BP_LISTENER_ROUTE;
+    to_cid(&out->cid, vc.dcid, vc.dcidlen);
+}
+
+/* Stateless answers together have a rate limit: none of them may be worth provoking. */
+static bool may_reply(struct bp_listener *l, bp_time now)
+{
+    if (now - l->reply_window >= BP_SEC) {
+        l->reply_window = now;
+        l->replies = 0;
+    }
+    if (l->replies >= BP_STATELESS_REPLIES_PER_SEC) {
+        l->dropped_limit++;
+        return false;
+    }
+    l->replies++;
+    return true;
+}
+
+static void reply(struct bp_listener_result *out, ngtcp2_ssize n)
+{
+    if (n > 0) {
+        out->action = BP_LISTENER_REPLY;
+        out->reply_len = (size_t)n;
+    }
+}
+
+static void negotiate_version(struct bp_listener *l, const ngtcp2_version_cid *vc, size_t len,
+                              uint8_t *buf, size_t cap, bp_time now,
+                              struct bp_listener_result *out)
+{
+    const uint32_t versions[] = {NGTCP2_PROTO_VER_V1};
+    uint8_t unused = 0;
+
+    if (len < INITIAL_DATAGRAM_MIN) {
+        l->dropped_short++;
+        return;
+    }
+    if (!may_reply(l, now)) {
+        return;
+    }
+    (void)gnutls_rnd(GNUTLS_RND_NONCE, &unused, 1);
+    l->version_negotiations++;
+    reply(out, ngtcp2_pkt_write_version_negotiation(buf, cap, unused, vc->scid, vc->scidlen,
+                                                    vc->dcid, vc->dcidlen, versions, 1));
+}
+
+static void reset(struct bp_listener *l, const ngtcp2_version_cid *vc, size_t len, uint8_t *buf,
+                  size_t cap, bp_time now, struct bp_listener_result *out)
+{
+    uint8_t token[NGTCP2_STATELESS_RESET_TOKENLEN];
+    uint8_t noise[RESET_RAND_MAX];
+    ngtcp2_cid cid;
+
+    if (len < RESET_MIN_TRIGGER || !may_reply(l, now)) {
+        return;
+    }
+    ngtcp2_cid_init(&cid, vc->dcid, vc->dcidlen);
+    if (gnutls_rnd(GNUTLS_RND_NONCE, noise, sizeof(noise)) != 0 ||
+        ngtcp2_crypto_generate_stateless_reset_token(token, l->reset_secret,
+                                                     sizeof(l->reset_secret), &cid) != 0) {
+        return;
+    }
+    l->resets++;
+    reply(out, ngtcp2_pkt_write_stateless_reset(buf, cap, token, noise, sizeof(noise)));
+}
+
+static void send_retry(struct bp_listener *l, const ngtcp2_pkt_hd *hd,
+                       const struct bp_addr *remote, uint8_t *buf, size_t cap, bp_time now,
+                       struct bp_listener_result *out)
+{
+    uint8_t token[NGTCP2_CRYPTO_MAX_RETRY_TOKENLEN2];
+    ngtcp2_cid scid;
+    ngtcp2_ssize n;
+
+    if (!may_reply(l, now)) {
+        return;
+    }
+    scid.datalen = BP_CID_LEN;
+    if (gnutls_rnd(GNUTLS_RND_NONCE, scid.data, scid.datalen) != 0) {
+        return;
+    }
+    n = ngtcp2_crypto_generate_retry_token2(token, l->token_secret, sizeof(l->token_secret),
+                                            hd->version, &remote->u.sa, remote->len, &scid,
+                                            &hd->dcid, now);
+    if (n < 0) {
+        return;
+    }
+    l->retries++;
+    reply(out, ngtcp2_crypto_write_retry(buf, cap, hd->version, &hd->scid, &scid, &hd->dcid, token,
+                                         (size_t)n));
+}
+
+/* True if the Initial carries a Retry token of ours for this address; fills original_dcid. */
+static bool token_ok(struct bp_listener *l, const ngtcp2_pkt_hd *hd, const struct bp_addr *remote,
+                     bp_time now, struct bp_initial *initial)
+{
+    ngtcp2_cid odcid;
+
+    if (hd->tokenlen == 0 || hd->token[0] != NGTCP2_CRYPTO_TOKEN_MAGIC_RETRY2) {
+        return false; /* none, or a token of another kind, which we never ask for */
+    }
+    if (ngtcp2_crypto_verify_retry_token2(&odcid, hd->token, hd->tokenlen, l->token_secret,
+                                          sizeof(l->token_secret), hd->version, &remote->u.sa,
+                                          remote->len, &hd->dcid, BP_RETRY_TOKEN_LIFETIME,
+                                          now) != 0) {
+        return false;
+    }
+    to_cid(&initial->original_dcid, odcid.data, odcid.datalen);
+    initial->retried = true;
+    initial->token = hd->token;
+    initial->token_len = hd->tokenlen;
+    return true;
+}
+
+static void accept_initial(struct bp_listener *l, const ngtcp2_pkt_hd *hd,
+                           const struct bp_addr *remote, uint8_t *buf, size_t cap, bp_time now,
+                           struct bp_listener_result *out)
+{
+    struct bp_initial *in = &out->initial;
+
+    to_cid(&in->original_dcid, hd->dcid.data, hd->dcid.datalen);
+    if (!token_ok(l, hd, remote, now, in)) {
+        if (l->n_half_open >= BP_HALF_OPEN_RETRY) {
+            send_retry(l, hd, remote, buf, cap, now, out);
+            return;
+        }
+    }
+    if (!room_for(l, remote)) {
+        l->dropped_limit++;
+        return;
+    }
+    in->version = hd->version;
+    to_cid(&in->client_scid, hd->scid.data, hd->scid.datalen);
+    to_cid(&in->client_dcid, hd->dcid.data, hd->dcid.datalen);
+    out->action = BP_LISTENER_ACCEPT;
+}
+
+void bp_listener_unknown(struct bp_listener *l, const struct bp_addr *remote, const uint8_t *p,
+                         size_t len, uint8_t *buf, size_t cap, bp_time now,
+                         struct bp_listener_result *out)
+{
+    ngtcp2_version_cid vc;
+    ngtcp2_pkt_hd hd;
+    int rc;
+
+    out->action = BP_LISTENER_DROP;
+    out->reply_len = 0;
+    if (len == 0) {
+        return;
+    }
+    rc = ngtcp2_pkt_decode_version_cid(&vc, p, len, BP_CID_LEN);
+    if (rc == NGTCP2_ERR_VERSION_NEGOTIATION) {
+        negotiate_version(l, &vc, len, buf, cap, now, out);
+        return;
+    }
+    if (rc != 0) {
+        l->dropped_short++;
+        return;
+    }
+    if ((p[0] & 0x80) == 0) {
+        reset(l, &vc, len, buf, cap, now, out);
+        return;
+    }
+    if (len < INITIAL_DATAGRAM_MIN || ngtcp2_accept(&hd, p, len) != 0) {
+        l->dropped_short++;
+        return;
+    }
+    accept_initial(l, &hd, remote, buf, cap, now, out);
+}

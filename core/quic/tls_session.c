@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One TLS 1.3 session of a QUIC connection. */
+#include "quic/tls_session.h"
+
+#include "base/err.h"
+#include "quic/tls_cert.h"
+
+#include <ngtcp2/ngtcp2_crypto_gnutls.h>
+
+/*
+ * WIRE 0.1: TLS_AES_128_GCM_SHA256, x25519 and ecdsa_secp256r1_sha256 must be offered, and chosen
+ * by us as server: they come first, and our order counts.
+ */
+static const char priority[] =
+    "NORMAL:-VERS-ALL:+VERS-TLS1.3:-CIPHER-ALL:+AES-128-GCM:+AES-256-GCM:+CHACHA20-POLY1305:"
+    "-GROUP-ALL:+GROUP-X25519:+GROUP-SECP256R1:+GROUP-SECP384R1:"
+    "%DISABLE_TLS13_COMPAT_MODE:%SERVER_PRECEDENCE";
+
+static int set_up(gnutls_session_t s, bool server, struct bp_tls_cred *cred)
+{
+    static unsigned char alpn_name[] = BP_ALPN;
+    const gnutls_datum_t alpn = {.data = alpn_name, .size = sizeof(alpn_name) - 1};
+
+    if (gnutls_priority_set_direct(s, priority, NULL) != 0) {
+        return BP_E_CRYPTO;
+    }
+    if ((server ? ngtcp2_crypto_gnutls_configure_server_session(s)
+                : ngtcp2_crypto_gnutls_configure_client_session(s)) != 0) {
+        return BP_E_CRYPTO;
+    }
+    if (gnutls_credentials_set(s, GNUTLS_CRD_CERTIFICATE, bp_tls_cred_native(cred)) != 0 ||
+        gnutls_alpn_set_protocols(s, &alpn, 1, GNUTLS_ALPN_MANDATORY) != 0) {
+        return BP_E_CRYPTO;
+    }
+    if (server) {
+        gnutls_certificate_server_set_request(s, GNUTLS_CERT_IGNORE);
+    }
+    return 0;
+}
+
+int bp_tls_session_new(gnutls_session_t *out, bool server, struct bp_tls_cred *cred,
+                       ngtcp2_crypto_conn_ref *ref)
+{
+    unsigned flags = server ? GNUTLS_SERVER | GNUTLS_NO_AUTO_SEND_TICKET : GNUTLS_CLIENT;
+    gnutls_session_t s = NULL;
+    int rc;
+
+    *out = NULL;
+    rc = gnutls_init(&s, flags | GNUTLS_NO_END_OF_EARLY_DATA);
+    if (rc != 0) {
+        return rc == GNUTLS_E_MEMORY_ERROR ? BP_E_NOMEM : BP_E_CRYPTO;
+    }
+    rc = set_up(s, server, cred);
+    if (rc != 0) {
+        gnutls_deinit(s);
+        return rc;
+    }
+    gnutls_session_set_ptr(s, ref);
+    *out = s;
+    return 0;
+}
+
+bool bp_tls_session_alpn_ok(gnutls_session_t s)
+{
+    gnutls_datum_t got = {0};
+
+    return gnutls_alpn_get_selected_protocol(s, &got) == 0 && got.size == sizeof(BP_ALPN) - 1 &&
+           bp_equal_ct(got.data, BP_ALPN, got.size);
+}
+
+const uint8_t *bp_tls_session_peer_cert(gnutls_session_t s, size_t *len)
+{
+    unsigned n = 0;
+    const gnutls_datum_t *chain = gnutls_certificate_get_peers(s, &n);
+
+    if (chain == NULL || n == 0) {
+        *len = 0;
+        return NULL;
+    }
+    *len = chain[0].size;
+    return chain[0].data;
+}

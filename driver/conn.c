@@ -1,0 +1,473 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A connection in the VM: its link, its socket, its place in the demultiplexer. */
+#include "driver/drv.h"
+
+#include "auth/node_name.h"
+#include "io/trust_store.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define SCRATCH_KEEP 4u
+#define REFUSED_TRIES 2u
+
+/* --- scratch ------------------------------------------------------------- */
+
+struct drv_scratch *drv_scratch_take(void)
+{
+    struct drv_scratch *s;
+
+    erl_drv_mutex_lock(drv_node.lock);
+    s = drv_node.scratch;
+    if (s != NULL) {
+        drv_node.scratch = s->next;
+    }
+    erl_drv_mutex_unlock(drv_node.lock);
+    return s != NULL ? s : driver_alloc(sizeof(*s));
+}
+
+void drv_scratch_give(struct drv_scratch *s)
+{
+    unsigned n = 0;
+
+    erl_drv_mutex_lock(drv_node.lock);
+    for (const struct drv_scratch *i = drv_node.scratch; i != NULL; i = i->next) {
+        n++;
+    }
+    if (n < SCRATCH_KEEP) {
+        s->next = drv_node.scratch;
+        drv_node.scratch = s;
+        s = NULL;
+    }
+    erl_drv_mutex_unlock(drv_node.lock);
+    if (s != NULL) {
+        drv_free(s);
+    }
+}
+
+/* --- life ---------------------------------------------------------------- */
+
+void drv_conn_link_config(struct drv_settings *s, struct bp_link_config *lc)
+{
+    *lc = (struct bp_link_config){
+        .mem = drv_mem(),
+        .rx = *drv_rx_mem(),
+        .owner = *drv_owner_ops(),
+        .auth_mode = s->auth_mode,
+        .setup_timeout = s->setup_timeout,
+        .wall_ms = drv_wall_ms(),
+        .dist_streams = s->dist_streams,
+        .max_frame_bytes = s->max_frame_bytes,
+        .conn = {.cred = s->cred,
+                 .reset_secret = drv_node.reset_secret,
+                 .idle_timeout = s->idle_timeout,
+                 .keepalive = s->keepalive},
+        .auth = {.identity = s->identity,
+                 .self_name = s->node_name,
+                 .trust_mode = s->trust_mode,
+                 .window = s->auth_window,
+                 .nonce_secret = drv_node.nonce_secret,
+                 .cookie_only = s->cookie_only_ptrs,
+                 .n_cookie_only = s->n_cookie_only}};
+}
+
+static void add_cid(struct drv_conn *c, const struct bp_cid *cid)
+{
+    bool added;
+
+    if (c->n_cids == DRV_CIDS_MAX) {
+        return;
+    }
+    erl_drv_mutex_lock(drv_node.lock);
+    added = drv_demux_add(&drv_node.demux, cid, c);
+    erl_drv_mutex_unlock(drv_node.lock);
+    if (added) {
+        c->cids[c->n_cids++] = *cid;
+    }
+}
+
+static void remove_cid(struct drv_conn *c, const struct bp_cid *cid)
+{
+    for (unsigned i = 0; i < c->n_cids; i++) {
+        if (c->cids[i].len == cid->len && memcmp(c->cids[i].data, cid->data, cid->len) == 0) {
+            erl_drv_mutex_lock(drv_node.lock);
+            drv_demux_remove(&drv_node.demux, cid, c);
+            erl_drv_mutex_unlock(drv_node.lock);
+            c->cids[i] = c->cids[--c->n_cids];
+            return;
+        }
+    }
+}
+
+int drv_conn_new(struct drv_conn **out, bool server, struct drv_settings *settings,
+                 const struct bp_link_config *lc, bp_time now)
+{
+    struct drv_conn *c = bp_mem_zalloc(drv_mem(), 1, sizeof(*c));
+    int rc;
+
+    *out = NULL;
+    if (c == NULL) {
+        return BP_E_NOMEM;
+    }
+    c->fd = -1;
+    c->place = server ? CONN_HALF_OPEN : CONN_OWN_PORT;
+    c->inbound = server;
+    c->settings = drv_settings_ref(settings);
+    c->local = lc->conn.local;
+    c->peer = lc->conn.remote;
+    drv_mailbox_init(&c->box, -1);
+    rc = bp_link_new(&c->link, server, lc, now);
+    if (rc != 0) {
+        drv_settings_unref(c->settings);
+        drv_free(c);
+        return rc;
+    }
+    erl_drv_mutex_lock(drv_node.lock);
+    c->id = ++drv_node.next_id;
+    drv_node.conns++;
+    erl_drv_mutex_unlock(drv_node.lock);
+    if (server) {
+        /* The client uses the id of its first packet until it has seen our own. */
+        add_cid(c, &lc->conn.client_dcid);
+    }
+    drv_conn_events(c, now);
+    *out = c;
+    return 0;
+}
+
+static void uncount(struct drv_conn *c)
+{
+    if (c->counted) {
+        c->counted = false;
+        erl_drv_mutex_lock(drv_node.lock);
+        bp_listener_half_open(&drv_node.listener, &c->peer, false);
+        erl_drv_mutex_unlock(drv_node.lock);
+    }
+}
+
+void drv_conn_del(struct drv_conn *c)
+{
+    struct drv_pkt *left;
+
+    if (c == NULL) {
+        return;
+    }
+    uncount(c);
+    erl_drv_mutex_lock(drv_node.lock);
+    for (unsigned i = 0; i < c->n_cids; i++) {
+        drv_demux_remove(&drv_node.demux, &c->cids[i], c);
+    }
+    left = drv_mailbox_take(&c->box);
+    drv_node.conns--;
+    erl_drv_mutex_unlock(drv_node.lock);
+    drv_pkts_free(left);
+    bp_link_del(c->link);
+    drv_settings_unref(c->settings);
+    if (c->stash != NULL) {
+        drv_free(c->stash);
+    }
+    drv_free(c);
+}
+
+/* --- who it is and what went wrong --------------------------------------- */
+
+const char *drv_conn_peer(const struct drv_conn *c)
+{
+    static _Thread_local char text[BP_NODE_NAME_MAX + BP_ADDR_TEXT_MAX + 8];
+    char addr[BP_ADDR_TEXT_MAX];
+    const char *name = bp_link_peer_name(c->link);
+
+    bp_addr_text(&c->peer, addr);
+    if (name[0] != '\0') {
+        snprintf(text, sizeof(text), "%s (%s)", name, addr);
+    } else {
+        snprintf(text, sizeof(text), "%s", addr);
+    }
+    return text;
+}
+
+int drv_conn_error(const struct drv_conn *c)
+{
+    return c->err != 0 ? c->err : bp_link_error(c->link);
+}
+
+const char *drv_conn_error_text(const struct drv_conn *c)
+{
+    return c->err_text[0] != '\0' ? c->err_text : bp_link_error_text(c->link);
+}
+
+/* --- events -------------------------------------------------------------- */
+
+static void look_up(struct drv_conn *c, const struct bp_link_event *ev, bp_time now)
+{
+    uint8_t key[BP_KEY_LEN];
+    char node[BP_NODE_NAME_MAX + 1];
+    struct bp_errbuf err;
+    int rc;
+
+    bp_errbuf_reset(&err);
+    if (ev->by_key) {
+        rc = bp_trust_find_by_key(c->settings->key_dir, ev->key, node, &err);
+        memcpy(key, ev->key, sizeof(key));
+    } else {
+        rc = bp_trust_lookup(c->settings->key_dir, ev->name, key, &err);
+    }
+    if (rc == 0 || rc == BP_E_NOT_FOUND) {
+        bp_link_trust(c->link, rc == 0, rc == 0 ? key : NULL, now);
+        return;
+    }
+    /* A trust file that cannot be read must not count as "not pinned". */
+    c->err = rc;
+    snprintf(c->err_text, sizeof(c->err_text), "%s", err.text);
+    bp_link_fail(c->link, rc, err.text);
+}
+
+void drv_conn_events(struct drv_conn *c, bp_time now)
+{
+    struct bp_link_event ev;
+
+    while (bp_link_poll(c->link, &ev)) {
+        switch (ev.kind) {
+        case BP_LINK_EV_LOOKUP:
+            look_up(c, &ev, now);
+            break;
+        case BP_LINK_EV_TLS_DONE:
+            c->announced = true;
+            break;
+        case BP_LINK_EV_AUTHENTICATED:
+            c->announced = true;
+            c->authenticated = true;
+            c->pin = ev.pin;
+            c->has_key = ev.has_key;
+            memcpy(c->key, ev.key, sizeof(c->key));
+            break;
+        case BP_LINK_EV_CID_ADDED:
+            add_cid(c, &ev.cid);
+            break;
+        case BP_LINK_EV_CID_REMOVED:
+            remove_cid(c, &ev.cid);
+            break;
+        case BP_LINK_EV_FAILED:
+        default:
+            break;
+        }
+    }
+}
+
+int drv_conn_pin(struct drv_conn *c, struct bp_errbuf *err)
+{
+    int rc = 0;
+
+    uncount(c);
+    c->alive = true;
+    bp_errbuf_reset(err);
+    if (c->pin && c->has_key) {
+        rc = bp_trust_store_if_new(c->settings->key_dir, bp_link_peer_name(c->link), c->key, err);
+        c->pin = false;
+    }
+    return rc;
+}
+
+/* --- datagrams in -------------------------------------------------------- */
+
+static bool is_mine(const struct drv_conn *c, const struct bp_cid *cid)
+{
+    for (unsigned i = 0; i < c->n_cids; i++) {
+        if (c->cids[i].len == cid->len && memcmp(c->cids[i].data, cid->data, cid->len) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void feed(struct drv_conn *c, const struct bp_addr *remote, const uint8_t *p, size_t len,
+                 bp_time now)
+{
+    (void)bp_link_read(c->link, &c->local, remote, p, len, now);
+    drv_conn_events(c, now);
+}
+
+void drv_conn_datagram(struct drv_conn *c, const struct bp_addr *remote, const uint8_t *p,
+                       size_t len, bp_time now)
+{
+    struct bp_cid cid;
+    struct drv_conn *other;
+    bool taken = false;
+
+    drv_dcid(p, len, &cid);
+    if (cid.len == 0 || is_mine(c, &cid)) {
+        feed(c, remote, p, len, now);
+        return;
+    }
+    erl_drv_mutex_lock(drv_node.lock);
+    other = drv_demux_find(&drv_node.demux, &cid);
+    if (other != NULL && other != c) {
+        drv_mailbox_put(&other->box, remote, p, len);
+        drv_node.handed_over++;
+        taken = true;
+    } else if (other == NULL && (p[0] & 0x80) != 0 && drv_node.bound.len != 0) {
+        drv_mailbox_put(&drv_node.stray, remote, p, len); /* a new connection's Initial */
+        drv_node.handed_over++;
+        taken = true;
+    }
+    erl_drv_mutex_unlock(drv_node.lock);
+    if (!taken) {
+        feed(c, remote, p, len, now); /* a stateless reset has no id that anybody knows */
+    }
+}
+
+void drv_conn_mailbox(struct drv_conn *c, bp_time now)
+{
+    struct drv_pkt *list;
+
+    if (!c->box.nonempty) {
+        return;
+    }
+    erl_drv_mutex_lock(drv_node.lock);
+    list = drv_mailbox_take(&c->box);
+    erl_drv_mutex_unlock(drv_node.lock);
+    for (const struct drv_pkt *p = list; p != NULL; p = p->next) {
+        feed(c, &p->remote, p->data, p->len, now);
+    }
+    drv_pkts_free(list);
+}
+
+void drv_conn_refused(struct drv_conn *c, bp_time now)
+{
+    struct bp_conn_stats st;
+
+    bp_conn_stats(bp_link_conn(c->link), &st);
+    if (c->refused == 0 || st.last_authentic > c->refused_at) {
+        c->refused = 0;
+        c->refused_at = now;
+    }
+    c->refused++;
+    /* ICMP can be forged: it takes several refusals and silence (DESIGN 3). */
+    if (c->refused > REFUSED_TRIES && now - st.last_authentic >= st.pto &&
+        now - c->refused_at >= st.pto / 2) {
+        bp_link_fail(c->link, BP_E_REFUSED, NULL);
+        drv_conn_events(c, now);
+        return;
+    }
+    bp_conn_probe(bp_link_conn(c->link));
+}
+
+/* --- datagrams out ------------------------------------------------------- */
+
+/* Keeps what a full socket did not take, until it is writable. */
+static void stash(struct drv_conn *c, const uint8_t *buf, const struct bp_tx_run *runs, unsigned n)
+{
+    size_t total = 0;
+    size_t off = 0;
+
+    for (unsigned i = 0; i < n; i++) {
+        total += runs[i].len;
+    }
+    c->stash = driver_alloc((ErlDrvSizeT)total);
+    if (c->stash == NULL) {
+        return; /* as if the network lost it */
+    }
+    for (unsigned i = 0; i < n; i++) {
+        c->stash_runs[i] = runs[i];
+        c->stash_runs[i].off = off;
+        memcpy(c->stash + off, buf + runs[i].off, runs[i].len);
+        off += runs[i].len;
+    }
+    c->stash_n = n;
+}
+
+/* True if nothing is stashed (any more). */
+static bool unstash(struct drv_conn *c, int fd)
+{
+    unsigned done;
+
+    if (c->stash == NULL) {
+        return true;
+    }
+    done = bp_udp_send(fd, &c->tx, c->stash, c->stash_runs, c->stash_n);
+    if (done < c->stash_n) {
+        memmove(c->stash_runs, c->stash_runs + done,
+                (c->stash_n - done) * sizeof(c->stash_runs[0]));
+        c->stash_n -= done;
+        return false;
+    }
+    drv_free(c->stash);
+    c->stash = NULL;
+    c->stash_n = 0;
+    return true;
+}
+
+static bool send_runs(struct drv_conn *c, int fd, const uint8_t *buf, struct bp_tx_run *runs,
+                      unsigned n)
+{
+    unsigned done = bp_udp_send(fd, &c->tx, buf, runs, n);
+
+    if (done < n) {
+        stash(c, buf, runs + done, n - done);
+        return false;
+    }
+    return true;
+}
+
+bool drv_conn_flush(struct drv_conn *c, int fd, bp_time now)
+{
+    struct drv_scratch *s;
+    struct bp_tx_run runs[BP_TX_RUNS];
+    unsigned n = 1;
+    bool ok = unstash(c, fd);
+
+    if (!ok || bp_link_phase(c->link) == BP_LINK_FAILED) {
+        return ok;
+    }
+    s = drv_scratch_take();
+    if (s == NULL) {
+        return true;
+    }
+    while (ok && n > 0 && bp_link_write(c->link, s->tx, sizeof(s->tx), runs, &n, now) == 0 &&
+           n > 0) {
+        ok = send_runs(c, fd, s->tx, runs, n);
+    }
+    drv_scratch_give(s);
+    drv_conn_events(c, now);
+    if (c->tx.refused) {
+        c->tx.refused = false;
+        drv_conn_refused(c, now);
+    }
+    return ok;
+}
+
+void drv_conn_finish(struct drv_conn *c, int fd, int err, const char *why, bp_time now)
+{
+    struct drv_scratch *s;
+    struct bp_tx_run runs[BP_TX_RUNS + 1];
+    unsigned n = 0;
+
+    if (c->failed) {
+        return;
+    }
+    c->failed = true;
+    if (err != 0 || bp_link_phase(c->link) != BP_LINK_FAILED) {
+        bp_link_fail(c->link, err, why);
+    }
+    s = drv_scratch_take();
+    if (s != NULL) {
+        if (fd >= 0 && unstash(c, fd)) {
+            bp_link_finish(c->link, s->tx, sizeof(s->tx), runs, &n, now);
+            (void)bp_udp_send(fd, &c->tx, s->tx, runs, n);
+        }
+        drv_scratch_give(s);
+    }
+    drv_conn_events(c, now);
+}
+
+bp_time drv_conn_deadline(const struct drv_conn *c, bp_time now)
+{
+    return c->failed ? BP_TIME_NEVER : bp_link_deadline(c->link, now);
+}
+
+void drv_conn_on_timer(struct drv_conn *c, bp_time now)
+{
+    (void)bp_link_on_timer(c->link, now);
+    drv_conn_events(c, now);
+}

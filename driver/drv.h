@@ -1,0 +1,377 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The linked-in port driver: one node port per VM (settings, listener, connections that are not
+ * authenticated yet) and one connection port per peer (its own socket, lock and link).
+ *
+ *   drv.c        entry points of the VM
+ *   node.c       the node port                conn_port.c  connection ports
+ *   conn.c       a connection: link, socket, timer; under whichever port owns it now
+ *   demux.c      connection id -> connection, for datagrams that came to the wrong socket
+ *   settings.c   CONFIG, as an immutable snapshot that connections share
+ *   file_ops.c   control operations on key, trust, TLS and endpoint files
+ *   args.c       arguments and results of control operations, terms for Erlang, log, memory
+ *
+ * Locks: each port's own (the VM holds it around every callback), and `drv_node.lock`, which
+ * guards what connections share. It is never held across a call into a link or the VM, except
+ * for the listener's own state machine.
+ */
+#ifndef BP_DRV_H
+#define BP_DRV_H
+
+#include "auth/identity.h"
+#include "dist/link.h"
+#include "io/files.h"
+#include "io/udp.h"
+#include "quic/listener.h"
+
+#include <erl_driver.h>
+
+#define DRV_PATH_MAX 4096u
+#define DRV_MAILBOX_MAX 256u     /* datagrams that wait for their connection */
+#define DRV_CIDS_MAX 24u         /* ids of one connection: 8 active, some retired, the first one */
+#define DRV_HIGH_WATER (512u * 1024u)
+#define DRV_LOW_WATER (256u * 1024u)
+#define DRV_FLUSH_BYTES (60u * 1024u)
+#define DRV_FLUSH_AFTER (20u * 1000u) /* ns */
+#define DRV_LOG_BURST 50u
+#define DRV_LOG_PER_SEC 10u
+
+enum drv_op {
+    OP_CONFIG = 1,
+    OP_LISTEN = 2,
+    OP_DETACH = 3,
+    OP_STATS = 4,
+    OP_ENDPOINT_WRITE = 5,
+    OP_ENDPOINT_READ = 6,
+    OP_ENDPOINT_DELETE = 7,
+    OP_ENDPOINT_LIST = 8,
+    OP_TLS_ENSURE = 9,
+    OP_DIR_RESOLVE = 10,
+    OP_TRUST_STORE = 11,
+    OP_TRUST_STORE_IF_NEW = 12,
+    OP_TRUST_LOOKUP = 13,
+    OP_TRUST_DELETE = 14,
+    OP_TRUST_LIST = 15,
+    OP_FINGERPRINT = 16,
+    OP_CONNECT = 20,
+    OP_PEER = 21,
+    OP_RECV = 22,
+    OP_PRE_NODEUP = 23,
+    OP_POST_NODEUP = 24,
+    OP_GETSTAT = 25,
+    OP_SETOPTS = 26,
+    OP_GETOPTS = 27,
+    OP_AUTH_SEND = 28,
+    OP_AUTH_RECV = 29,
+    OP_PEERCERT = 30,
+    OP_AUTH_DONE = 31,
+    OP_CONN_STATS = 32
+};
+
+enum drv_level { DRV_ERROR, DRV_WARNING, DRV_INFO, DRV_DEBUG };
+
+/* --- settings.c ---------------------------------------------------------- */
+
+/* What CONFIG said. Never changes; connections keep the one that they began with. */
+struct drv_settings {
+    _Atomic unsigned refs;
+    char node_name[BP_NODE_NAME_MAX + 1];
+    char key_dir[DRV_PATH_MAX];
+    struct bp_identity *identity;
+    struct bp_tls_cred *cred;
+    enum bp_auth_mode auth_mode;
+    enum bp_trust_mode trust_mode;
+    bp_time setup_timeout;
+    bp_time auth_window;
+    bp_time keepalive;
+    bp_time idle_timeout;
+    unsigned dist_streams;
+    uint32_t max_frame_bytes;
+    enum drv_level log_level;
+    struct bp_addr bind;
+    uint16_t port;
+    int family;
+    char (*cookie_only)[BP_NODE_NAME_MAX + 1];
+    const char **cookie_only_ptrs;
+    size_t n_cookie_only;
+};
+
+int drv_settings_new(struct drv_settings **out, const uint8_t *args, size_t len,
+                     struct bp_errbuf *err);
+struct drv_settings *drv_settings_ref(struct drv_settings *s);
+void drv_settings_unref(struct drv_settings *s);
+
+/* --- demux.c ------------------------------------------------------------- */
+
+struct drv_conn;
+
+struct drv_pkt {
+    struct drv_pkt *next;
+    struct bp_addr remote;
+    size_t len;
+    uint8_t data[];
+};
+
+/* Where datagrams for a connection go while another thread may be using it. Guarded by the node's
+ * lock; alive as long as the connection is. */
+struct drv_mailbox {
+    struct drv_pkt *head;
+    struct drv_pkt **tail;
+    unsigned n;
+    int wake_fd; /* a timerfd that fires at once when something was put in */
+    uint64_t dropped;
+    _Atomic bool nonempty;
+};
+
+struct drv_cid_entry {
+    struct drv_cid_entry *next;
+    struct bp_cid cid;
+    struct drv_conn *conn;
+};
+
+struct drv_demux {
+    struct drv_cid_entry **buckets;
+    size_t n_buckets; /* power of two */
+    size_t n;
+    uint64_t seed;
+};
+
+void drv_mailbox_init(struct drv_mailbox *m, int wake_fd);
+void drv_mailbox_put(struct drv_mailbox *m, const struct bp_addr *remote, const uint8_t *p,
+                     size_t len);
+struct drv_pkt *drv_mailbox_take(struct drv_mailbox *m);
+void drv_pkts_free(struct drv_pkt *list);
+void drv_wake(int timer_fd);
+
+bool drv_demux_add(struct drv_demux *d, const struct bp_cid *cid, struct drv_conn *c);
+void drv_demux_remove(struct drv_demux *d, const struct bp_cid *cid, const struct drv_conn *c);
+struct drv_conn *drv_demux_find(const struct drv_demux *d, const struct bp_cid *cid);
+void drv_demux_free(struct drv_demux *d);
+/* The destination id of a datagram; len 0 if it has none that could be ours. */
+void drv_dcid(const uint8_t *p, size_t len, struct bp_cid *out);
+
+/* --- conn.c -------------------------------------------------------------- */
+
+enum drv_conn_place {
+    CONN_HALF_OPEN, /* owned by the node port */
+    CONN_ORPHAN,    /* between DETACH and attach; nobody touches it */
+    CONN_OWN_PORT
+};
+
+struct drv_conn {
+    struct drv_conn *next; /* in the node's list of half-open or orphaned connections */
+    struct drv_conn *prev;
+    enum drv_conn_place place;
+    uint32_t id;
+    struct bp_link *link;
+    struct drv_settings *settings;
+    struct drv_mailbox box;
+    struct bp_cid cids[DRV_CIDS_MAX];
+    unsigned n_cids;
+    bool inbound;
+    bool counted; /* as half-open at the listener */
+    bool announced;
+    bool authenticated;
+    bool pin;
+    bool has_key;
+    uint8_t key[BP_KEY_LEN];
+    bool failed;   /* the link has ended and its last datagrams were sent */
+    bool reported; /* ... and the owner was told */
+    bool alive;    /* the distribution handshake is over */
+    int err;       /* failures outside of the link */
+    char err_text[512];
+
+    int fd; /* own socket, -1 while half-open */
+    struct bp_addr local;
+    struct bp_addr peer; /* what `fd` is connected to */
+    struct bp_udp_tx tx;
+    uint8_t *stash; /* what a full socket did not take */
+    size_t stash_len;
+    struct bp_tx_run stash_runs[BP_TX_RUNS + 1];
+    unsigned stash_n;
+    bp_time refused_at; /* first ECONNREFUSED since the last sign of life */
+    unsigned refused;
+};
+
+/* Scratch memory for one batch in or out; taken and given back within a callback. */
+struct drv_scratch {
+    struct drv_scratch *next;
+    uint8_t rx[BP_UDP_RX_BUFS * BP_UDP_RX_BUF];
+    uint8_t tx[BP_UDP_TX_BUF];
+};
+
+struct drv_scratch *drv_scratch_take(void);
+void drv_scratch_give(struct drv_scratch *s);
+
+int drv_conn_new(struct drv_conn **out, bool server, struct drv_settings *settings,
+                 const struct bp_link_config *lc, bp_time now);
+void drv_conn_del(struct drv_conn *c);
+void drv_conn_link_config(struct drv_settings *s, struct bp_link_config *lc);
+/* A datagram that came to a socket of this connection or to the listener: feeds it to the link
+ * that it belongs to, which may be another thread's. */
+void drv_conn_datagram(struct drv_conn *c, const struct bp_addr *remote, const uint8_t *p,
+                       size_t len, bp_time now);
+/* Reads what other sockets received for this connection. */
+void drv_conn_mailbox(struct drv_conn *c, bp_time now);
+/* Handles the link's events; tells nobody. */
+void drv_conn_events(struct drv_conn *c, bp_time now);
+/* Sends what there is to send. False: the socket is full, wait until it is writable. */
+bool drv_conn_flush(struct drv_conn *c, int fd, bp_time now);
+bp_time drv_conn_deadline(const struct drv_conn *c, bp_time now);
+void drv_conn_on_timer(struct drv_conn *c, bp_time now);
+/* Sends the last datagrams of a link that has failed, or is closed now. */
+void drv_conn_finish(struct drv_conn *c, int fd, int err, const char *why, bp_time now);
+/* The distribution handshake has succeeded: pins the key (TOFU). */
+int drv_conn_pin(struct drv_conn *c, struct bp_errbuf *err);
+/* The peer's port refused a datagram. */
+void drv_conn_refused(struct drv_conn *c, bp_time now);
+const char *drv_conn_peer(const struct drv_conn *c);
+int drv_conn_error(const struct drv_conn *c);
+const char *drv_conn_error_text(const struct drv_conn *c);
+
+/* --- ports --------------------------------------------------------------- */
+
+enum drv_port_kind { PORT_NODE, PORT_CONN };
+
+struct drv_port {
+    enum drv_port_kind kind;
+    ErlDrvPort port;
+    unsigned depth; /* callbacks under way; freed at 0 */
+    bool stopped;
+    int timer_fd;
+    bool timer_selected;
+    bp_time armed; /* what timer_fd waits for */
+};
+
+struct drv_node_port {
+    struct drv_port p;
+    bool fd_selected;
+};
+
+struct drv_conn_port {
+    struct drv_port p;
+    struct drv_conn *conn;
+    bool fd_selected;
+    bool write_selected;
+    bool busy;
+    bool want_hs;   /* RECV waits */
+    bool want_auth; /* AUTH_RECV waits */
+    bool dialling;  /* the owner waits for authenticated or failed */
+    bool flush_due;
+    bp_time last_flush;
+    uint32_t priority;
+    uint32_t tos;
+};
+
+int drv_port_timer_open(struct drv_port *p);
+void drv_port_timer_close(struct drv_port *p);
+void drv_port_timer_arm(struct drv_port *p, bp_time at, bp_time now);
+void drv_port_timer_read(struct drv_port *p);
+
+struct drv_port *drv_node_port_start(ErlDrvPort port);
+void drv_node_port_stop(struct drv_node_port *np);
+void drv_node_port_ready(struct drv_node_port *np, int fd);
+ErlDrvSSizeT drv_node_port_control(struct drv_node_port *np, unsigned op, const uint8_t *p,
+                                   size_t len, char **rbuf, ErlDrvSizeT rlen);
+
+struct drv_port *drv_conn_port_start(ErlDrvPort port, const char *args);
+void drv_conn_port_stop(struct drv_conn_port *cp);
+void drv_conn_port_ready(struct drv_conn_port *cp, int fd, bool writable);
+void drv_conn_port_outputv(struct drv_conn_port *cp, ErlIOVec *ev);
+ErlDrvSSizeT drv_conn_port_control(struct drv_conn_port *cp, unsigned op, const uint8_t *p,
+                                   size_t len, char **rbuf, ErlDrvSizeT rlen);
+
+/* --- the node ------------------------------------------------------------ */
+
+struct drv_node {
+    ErlDrvMutex *lock;
+    bool secrets_ready;
+    uint8_t nonce_secret[32];
+    uint8_t reset_secret[32];
+    /* under `lock` from here */
+    struct drv_settings *settings; /* NULL before CONFIG */
+    bool has_port;
+    ErlDrvTermData port;
+    ErlDrvTermData owner;
+    bool has_owner;
+    struct drv_demux demux;
+    struct bp_listener listener;
+    struct bp_addr bound; /* of the listener; len 0: none */
+    struct drv_mailbox stray; /* Initials that came to a peer's socket */
+    struct drv_conn *orphans;
+    uint32_t next_id;
+    struct drv_scratch *scratch;
+    uint64_t log_dropped;
+    double log_tokens;
+    bp_time log_at;
+    uint64_t conns;
+    uint64_t accepted;
+    uint64_t handed_over;
+};
+
+extern struct drv_node drv_node;
+
+/* --- file_ops.c ---------------------------------------------------------- */
+
+struct drv_reply;
+/* True if `op` is one of file_ops.c's; the result is in `r`. */
+bool drv_file_op(unsigned op, const uint8_t *p, size_t len, struct drv_reply *r);
+
+/* --- args.c -------------------------------------------------------------- */
+
+/* One element of a <<Key:8, Len:16, Val>> list. */
+struct drv_arg {
+    uint8_t key;
+    uint16_t len;
+    const uint8_t *val;
+};
+
+struct drv_args {
+    const uint8_t *p;
+    size_t left;
+    bool bad;
+};
+
+void drv_args_init(struct drv_args *a, const uint8_t *p, size_t len);
+bool drv_args_next(struct drv_args *a, struct drv_arg *out);
+/* The value of `key` as a string of at most cap - 1 bytes; false if absent, too long or with NUL. */
+bool drv_args_string(const uint8_t *p, size_t len, uint8_t key, char *out, size_t cap);
+bool drv_args_uint(const uint8_t *p, size_t len, uint8_t key, uint64_t *out);
+uint64_t drv_arg_uint(const struct drv_arg *a);
+
+/* A growing result. */
+struct drv_reply {
+    uint8_t *p;
+    size_t len;
+    size_t cap;
+    bool nomem;
+};
+
+void drv_reply_init(struct drv_reply *r);
+void drv_reply_ok(struct drv_reply *r);
+void drv_reply_bytes(struct drv_reply *r, const void *p, size_t len);
+void drv_reply_uint(struct drv_reply *r, uint64_t v, unsigned bytes);
+void drv_reply_tlv(struct drv_reply *r, uint8_t key, const void *p, size_t len);
+/* Replaces the result by an error. */
+void drv_reply_error(struct drv_reply *r, int err, const char *text);
+/* Hands it to the VM and frees it. */
+ErlDrvSSizeT drv_reply_done(struct drv_reply *r, char **rbuf, ErlDrvSizeT rlen);
+
+bp_time drv_now(void);
+uint64_t drv_wall_ms(void);
+const struct bp_mem *drv_mem(void);
+void drv_free(void *p); /* NULL is a no-op */
+const struct bp_rx_mem *drv_rx_mem(void);
+const struct bp_owner_ops *drv_owner_ops(void);
+
+/* Messages to a port's owner: {Port, {Tag}}, {Port, {Tag, Binary, ...}}. */
+void drv_tell(ErlDrvPort port, const char *tag);
+void drv_tell_bins(ErlDrvPort port, const char *tag, const char *atom, const void *a, size_t a_len,
+                   const void *b, size_t b_len);
+void drv_tell_data(ErlDrvPort port, const char *tag, const void *p, size_t len, bool fin);
+/* {NodePort, {incoming, Id}} and {NodePort, {log, Level, Event, Peer, Text}} to the node's owner. */
+void drv_tell_incoming(uint32_t id);
+void drv_log(enum drv_level level, const char *event, const char *peer, const char *fmt, ...)
+    BP_PRINTF(4, 5);
+
+#endif

@@ -1,0 +1,515 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The node port: settings, the listener, and connections until they are authenticated. */
+#include "driver/drv.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define RX_ROUNDS 16
+
+struct drv_node drv_node;
+
+/* Only touched by callbacks of the node port, under its lock. */
+static struct drv_conn *half_open;
+static int listen_fd = -1;
+static struct drv_node_port *the_port;
+
+/* --- lists --------------------------------------------------------------- */
+
+static void push(struct drv_conn **list, struct drv_conn *c)
+{
+    c->prev = NULL;
+    c->next = *list;
+    if (c->next != NULL) {
+        c->next->prev = c;
+    }
+    *list = c;
+}
+
+static void unlink_conn(struct drv_conn **list, struct drv_conn *c)
+{
+    if (c->prev != NULL) {
+        c->prev->next = c->next;
+    } else {
+        *list = c->next;
+    }
+    if (c->next != NULL) {
+        c->next->prev = c->prev;
+    }
+    c->next = NULL;
+    c->prev = NULL;
+}
+
+/* --- life ---------------------------------------------------------------- */
+
+struct drv_port *drv_node_port_start(ErlDrvPort port)
+{
+    struct drv_node_port *np;
+    bool taken;
+
+    erl_drv_mutex_lock(drv_node.lock);
+    taken = drv_node.has_port;
+    drv_node.has_port = true;
+    drv_node.port = driver_mk_port(port);
+    drv_node.owner = driver_connected(port);
+    drv_node.has_owner = true;
+    drv_node.log_tokens = DRV_LOG_BURST;
+    drv_node.log_at = drv_now();
+    erl_drv_mutex_unlock(drv_node.lock);
+    if (taken) {
+        return NULL;
+    }
+    np = bp_mem_zalloc(drv_mem(), 1, sizeof(*np));
+    if (np != NULL) {
+        np->p = (struct drv_port){.kind = PORT_NODE, .port = port, .timer_fd = -1};
+    }
+    if (np == NULL || drv_port_timer_open(&np->p) != 0) {
+        drv_free(np);
+        erl_drv_mutex_lock(drv_node.lock);
+        drv_node.has_port = false;
+        erl_drv_mutex_unlock(drv_node.lock);
+        return NULL;
+    }
+    erl_drv_mutex_lock(drv_node.lock);
+    drv_mailbox_init(&drv_node.stray, np->p.timer_fd);
+    erl_drv_mutex_unlock(drv_node.lock);
+    the_port = np;
+    return &np->p;
+}
+
+static void drop_half_open(struct drv_conn *c, const char *why, bp_time now)
+{
+    drv_conn_finish(c, listen_fd, why != NULL ? BP_E_LOCAL_CLOSE : 0, why, now);
+    unlink_conn(&half_open, c);
+    drv_conn_del(c);
+}
+
+void drv_node_port_stop(struct drv_node_port *np)
+{
+    struct drv_settings *settings;
+    struct drv_conn *orphans;
+    struct drv_pkt *strays;
+    bp_time now = drv_now();
+
+    while (half_open != NULL) {
+        drop_half_open(half_open, "this node stops", now);
+    }
+    erl_drv_mutex_lock(drv_node.lock);
+    orphans = drv_node.orphans;
+    drv_node.orphans = NULL;
+    settings = drv_node.settings;
+    drv_node.settings = NULL;
+    strays = drv_mailbox_take(&drv_node.stray);
+    drv_node.stray.wake_fd = -1;
+    drv_node.bound = (struct bp_addr){0};
+    drv_node.has_port = false;
+    drv_node.has_owner = false;
+    erl_drv_mutex_unlock(drv_node.lock);
+    drv_pkts_free(strays);
+    while (orphans != NULL) {
+        struct drv_conn *next = orphans->next;
+        drv_conn_finish(orphans, listen_fd, 0, NULL, now);
+        drv_conn_del(orphans);
+        orphans = next;
+    }
+    drv_settings_unref(settings);
+    if (np->fd_selected) {
+        driver_select(np->p.port, (ErlDrvEvent)(intptr_t)listen_fd, ERL_DRV_READ | ERL_DRV_USE, 0);
+    } else if (listen_fd >= 0) {
+        (void)close(listen_fd);
+    }
+    listen_fd = -1;
+    the_port = NULL;
+    drv_port_timer_close(&np->p);
+}
+
+/* --- half-open connections ----------------------------------------------- */
+
+static void log_refusal(const struct drv_conn *c)
+{
+    int err = drv_conn_error(c);
+
+    drv_log(err == BP_E_PEER_CLOSED || err == BP_E_IDLE_TIMEOUT ? DRV_INFO : DRV_WARNING,
+            "connection_refused", drv_conn_peer(c),
+            "incoming connection ended before it was authenticated: %s (%s)",
+            drv_conn_error_text(c), bp_err_atom(err));
+}
+
+/* After anything happened to a half-open connection. */
+static void settle(struct drv_conn *c, bp_time now)
+{
+    if (bp_link_phase(c->link) != BP_LINK_FAILED) {
+        (void)drv_conn_flush(c, listen_fd, now);
+    }
+    if (bp_link_phase(c->link) == BP_LINK_FAILED) {
+        drv_conn_finish(c, listen_fd, 0, NULL, now);
+        log_refusal(c);
+        unlink_conn(&half_open, c);
+        drv_conn_del(c);
+        return;
+    }
+    if (c->announced && !c->reported) {
+        c->reported = true;
+        drv_tell_incoming(c->id);
+    }
+}
+
+static void accept_conn(const struct bp_initial *in, const struct bp_addr *remote,
+                        const uint8_t *p, size_t len, bp_time now)
+{
+    struct bp_link_config lc;
+    struct drv_settings *s;
+    struct drv_conn *c;
+    int rc;
+
+    erl_drv_mutex_lock(drv_node.lock);
+    s = drv_settings_ref(drv_node.settings);
+    erl_drv_mutex_unlock(drv_node.lock);
+    drv_conn_link_config(s, &lc);
+    lc.conn.local = drv_node.bound;
+    lc.conn.remote = *remote;
+    lc.conn.version = in->version;
+    lc.conn.client_scid = in->client_scid;
+    lc.conn.client_dcid = in->client_dcid;
+    lc.conn.original_dcid = in->original_dcid;
+    lc.conn.retried = in->retried;
+    lc.conn.token = in->token;
+    lc.conn.token_len = in->token_len;
+    rc = drv_conn_new(&c, true, s, &lc, now);
+    drv_settings_unref(s);
+    if (rc != 0) {
+        char addr[BP_ADDR_TEXT_MAX];
+        drv_log(DRV_ERROR, "accept_failed", bp_addr_text(remote, addr), "%s", bp_err_text(rc));
+        return;
+    }
+    c->counted = true;
+    erl_drv_mutex_lock(drv_node.lock);
+    bp_listener_half_open(&drv_node.listener, remote, true);
+    drv_node.accepted++;
+    c->box.wake_fd = the_port->p.timer_fd;
+    erl_drv_mutex_unlock(drv_node.lock);
+    push(&half_open, c);
+    drv_conn_datagram(c, remote, p, len, now);
+    settle(c, now);
+}
+
+/* --- datagrams ----------------------------------------------------------- */
+
+static void on_datagram(const struct bp_addr *remote, const uint8_t *p, size_t len, uint8_t *reply,
+                        size_t cap, bp_time now)
+{
+    struct bp_listener_result r;
+    struct drv_conn *c = NULL;
+
+    erl_drv_mutex_lock(drv_node.lock);
+    bp_listener_classify(&drv_node.listener, p, len, &r);
+    if (r.action == BP_LISTENER_ROUTE) {
+        c = drv_demux_find(&drv_node.demux, &r.cid);
+        if (c == NULL) {
+            bp_listener_unknown(&drv_node.listener, remote, p, len, reply, cap, now, &r);
+        } else if (c->place != CONN_HALF_OPEN) {
+            drv_mailbox_put(&c->box, remote, p, len);
+            c = NULL;
+        }
+    }
+    erl_drv_mutex_unlock(drv_node.lock);
+    if (c != NULL) {
+        drv_conn_datagram(c, remote, p, len, now);
+        settle(c, now);
+    } else if (r.action == BP_LISTENER_ACCEPT) {
+        accept_conn(&r.initial, remote, p, len, now);
+    } else if (r.action == BP_LISTENER_REPLY) {
+        struct bp_udp_tx tx = {0};
+        struct bp_tx_run run = {.remote = *remote, .len = r.reply_len, .seg = r.reply_len};
+        (void)bp_udp_send(listen_fd, &tx, reply, &run, 1);
+    }
+}
+
+static void read_socket(void)
+{
+    struct drv_scratch *s = drv_scratch_take();
+    struct bp_udp_rx rx[BP_UDP_RX_BUFS];
+    bool refused;
+
+    if (s == NULL) {
+        return;
+    }
+    for (int round = 0; round < RX_ROUNDS; round++) {
+        bp_time now = drv_now();
+        int n = bp_udp_recv(listen_fd, s->rx, rx, &refused);
+        for (int i = 0; i < n; i++) {
+            for (size_t off = 0; off < rx[i].len; off += rx[i].seg) {
+                size_t len = rx[i].len - off < rx[i].seg ? rx[i].len - off : rx[i].seg;
+                on_datagram(&rx[i].remote, rx[i].data + off, len, s->tx, sizeof(s->tx), now);
+            }
+        }
+        if (n <= 0) {
+            break;
+        }
+    }
+    drv_scratch_give(s);
+}
+
+/* What peers' sockets received for the listener or for half-open connections. */
+static void read_mailboxes(bp_time now)
+{
+    struct drv_pkt *list;
+    struct drv_scratch *s;
+
+    for (struct drv_conn *c = half_open, *next; c != NULL; c = next) {
+        next = c->next;
+        if (c->box.nonempty) {
+            drv_conn_mailbox(c, now);
+            settle(c, now);
+        }
+    }
+    if (!drv_node.stray.nonempty) {
+        return;
+    }
+    erl_drv_mutex_lock(drv_node.lock);
+    list = drv_mailbox_take(&drv_node.stray);
+    erl_drv_mutex_unlock(drv_node.lock);
+    s = listen_fd >= 0 ? drv_scratch_take() : NULL;
+    for (const struct drv_pkt *p = list; s != NULL && p != NULL; p = p->next) {
+        on_datagram(&p->remote, p->data, p->len, s->tx, sizeof(s->tx), now);
+    }
+    if (s != NULL) {
+        drv_scratch_give(s);
+    }
+    drv_pkts_free(list);
+}
+
+static void run_timers(bp_time now)
+{
+    for (struct drv_conn *c = half_open, *next; c != NULL; c = next) {
+        next = c->next;
+        if (drv_conn_deadline(c, now) <= now) {
+            drv_conn_on_timer(c, now);
+            settle(c, now);
+        }
+    }
+}
+
+static void arm(struct drv_node_port *np)
+{
+    bp_time now = drv_now();
+    bp_time at = BP_TIME_NEVER;
+
+    for (const struct drv_conn *c = half_open; c != NULL; c = c->next) {
+        bp_time t = drv_conn_deadline(c, now);
+        at = t < at ? t : at;
+    }
+    drv_port_timer_arm(&np->p, at, now);
+    if (drv_node.stray.nonempty) {
+        drv_wake(np->p.timer_fd);
+    }
+}
+
+void drv_node_port_ready(struct drv_node_port *np, int fd)
+{
+    if (fd == np->p.timer_fd) {
+        bp_time now = drv_now();
+        drv_port_timer_read(&np->p);
+        read_mailboxes(now);
+        run_timers(now);
+    } else {
+        read_socket();
+    }
+    arm(np);
+}
+
+/* --- control ------------------------------------------------------------- */
+
+/* Secrets that live as long as the VM: a reset secret from the identity survives a restart, so
+ * that peers of the old instance learn at once that it is gone. */
+static int make_secrets(const struct drv_settings *s)
+{
+    uint8_t sig[BP_SIG_LEN];
+    static const char label[] = "barrel_p2p stateless reset";
+    int rc = 0;
+
+    if (drv_node.secrets_ready) {
+        return 0;
+    }
+    rc = bp_random(drv_node.nonce_secret, sizeof(drv_node.nonce_secret));
+    if (rc == 0) {
+        rc = bp_random(drv_node.reset_secret, sizeof(drv_node.reset_secret));
+    }
+    if (rc == 0 && s->identity != NULL) {
+        /* Ed25519 signatures are deterministic, and nobody else can make this one. */
+        rc = bp_identity_sign(s->identity, label, sizeof(label), sig);
+        if (rc == 0) {
+            rc = bp_sha256(sig, sizeof(sig), drv_node.reset_secret);
+        }
+        bp_wipe(sig, sizeof(sig));
+    }
+    drv_node.secrets_ready = rc == 0;
+    return rc;
+}
+
+static void op_config(struct drv_node_port *np, const uint8_t *p, size_t len, struct drv_reply *r)
+{
+    struct drv_settings *s;
+    struct drv_settings *old;
+    struct bp_errbuf err;
+    char fingerprint[BP_FINGERPRINT_TEXT] = "";
+    int rc = drv_settings_new(&s, p, len, &err);
+
+    if (rc == 0) {
+        rc = make_secrets(s);
+        if (rc != 0) {
+            drv_settings_unref(s);
+        }
+    }
+    if (rc != 0) {
+        drv_reply_error(r, rc, err.text);
+        return;
+    }
+    if (s->identity != NULL) {
+        bp_fingerprint_text(bp_identity_pub(s->identity), fingerprint);
+    }
+    erl_drv_mutex_lock(drv_node.lock);
+    old = drv_node.settings;
+    drv_node.settings = s;
+    drv_node.owner = driver_connected(np->p.port);
+    erl_drv_mutex_unlock(drv_node.lock);
+    drv_settings_unref(old);
+    if (err.warning) {
+        drv_log(DRV_WARNING, "loose_permissions", s->node_name, "%s", err.text);
+    }
+    drv_reply_ok(r);
+    drv_reply_bytes(r, fingerprint, strlen(fingerprint));
+}
+
+static void listen_error(struct drv_reply *r, int rc, const struct drv_settings *s)
+{
+    char text[256];
+    char ip[BP_ADDR_TEXT_MAX];
+
+    bp_addr_ip_text(&s->bind, ip);
+    snprintf(text, sizeof(text), "cannot listen on UDP port %u%s%s: %s%s", s->port,
+             ip[0] != '\0' ? " of " : "", ip, strerror(errno),
+             rc == BP_E_ADDR_IN_USE ? " (another node or program has it: choose another port, or 0)"
+                                    : "");
+    drv_reply_error(r, rc, text);
+}
+
+static void op_listen(struct drv_node_port *np, struct drv_reply *r)
+{
+    struct drv_settings *s = drv_node.settings;
+    struct bp_addr bound;
+    char text[BP_ADDR_TEXT_MAX];
+    int fd;
+    int rc;
+
+    if (s == NULL || listen_fd >= 0) {
+        drv_reply_error(r, BP_E_STATE, s == NULL ? "CONFIG comes first" : "already listening");
+        return;
+    }
+    rc = bp_udp_listen(&fd, &s->bind, s->port, s->family, &bound);
+    if (rc != 0) {
+        listen_error(r, rc, s);
+        return;
+    }
+    erl_drv_mutex_lock(drv_node.lock);
+    rc = bp_listener_init(&drv_node.listener, drv_node.reset_secret);
+    drv_node.bound = bound;
+    erl_drv_mutex_unlock(drv_node.lock);
+    if (rc != 0) {
+        (void)close(fd);
+        drv_reply_error(r, rc, NULL);
+        return;
+    }
+    listen_fd = fd;
+    np->fd_selected = true;
+    driver_select(np->p.port, (ErlDrvEvent)(intptr_t)fd, ERL_DRV_READ | ERL_DRV_USE, 1);
+    drv_reply_ok(r);
+    drv_reply_uint(r, bp_addr_port(&bound), 2);
+    bp_addr_ip_text(&bound, text);
+    drv_reply_bytes(r, text, strlen(text));
+}
+
+/* Takes an authenticated connection out of the node port's hands, for `attach`. */
+static void op_detach(const uint8_t *p, size_t len, struct drv_reply *r)
+{
+    uint32_t id = len == 4 ? (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3]
+                           : 0;
+
+    for (struct drv_conn *c = half_open; c != NULL; c = c->next) {
+        if (c->id == id && c->reported) {
+            unlink_conn(&half_open, c);
+            erl_drv_mutex_lock(drv_node.lock);
+            c->place = CONN_ORPHAN;
+            c->box.wake_fd = -1;
+            push(&drv_node.orphans, c);
+            erl_drv_mutex_unlock(drv_node.lock);
+            drv_reply_ok(r);
+            return;
+        }
+    }
+    drv_reply_error(r, BP_E_NOT_FOUND, "the connection has ended meanwhile");
+}
+
+static void stat(struct drv_reply *r, const char *name, uint64_t v)
+{
+    drv_reply_uint(r, strlen(name), 1);
+    drv_reply_bytes(r, name, strlen(name));
+    drv_reply_uint(r, v, 8);
+}
+
+static void op_stats(struct drv_reply *r)
+{
+    struct bp_listener l;
+    uint64_t conns, accepted, handed_over, log_dropped, cids;
+
+    erl_drv_mutex_lock(drv_node.lock);
+    l = drv_node.listener;
+    conns = drv_node.conns;
+    accepted = drv_node.accepted;
+    handed_over = drv_node.handed_over;
+    log_dropped = drv_node.log_dropped;
+    cids = drv_node.demux.n;
+    erl_drv_mutex_unlock(drv_node.lock);
+    drv_reply_ok(r);
+    stat(r, "connections", conns);
+    stat(r, "accepted", accepted);
+    stat(r, "half_open", l.n_half_open);
+    stat(r, "connection_ids", cids);
+    stat(r, "datagrams_handed_over", handed_over);
+    stat(r, "dropped_short", l.dropped_short);
+    stat(r, "dropped_limit", l.dropped_limit);
+    stat(r, "retries", l.retries);
+    stat(r, "version_negotiations", l.version_negotiations);
+    stat(r, "stateless_resets", l.resets);
+    stat(r, "log_lines_dropped", log_dropped);
+}
+
+ErlDrvSSizeT drv_node_port_control(struct drv_node_port *np, unsigned op, const uint8_t *p,
+                                   size_t len, char **rbuf, ErlDrvSizeT rlen)
+{
+    struct drv_reply r;
+
+    drv_reply_init(&r);
+    switch (op) {
+    case OP_CONFIG:
+        op_config(np, p, len, &r);
+        break;
+    case OP_LISTEN:
+        op_listen(np, &r);
+        break;
+    case OP_DETACH:
+        op_detach(p, len, &r);
+        break;
+    case OP_STATS:
+        op_stats(&r);
+        break;
+    default:
+        if (!drv_file_op(op, p, len, &r)) {
+            return -1;
+        }
+    }
+    arm(np);
+    return drv_reply_done(&r, rbuf, rlen);
+}

@@ -1,0 +1,131 @@
+%% SPDX-License-Identifier: Apache-2.0
+%% Brings the carrier up inside net_kernel: the driver, the four steps of listen/2, the cookie.
+-module(barrel_p2p_boot).
+
+-export([prepare/1, ensure_ready/1, failed/2, reason_text/1]).
+
+%% Everything that does not need the UDP port: also what a node without a listener runs. Node is
+%% "n@h", or "nonode@nohost" before a dynamic node has its name.
+-spec prepare(string()) -> {ok, pid()} | {error, term()}.
+prepare(Node) ->
+    case barrel_p2p_node:attach(self(), Node) of
+        {ok, Pid} ->
+            case steps(Node) of
+                ok ->
+                    {ok, Pid};
+                {error, _} = Error ->
+                    barrel_p2p_node:stop(),
+                    Error
+            end;
+        {error, Reason} ->
+            failed(driver, Reason)
+    end.
+
+steps(Node) ->
+    %% Step 1 must know where the user wants the files, so the environments are loaded first; a
+    %% failure of that is step 2's and is reported as such.
+    case barrel_p2p_config:load_env() of
+        ok -> step_tls(Node);
+        {error, Reason} -> failed(environment, Reason)
+    end.
+
+step_tls(Node) ->
+    {CertFile, KeyFile} = barrel_p2p_config:tls_files(),
+    case barrel_p2p_drv:tls_ensure(CertFile, KeyFile, Node) of
+        {ok, NotAfter} ->
+            warn_expired(CertFile, NotAfter),
+            step_defaults();
+        {error, Reason} ->
+            failed(tls, Reason)
+    end.
+
+warn_expired(File, NotAfter) ->
+    case os:system_time(second) > NotAfter of
+        true ->
+            barrel_p2p_node:report(
+              warning, certificate_expired, <<"any">>, certificate_expired,
+              ["the certificate ", File, " has expired (peers of this carrier check the identity "
+               "key, not the date); delete it and its key to get a new pair at the next start"]);
+        false ->
+            ok
+    end.
+
+step_defaults() ->
+    try barrel_p2p_dist:project_defaults() of
+        ok -> step_validation()
+    catch
+        _:Reason -> failed(defaults, Reason)
+    end.
+
+step_validation() ->
+    try barrel_p2p_dist:validate_auth_config(application:get_env(quic, dist, [])) of
+        ok -> configure()
+    catch
+        error:{Who, _} = Reason when Who =:= barrel_p2p_dist; Who =:= barrel_p2p ->
+            failed(validation, Reason)
+    end.
+
+configure() ->
+    barrel_p2p_config:apply_cookie(),
+    try barrel_p2p_config:port_candidates(barrel_p2p_config:dist_listen_port()) of
+        [Port | _] ->
+            case barrel_p2p_node:configure(Port) of
+                {ok, _Fingerprint} -> ok;
+                {error, Reason} -> failed(config, Reason)
+            end
+    catch
+        error:{barrel_p2p_dist, _} = Reason -> failed(validation, Reason)
+    end.
+
+%% One line for people, and the reason that net_kernel prints before it gives up. When the VM is
+%% still booting it halts on this, and the log would not be written any more.
+-spec failed(atom(), term()) -> {error, term()}.
+failed(Step, Reason) ->
+    {Name, Error} = failure(Step, Reason),
+    Text = unicode:characters_to_binary([Name, " failed: ", reason_text(Reason)]),
+    case init:get_status() of
+        {starting, _} ->
+            erlang:display_string("barrel_p2p: " ++ unicode:characters_to_list(Text) ++ "\n");
+        _ ->
+            barrel_p2p_node:report_now(error, boot_failed, <<"any">>, Error, Text)
+    end,
+    {error, Error}.
+
+failure(tls, R) -> {"step 1 of 4, TLS material,", {cert_ensure_failed, plain(R)}};
+failure(environment, R) -> {"step 2 of 4, application environments,", {environment_failed, R}};
+failure(defaults, R) -> {"step 3 of 4, defaults,", {defaults_failed, R}};
+failure(validation, R) -> {"step 4 of 4, validation,", R};
+failure(driver, R) -> {"loading the driver", {driver_failed, plain(R)}};
+failure(config, R) -> {"configuring the driver", {config_failed, plain(R)}};
+failure(listen, {eaddrinuse, _}) -> {"opening the UDP port", eaddrinuse};
+failure(listen, R) -> {"opening the UDP port", {listen_failed, plain(R)}}.
+
+%% net_kernel prints with erlang:display, which shows strings but not binaries as text.
+plain({Err, Text}) when is_binary(Text) -> {Err, unicode:characters_to_list(Text)};
+plain(Other) -> Other.
+
+-spec reason_text(term()) -> iodata().
+reason_text({_, Text}) when is_binary(Text) -> Text;
+reason_text({barrel_p2p_dist, auth_enabled_without_callback}) ->
+    "auth_enabled is true but {quic,[{dist,[{auth_callback,undefined}]}]} switches authentication "
+        "off: remove that entry, or say {barrel_p2p,[{auth_enabled,false}]} if you mean it";
+reason_text({barrel_p2p_dist, {conflicting_module, Module, File}}) ->
+    io_lib:format("the code path has another carrier's module ~ts (~ts, of the package 'quic'), "
+                  "which reads the same configuration: remove that package", [Module, File]);
+reason_text(Reason) ->
+    io_lib:format("~tp", [Reason]).
+
+%% The same for a node without a listener, once per net_kernel (the caller).
+-spec ensure_ready(string()) -> ok | {error, term()}.
+ensure_ready(Node) ->
+    case barrel_p2p_node:ready(self()) of
+        true ->
+            ok;
+        false ->
+            try prepare(Node) of
+                {ok, _} -> ok;
+                {error, _} = Error -> Error
+            catch
+                error:Reason -> {error, Reason}
+            end
+    end.

@@ -1,0 +1,477 @@
+%% SPDX-License-Identifier: Apache-2.0
+%% Reads and checks the configuration: boot flags, then the application environments, then defaults.
+%%
+%% Runs inside net_kernel at early boot: no file server, nothing outside kernel and stdlib.
+-module(barrel_p2p_config).
+
+-export([load_env/0, project/0, validate/1, validate_runtime/0, apply_cookie/0]).
+-export([flag/1, dist/2, dist_listen_port/0, port_candidates/1, settings/2, auth_callback/0,
+         tls_files/0, cert_dir/0, key_dir/0, absolute/1, nodes/0, discovery_module/0,
+         handshake_timeout/0]).
+
+-include("barrel_p2p.hrl").
+
+-define(DEFAULT_HANDSHAKE_TIMEOUT_MS, 10000).
+-define(DEFAULT_TIMESTAMP_WINDOW_MS, 30000).
+-define(DEFAULT_SETUP_TIME_MS, 7000).
+-define(BASE_DIR, {?MODULE, base_dir}).
+-define(MAX_U32, 16#ffffffff).
+
+%% --- the steps of listen/1 ---------------------------------------------------
+
+%% Step 2: loads the environments of `quic' and `barrel_p2p', so that what a sys.config says about
+%% them is visible before any application starts. No `quic' application needs to exist.
+-spec load_env() -> ok | {error, term()}.
+load_env() ->
+    case load_app(barrel_p2p) of
+        ok -> load_spec(quic);
+        {error, _} = Error -> Error
+    end.
+
+load_app(App) ->
+    case application:load(App) of
+        ok -> ok;
+        {error, {already_loaded, App}} -> ok;
+        {error, {"no such file or directory", _}} -> load_spec(App);
+        {error, Reason} -> {error, {App, Reason}}
+    end.
+
+load_spec(App) ->
+    Spec = {application, App,
+            [{description, "environment of barrel_p2p"}, {vsn, "0"}, {modules, []},
+             {registered, []}, {applications, [kernel, stdlib]}, {env, []}]},
+    case application:load(Spec) of
+        ok -> ok;
+        {error, {already_loaded, App}} -> ok;
+        {error, Reason} -> {error, {App, Reason}}
+    end.
+
+%% Step 3: fills in what `{quic, [{dist, _}]}' does not say: auth_callback, auth_handshake_timeout,
+%% discovery_module, cert_file, key_file. Boot flags come first, then what the user set, then the
+%% default; a key that is there, even with the value `undefined', is never changed.
+-spec project() -> ok.
+project() ->
+    {CertFile, KeyFile} = tls_files(),
+    Defaults = [{auth_handshake_timeout, env(auth_handshake_timeout, ?DEFAULT_HANDSHAKE_TIMEOUT_MS)},
+                {discovery_module, barrel_p2p_discovery},
+                {cert_file, unicode:characters_to_binary(CertFile)},
+                {key_file, unicode:characters_to_binary(KeyFile)}]
+        ++ [{auth_callback, ?BP_BUILTIN_AUTH} || env(auth_enabled, true) =/= false],
+    User = user_dist(),
+    Flags = flags([{cert_file, "cert"}, {key_file, "key"}, {auth_callback, "auth_callback"},
+                   {auth_handshake_timeout, "auth_handshake_timeout"}, {nodes, "nodes"}]),
+    Kept = [Item || Item <- User, not lists:keymember(item_key(Item), 1, Flags)],
+    Missing = [D || {K, _} = D <- Defaults,
+                    not proplists:is_defined(K, Flags), not proplists:is_defined(K, Kept)],
+    application:set_env(quic, dist, Flags ++ Kept ++ Missing).
+
+item_key({Key, _}) -> Key;
+item_key(Key) -> Key.
+
+user_dist() ->
+    case application:get_env(quic, dist) of
+        {ok, List} when is_list(List) -> List;
+        _ -> []
+    end.
+
+flags(Names) ->
+    lists:append([[{Key, parse_flag(Key, V)} || V <- flag_values("quic_dist_" ++ Name, Name)]
+                  || {Key, Name} <- Names]).
+
+parse_flag(auth_handshake_timeout, "infinity") -> infinity;
+parse_flag(auth_handshake_timeout, V) -> to_integer(V);
+parse_flag(nodes, V) ->
+    case erl_scan:string(V ++ ".") of
+        {ok, Tokens, _} ->
+            case erl_parse:parse_term(Tokens) of
+                {ok, Term} -> Term;
+                {error, _} -> V
+            end;
+        _ -> V
+    end;
+parse_flag(_, V) -> V.
+
+%% `-quic_dist_Name V' or `-quic_dist Name V'.
+flag_values(Flag, Name) ->
+    case flag(list_to_atom(Flag)) of
+        {ok, V} ->
+            [V];
+        undefined ->
+            case init:get_argument(quic_dist) of
+                {ok, Lists} -> lists:sublist([V || [N, V] <- Lists, N =:= Name], 1);
+                error -> []
+            end
+    end.
+
+%% Step 4: refuses what would leave the node open or cannot work. Dist is the projected
+%% `{quic, [{dist, Dist}]}'. Raises `{barrel_p2p_dist, Reason}'.
+-spec validate([term()]) -> ok.
+validate(Dist) ->
+    Enabled = env(auth_enabled, true),
+    is_boolean(Enabled) orelse bad(auth_enabled, Enabled, "true or false"),
+    case {Enabled, parse_callback(proplists:get_value(auth_callback, Dist))} of
+        {true, undefined} ->
+            erlang:error({barrel_p2p_dist, auth_enabled_without_callback});
+        {false, Callback} ->
+            warn_auth_off(Callback);
+        {true, Callback} ->
+            check_callback(Callback)
+    end,
+    case code:which(quic_dist) of
+        non_existing -> ok;
+        Where -> erlang:error({barrel_p2p_dist, {conflicting_module, quic_dist, Where}})
+    end,
+    validate_runtime().
+
+%% The values that may also change at run time.
+-spec validate_runtime() -> ok.
+validate_runtime() ->
+    check(auth_trust_mode, tofu, fun(V) -> V =:= tofu orelse V =:= strict end, "tofu or strict"),
+    check(auth_timestamp_window, ?DEFAULT_TIMESTAMP_WINDOW_MS, fun positive/1, "milliseconds > 0"),
+    check(cookie_only_nodes, [],
+          fun(L) -> is_list(L) andalso lists:all(fun is_name/1, L) end, "a list of node names"),
+    check(dist_streams, 16, fun(N) -> is_integer(N) andalso N >= 1 andalso N =< 16 end, "1 to 16"),
+    check(max_frame_bytes, 1, fun(N) -> is_integer(N) andalso N >= 1 end, "bytes > 0"),
+    Timeout = dist(auth_handshake_timeout, ?DEFAULT_HANDSHAKE_TIMEOUT_MS),
+    Timeout =:= infinity orelse positive(Timeout)
+        orelse bad(auth_handshake_timeout, Timeout, "milliseconds > 0 or infinity"),
+    case env(cookie_only_nodes, []) of
+        [] -> ok;
+        _ ->
+            case effective_cookie() of
+                ?BP_DEFAULT_COOKIE ->
+                    erlang:error({barrel_p2p, cookie_only_nodes_with_default_cookie});
+                _ -> ok
+            end
+    end.
+
+check(Key, Default, Pred, Want) ->
+    Value = tuning(Key, Default),
+    Pred(Value) orelse bad(Key, Value, Want),
+    ok.
+
+-spec bad(atom(), term(), string()) -> no_return().
+bad(Key, Value, Want) ->
+    erlang:error({barrel_p2p_dist, {bad_config, Key, Value, "must be " ++ Want}}).
+
+positive(V) -> is_integer(V) andalso V > 0 andalso V =< ?MAX_U32.
+
+is_name(V) -> is_atom(V) orelse is_binary(V) orelse io_lib:latin1_char_list(V).
+
+check_callback({M, F}) ->
+    _ = code:ensure_loaded(M),
+    erlang:function_exported(M, F, 3)
+        orelse erlang:error({barrel_p2p_dist, {auth_callback_not_found, {M, F, 3}}}),
+    ok;
+check_callback(Fun) when is_function(Fun, 3) ->
+    ok.
+
+warn_auth_off(undefined) ->
+    barrel_p2p_node:report(
+      warning, auth_disabled, <<"any">>, auth_enabled_false,
+      <<"auth_enabled is false: peers are NOT authenticated, only the cookie protects this node, "
+        "and nothing does against a man in the middle; remove {auth_enabled, false} to change it">>);
+warn_auth_off(Callback) ->
+    barrel_p2p_node:report(
+      warning, auth_disabled, <<"any">>, auth_enabled_false,
+      ["auth_enabled is false but {quic,[{dist,[{auth_callback,_}]}]} is set: ",
+       io_lib:format("~tp", [Callback]), " alone decides who may connect"]),
+    check_callback(Callback).
+
+%% --- the cookie --------------------------------------------------------------
+
+%% A configured `{barrel_p2p, [{dist_cookie, C}]}' is applied; else `-setcookie' (or `-nocookie')
+%% stays; else the documented default `barrel_p2p', with a warning. Called before this node can
+%% talk to anybody, so it does not matter whether and when the application starts.
+-spec apply_cookie() -> ok.
+apply_cookie() ->
+    case {whereis(auth), cookie_choice()} of
+        {undefined, _} -> ok;
+        {_, keep} -> ok;
+        {_, {configured, Cookie}} -> set_cookie(Cookie);
+        {_, default} ->
+            barrel_p2p_node:report(
+              warning, default_cookie, <<"any">>, default_cookie,
+              <<"the cookie is the public default 'barrel_p2p': set your own with -setcookie or "
+                "{barrel_p2p, [{dist_cookie, Cookie}]}, the same on all nodes">>),
+            set_cookie(?BP_DEFAULT_COOKIE)
+    end.
+
+set_cookie(Cookie) ->
+    true = auth:set_cookie(Cookie),
+    ok.
+
+cookie_choice() ->
+    case application:get_env(barrel_p2p, dist_cookie) of
+        {ok, C} when is_atom(C), C =/= undefined -> {configured, C};
+        {ok, C} when is_list(C) -> {configured, list_to_atom(C)};
+        {ok, C} when is_binary(C) -> {configured, binary_to_atom(C, utf8)};
+        _ ->
+            case cookie_flag() orelse init:get_argument(nocookie) =/= error of
+                true -> keep;
+                false -> default
+            end
+    end.
+
+%% As OTP's auth server reads it: exactly one `-setcookie' with exactly one word is our cookie;
+%% `-setcookie Node Cookie' is another node's.
+cookie_flag() ->
+    case init:get_argument(setcookie) of
+        {ok, Lists} ->
+            case [L || L <- Lists, length(L) < 2] of
+                [[_]] -> true;
+                _ -> false
+            end;
+        error ->
+            false
+    end.
+
+effective_cookie() ->
+    case cookie_choice() of
+        {configured, C} -> C;
+        default -> ?BP_DEFAULT_COOKIE;
+        keep ->
+            case whereis(auth) of
+                undefined -> nocookie;
+                _ -> auth:get_cookie()
+            end
+    end.
+
+%% --- values ------------------------------------------------------------------
+
+%% First value of a boot flag.
+-spec flag(atom()) -> {ok, string()} | undefined.
+flag(Name) ->
+    case init:get_argument(Name) of
+        {ok, [[Value | _] | _]} -> {ok, Value};
+        _ -> undefined
+    end.
+
+env(Key, Default) ->
+    application:get_env(barrel_p2p, Key, Default).
+
+%% A key of `{quic, [{dist, _}]}'.
+-spec dist(atom(), term()) -> term().
+dist(Key, Default) ->
+    proplists:get_value(Key, user_dist(), Default).
+
+%% A key that may stand in either environment.
+tuning(Key, Default) ->
+    env(Key, dist(Key, Default)).
+
+%% The configured UDP port; 0: any free one. Order: -quic_dist_port, -barrel_p2p_dist_port,
+%% {quic, [{dist_port, P}]}, {barrel_p2p, [{listen_port, P}]}. Raises on what is not a port.
+-spec dist_listen_port() -> inet:port_number().
+dist_listen_port() ->
+    Sources = [{"-quic_dist_port", fun() -> first(flag_values("quic_dist_port", "port")) end},
+               {"-barrel_p2p_dist_port", fun() -> flag(barrel_p2p_dist_port) end},
+               {"{quic, [{dist_port, _}]}", fun() -> application:get_env(quic, dist_port) end},
+               {"{barrel_p2p, [{listen_port, _}]}",
+                fun() -> application:get_env(barrel_p2p, listen_port) end}],
+    first_port(Sources).
+
+first([V | _]) -> {ok, V};
+first([]) -> undefined.
+
+first_port([]) ->
+    0;
+first_port([{Name, Read} | Rest]) ->
+    case Read() of
+        undefined ->
+            first_port(Rest);
+        {ok, Value} ->
+            case to_integer(Value) of
+                P when is_integer(P), P >= 0, P =< 65535 -> P;
+                _ -> erlang:error({barrel_p2p_dist, {bad_config, Name, Value, "must be a port"}})
+            end
+    end.
+
+%% The ports to try in order: the configured one, else kernel's inet_dist_listen_min..max, else 0.
+-spec port_candidates(inet:port_number()) -> [inet:port_number(), ...].
+port_candidates(0) ->
+    case application:get_env(kernel, inet_dist_listen_min) of
+        {ok, Min} when is_integer(Min) ->
+            case application:get_env(kernel, inet_dist_listen_max) of
+                {ok, Max} when is_integer(Max), Max >= Min -> lists:seq(Min, Max);
+                _ -> [Min]
+            end;
+        _ ->
+            [0]
+    end;
+port_candidates(Port) ->
+    [Port].
+
+%% The authentication callback in force: `undefined' is none.
+-spec auth_callback() -> undefined | {module(), atom()} | fun((_, _, _) -> _).
+auth_callback() ->
+    parse_callback(dist(auth_callback, undefined)).
+
+parse_callback(undefined) -> undefined;
+parse_callback({M, F} = MF) when is_atom(M), is_atom(F) -> MF;
+parse_callback(Fun) when is_function(Fun, 3) -> Fun;
+parse_callback(Bin) when is_binary(Bin) -> parse_callback(binary_to_list(Bin));
+parse_callback("undefined") -> undefined;
+parse_callback(Text) when is_list(Text) ->
+    case io_lib:latin1_char_list(Text) andalso string:split(Text, ":", all) of
+        [[_ | _] = M, [_ | _] = F] -> {list_to_atom(M), list_to_atom(F)};
+        _ -> bad(auth_callback, Text, "{Module, Function} or \"Module:Function\"")
+    end;
+parse_callback(Other) ->
+    bad(auth_callback, Other, "{Module, Function} or \"Module:Function\"").
+
+%% The directory of the TLS files and whether the user named it.
+-spec cert_dir() -> {file:filename(), Explicit :: boolean()}.
+cert_dir() ->
+    case flag(barrel_p2p_dist_cert_dir) of
+        {ok, Dir} -> {absolute(Dir), true};
+        undefined -> dir(quic_cert_dir, ?BP_DEFAULT_CERT_DIR)
+    end.
+
+%% The directory of the identity key and whether the user named it.
+-spec key_dir() -> {file:filename(), Explicit :: boolean()}.
+key_dir() ->
+    dir(auth_key_dir, ?BP_DEFAULT_KEY_DIR).
+
+dir(Key, Default) ->
+    case application:get_env(barrel_p2p, Key) of
+        {ok, Dir} -> {absolute(Dir), true};
+        undefined -> {absolute(Default), false}
+    end.
+
+%% Relative paths mean the working directory of the boot: a later change of it moves nothing.
+%% (filename:absname/1 would ask the file server, which is not there yet at boot.)
+-spec absolute(file:name_all()) -> file:filename().
+absolute(Dir) ->
+    unicode:characters_to_list(filename:absname(Dir, base_dir())).
+
+base_dir() ->
+    case persistent_term:get(?BASE_DIR, undefined) of
+        undefined ->
+            Dir = case prim_file:get_cwd() of
+                      {ok, Cwd} -> Cwd;
+                      _ -> "/"
+                  end,
+            persistent_term:put(?BASE_DIR, Dir),
+            Dir;
+        Dir ->
+            Dir
+    end.
+
+%% The TLS files: -quic_dist_cert and -quic_dist_key, else cert_file and key_file of
+%% `{quic, [{dist, _}]}', else node.crt and node.key in this node's certificate directory.
+-spec tls_files() -> {file:filename(), file:filename()}.
+tls_files() ->
+    {tls_file("cert", cert_file, "node.crt"), tls_file("key", key_file, "node.key")}.
+
+tls_file(Flag, Key, Default) ->
+    case flag_values("quic_dist_" ++ Flag, Flag) of
+        [File] ->
+            absolute(File);
+        [] ->
+            case dist(Key, undefined) of
+                undefined -> filename:join(barrel_p2p_node:cert_dir(), Default);
+                File -> absolute(File)
+            end
+    end.
+
+%% Static entries of `{quic, [{dist, [{nodes, _}]}]}'.
+-spec nodes() -> [term()].
+nodes() ->
+    case dist(nodes, []) of
+        List when is_list(List) -> List;
+        _ -> []
+    end.
+
+-spec discovery_module() -> module().
+discovery_module() ->
+    dist(discovery_module, barrel_p2p_discovery).
+
+%% Milliseconds for TLS, authentication and dist handshake together: the smaller of kernel's
+%% net_setuptime (seconds) and auth_handshake_timeout.
+-spec handshake_timeout() -> pos_integer().
+handshake_timeout() ->
+    Setup = case application:get_env(kernel, net_setuptime) of
+                {ok, T} when is_number(T), T >= 120 -> 120000;
+                {ok, T} when is_number(T), T > 0 -> round(T * 1000);
+                _ -> ?DEFAULT_SETUP_TIME_MS
+            end,
+    case dist(auth_handshake_timeout, ?DEFAULT_HANDSHAKE_TIMEOUT_MS) of
+        Ms when is_integer(Ms), Ms > 0 -> min(Ms, Setup);
+        _ -> Setup
+    end.
+
+%% All settings of the driver for node Name and UDP port Port.
+-spec settings(string(), inet:port_number()) -> barrel_p2p_drv:config().
+settings(Name, Port) ->
+    {CertFile, KeyFile} = tls_files(),
+    {KeyDir, Explicit} = key_dir(),
+    [{node_name, Name}, {cert_file, CertFile}, {key_file, KeyFile},
+     {key_dir, KeyDir}, {key_dir_explicit, Explicit},
+     {trust_mode, trust_mode(env(auth_trust_mode, tofu))},
+     {auth_mode, auth_mode(auth_callback())},
+     {handshake_timeout_ms, handshake_timeout()},
+     {timestamp_window_ms, env(auth_timestamp_window, ?DEFAULT_TIMESTAMP_WINDOW_MS)},
+     {port, Port}, {family, family(dist(family, auto))},
+     {log_level, log_level(env(log_level, info))}]
+        ++ [{cookie_only, Pattern} || Pattern <- env(cookie_only_nodes, [])]
+        ++ [{bind_address, Text} || Text <- bind_address()]
+        ++ optional(dist_streams, dist_streams) ++ optional(max_frame_bytes, max_frame_bytes)
+        ++ optional(keepalive, keepalive_ms) ++ optional(idle_timeout, idle_timeout_ms).
+
+optional(Key, Setting) ->
+    case tuning(Key, undefined) of
+        V when is_integer(V), V > 0 -> [{Setting, V}];
+        _ -> []
+    end.
+
+trust_mode(strict) -> 1;
+trust_mode(tofu) -> 0.
+
+auth_mode(undefined) -> 0;
+auth_mode(?BP_BUILTIN_AUTH) -> 1;
+auth_mode(_) -> 2.
+
+%% A bind address decides the family by itself.
+family(inet) -> 4;
+family(inet6) -> 6;
+family(auto) -> 0;
+family(Other) -> bad(family, Other, "inet, inet6 or auto").
+
+%% `{quic, [{dist, [{bind, Addr}]}]}', else kernel's inet_dist_use_interface, else any address.
+bind_address() ->
+    case dist(bind, undefined) of
+        undefined ->
+            case application:get_env(kernel, inet_dist_use_interface) of
+                {ok, Ip} -> [address_text(inet_dist_use_interface, Ip)];
+                undefined -> []
+            end;
+        any -> [];
+        Addr -> [address_text(bind, Addr)]
+    end.
+
+address_text(Key, Addr) when is_binary(Addr) ->
+    address_text(Key, binary_to_list(Addr));
+address_text(Key, Addr) when is_list(Addr) ->
+    case inet:parse_address(Addr) of
+        {ok, Ip} -> inet:ntoa(Ip);
+        {error, _} -> bad(Key, Addr, "an IP address")
+    end;
+address_text(Key, Addr) ->
+    case is_tuple(Addr) andalso inet:ntoa(Addr) of
+        Text when is_list(Text) -> Text;
+        _ -> bad(Key, Addr, "an IP address")
+    end.
+
+log_level(error) -> 0;
+log_level(warning) -> 1;
+log_level(info) -> 2;
+log_level(debug) -> 3;
+log_level(Other) -> bad(log_level, Other, "error, warning, info or debug").
+
+to_integer(V) when is_list(V) ->
+    case string:to_integer(V) of
+        {N, ""} -> N;
+        _ -> V
+    end;
+to_integer(V) ->
+    V.

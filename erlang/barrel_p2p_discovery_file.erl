@@ -1,0 +1,167 @@
+%% SPDX-License-Identifier: Apache-2.0
+%% Discovery by files: `<dir>/<node>.endpoint' holds `{"host",Port}.' (WIRE 9).
+%%
+%% Nodes of one user on one machine find each other with no configuration, started in the same
+%% directory or not, because they use two places:
+%%
+%%   1. data/discovery in the working directory of the boot, which can be shared between machines;
+%%   2. the user's runtime directories: $XDG_RUNTIME_DIR/barrel_p2p (if that variable names a
+%%      directory of ours) and /tmp/barrel_p2p-<uid>. They are created with mode 0700 and used only
+%%      if they are directories (no links) that belong to us and that nobody else can enter.
+%%
+%% A node is written to all of them and looked up in that order; every address found is tried, so a
+%% file that a killed node left behind costs one refused dial. Files are removed at a clean stop.
+%% `{barrel_p2p, [{discovery_dir, Dir}]}' replaces 1 and switches 2 off;
+%% `{barrel_p2p, [{runtime_dir, Dir | none}]}' replaces 2 or switches it off.
+-module(barrel_p2p_discovery_file).
+-behaviour(barrel_p2p_discovery).
+
+-export([init/1, register/3, unregister/2, unregister/1, lookup/2, lookup_all/2, list_nodes/1]).
+-export([directories/0]).
+
+-include_lib("kernel/include/file.hrl").
+-include("barrel_p2p.hrl").
+
+-spec init(map()) -> {ok, undefined}.
+init(_Opts) ->
+    {ok, undefined}.
+
+%% Writes the file in all directories; an error only if none could be written.
+-spec register(string() | node(), inet:port_number(), term()) -> {ok, term()} | {error, term()}.
+register(Node, Port, State) ->
+    Name = to_list(Node),
+    _ = barrel_p2p_node:ensure_started(),
+    Results = [barrel_p2p_drv:endpoint_write(Dir, Name, public_host(Name), Port)
+               || Dir <- directories()],
+    case {lists:member(ok, Results), Results} of
+        {true, _} -> {ok, State};
+        {false, [Error | _]} -> Error;
+        {false, []} -> {ok, State}
+    end.
+
+%% The address that we are bound to, if it is a certain one; else the host part of our name.
+public_host(Name) ->
+    [_, Host] = string:split(Name, "@"),
+    case barrel_p2p_node:listen_info() of
+        {ok, {_, Any}} when Any =:= "0.0.0.0"; Any =:= "::"; Any =:= "" -> Host;
+        {ok, {_, Address}} -> Address;
+        undefined -> Host
+    end.
+
+%% Removes Node's files wherever they say Port: others belong to another life of that node.
+-spec unregister(string() | node(), inet:port_number()) -> ok.
+unregister(Node, Port) ->
+    Name = to_list(Node),
+    Ours = [Dir || Dir <- directories(),
+                   {ok, {_, P}} <- [barrel_p2p_drv:endpoint_read(Dir, Name)], P =:= Port],
+    delete(Ours, Name).
+
+%% Removes Node's files whatever they say: for a node that is gone for good.
+-spec unregister(string() | node()) -> ok.
+unregister(Node) ->
+    _ = barrel_p2p_node:ensure_started(),
+    delete(directories(), to_list(Node)).
+
+delete(Dirs, Name) ->
+    lists:foreach(fun(Dir) -> barrel_p2p_drv:endpoint_delete(Dir, Name) end, Dirs).
+
+-spec lookup(string() | node(), string()) -> {ok, {string(), inet:port_number()}} | {error, term()}.
+lookup(Node, Host) ->
+    case lookup_all(Node, Host) of
+        {ok, [Address | _]} -> {ok, Address};
+        {error, _} = Error -> Error
+    end.
+
+%% A file that cannot be read or parsed is an error only if no other directory knows the node.
+-spec lookup_all(string() | node(), string()) ->
+          {ok, [{string(), inet:port_number()}, ...]} | {error, not_found | {atom(), binary()}}.
+lookup_all(Node, _Host) ->
+    _ = barrel_p2p_node:ensure_started(),
+    Results = [barrel_p2p_drv:endpoint_read(Dir, to_list(Node)) || Dir <- directories()],
+    Errors = [E || {error, {Err, _}} = E <- Results, Err =/= not_found],
+    case {lists:usort([A || {ok, A} <- Results]), Errors} of
+        {[_ | _], _} -> {ok, in_order([A || {ok, A} <- Results], [])};
+        {[], [Error | _]} -> Error;
+        {[], []} -> {error, not_found}
+    end.
+
+in_order([], Seen) -> lists:reverse(Seen);
+in_order([A | Rest], Seen) ->
+    case lists:member(A, Seen) of
+        true -> in_order(Rest, Seen);
+        false -> in_order(Rest, [A | Seen])
+    end.
+
+-spec list_nodes(string()) -> {ok, [{string(), inet:port_number()}]}.
+list_nodes(_Host) ->
+    _ = barrel_p2p_node:ensure_started(),
+    {ok, lists:usort([{Node, Port} || Dir <- directories(),
+                                      {ok, List} <- [barrel_p2p_drv:endpoint_list(Dir)],
+                                      {Node, _, Port} <- List])}.
+
+%% The directories in use, in the order of lookup.
+-spec directories() -> [file:filename()].
+directories() ->
+    case application:get_env(barrel_p2p, discovery_dir) of
+        {ok, Dir} ->
+            [barrel_p2p_config:absolute(Dir) | configured_runtime([])];
+        undefined ->
+            [barrel_p2p_config:absolute(?BP_DEFAULT_DISCOVERY_DIR)
+             | configured_runtime(default_runtime())]
+    end.
+
+configured_runtime(Default) ->
+    case application:get_env(barrel_p2p, runtime_dir) of
+        {ok, none} -> [];
+        {ok, Dir} -> private_dir(barrel_p2p_config:absolute(Dir), own_uid());
+        undefined -> Default
+    end.
+
+default_runtime() ->
+    case own_uid() of
+        undefined ->
+            [];
+        Uid ->
+            xdg_dir(os:getenv("XDG_RUNTIME_DIR"), Uid)
+                ++ private_dir("/tmp/barrel_p2p-" ++ integer_to_list(Uid), Uid)
+    end.
+
+xdg_dir("/" ++ _ = Dir, Uid) ->
+    case prim_file:read_file_info(Dir) of
+        {ok, #file_info{type = directory, uid = Uid}} ->
+            private_dir(filename:join(Dir, "barrel_p2p"), Uid);
+        _ ->
+            []
+    end;
+xdg_dir(_, _) ->
+    [].
+
+%% [Dir] if it is ours alone, made if need be; else [].
+private_dir(_Dir, undefined) ->
+    [];
+private_dir(Dir, Uid) ->
+    Made = prim_file:make_dir(Dir) =:= ok,
+    Made andalso prim_file:write_file_info(Dir, #file_info{mode = 8#700}),
+    case prim_file:read_link_info(Dir) of
+        {ok, #file_info{type = directory, uid = Uid, mode = Mode}} when Mode band 8#077 =:= 0 ->
+            [Dir];
+        {ok, _} ->
+            barrel_p2p_node:report(
+              warning, runtime_dir_unsafe, <<"any">>, Dir,
+              ["not used for discovery because it is not a directory of ours with mode 0700; "
+               "remove it, or set {barrel_p2p, [{runtime_dir, Dir | none}]}"]),
+            [];
+        {error, _} ->
+            []
+    end.
+
+%% The owner of /proc/self is the effective user of this process.
+own_uid() ->
+    case prim_file:read_file_info("/proc/self") of
+        {ok, #file_info{uid = Uid}} -> Uid;
+        {error, _} -> undefined
+    end.
+
+to_list(V) when is_atom(V) -> atom_to_list(V);
+to_list(V) when is_binary(V) -> binary_to_list(V);
+to_list(V) -> V.

@@ -1,0 +1,15 @@
+%% SPDX-License-Identifier: Apache-2.0
+%% The application's supervisor. The carrier itself lives with net_kernel, not here.
+-module(barrel_p2p_sup).
+-behaviour(supervisor).
+
+-export([start_link/0, init/1]).
+
+%% @private
+-spec start_link() -> supervisor:startlink_ret().
+start_link() ->
+    supervisor:start_link({local, ?MODULE}, ?MODULE, []).
+
+%% @private
+init([]) ->
+    {ok, {#{strategy => one_for_one, intensity => 5, period => 10}, []}}.

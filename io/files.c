@@ -1,0 +1,478 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Bounded reads, atomic writes and directory creation, with sentences for what went wrong. */
+#include "io/files.h"
+
+#include "base/err.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define SHOWN_PATH_MAX 260 /* of a longer path the sentence shows the end */
+#define TEMP_TRIES     8
+#define TEMP_NAME_LEN  32
+
+/* --- sentences --------------------------------------------------------------- */
+
+void bp_errbuf_reset(struct bp_errbuf *err)
+{
+    if (err != NULL) {
+        *err = (struct bp_errbuf){0};
+    }
+}
+
+/* The absolute path, or "..." and its end. */
+static void show_path(const char *path, char *out, size_t cap)
+{
+    char cwd[PATH_MAX] = "";
+    const char *part[3] = {cwd, "", path};
+    size_t total = 0;
+    size_t skip;
+    size_t at = 0;
+
+    if (path[0] != '/' && getcwd(cwd, sizeof(cwd)) != NULL) {
+        part[1] = cwd[strlen(cwd) - 1] == '/' ? "" : "/";
+    }
+    for (size_t i = 0; i < 3; i++) {
+        total += strlen(part[i]);
+    }
+    skip = total < cap ? 0 : total - (cap - 4);
+    if (skip != 0) {
+        memcpy(out, "...", 3);
+        at = 3;
+    }
+    for (size_t i = 0; i < 3; i++) {
+        size_t len = strlen(part[i]);
+        size_t drop = skip < len ? skip : len;
+        memcpy(out + at, part[i] + drop, len - drop);
+        at += len - drop;
+        skip -= drop;
+    }
+    out[at] = '\0';
+}
+
+void bp_errbuf_set(struct bp_errbuf *err, int os_errno, const char *what, const char *path,
+                   const char *why, const char *cure)
+{
+    char shown[SHOWN_PATH_MAX];
+    char reason[128];
+
+    if (err == NULL) {
+        return;
+    }
+    err->os_errno = os_errno;
+    err->warning = false;
+    if (why == NULL) {
+        why = strerror_r(os_errno, reason, sizeof(reason));
+    }
+    show_path(path, shown, sizeof(shown));
+    (void)snprintf(err->text, sizeof(err->text), "%s %s: %s; %s", what, shown, why, cure);
+}
+
+static const char *cure_for(int os_errno)
+{
+    switch (os_errno) {
+    case EACCES:
+    case EPERM:
+        return "give the user that runs the node access to it";
+    case EROFS:
+        return "make the file system writable or configure another directory";
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG:
+        return "free disk space or raise the limit";
+    case EMFILE:
+    case ENFILE:
+        return "raise the limit of open files";
+    case ENOTDIR:
+        return "a part of the path is a file: move it away or configure another directory";
+    case EISDIR:
+        return "it is a directory: move it away or configure another path";
+    case ENAMETOOLONG:
+        return "use a shorter path";
+    case ENOENT:
+        return "create the directory or configure another path";
+    default:
+        return "check the path and its file system";
+    }
+}
+
+static int fail_os(struct bp_errbuf *err, int os_errno, const char *what, const char *path)
+{
+    bp_errbuf_set(err, os_errno, what, path, NULL, cure_for(os_errno));
+    return BP_E_FILE;
+}
+
+/* --- paths ------------------------------------------------------------------- */
+
+int bp_path_join(const char *dir, const char *name, char *out, size_t cap, struct bp_errbuf *err)
+{
+    size_t len = strlen(dir);
+    const char *sep = len != 0 && dir[len - 1] == '/' ? "" : "/";
+    int n = snprintf(out, cap, "%s%s%s", dir, sep, name);
+
+    if (n < 0 || (size_t)n >= cap) {
+        bp_errbuf_set(err, ENAMETOOLONG, "cannot use the path", dir, NULL, cure_for(ENAMETOOLONG));
+        return BP_E_INVALID;
+    }
+    return 0;
+}
+
+int bp_path_dir(const char *path, char *out, size_t cap, struct bp_errbuf *err)
+{
+    const char *slash = strrchr(path, '/');
+    size_t len = slash != NULL ? (size_t)(slash - path) : 0;
+
+    if (cap < 2 || len >= cap) {
+        bp_errbuf_set(err, ENAMETOOLONG, "cannot use the path", path, NULL, cure_for(ENAMETOOLONG));
+        return BP_E_INVALID;
+    }
+    if (len != 0) {
+        memcpy(out, path, len);
+        out[len] = '\0';
+    } else {
+        (void)snprintf(out, cap, "%s", slash != NULL ? "/" : ".");
+    }
+    return 0;
+}
+
+static const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return slash != NULL ? slash + 1 : path;
+}
+
+/* --- reading ----------------------------------------------------------------- */
+
+/* Opens a regular file; a FIFO or a device does not block. Returns the descriptor or an error. */
+static int open_regular(const char *path, struct stat *st, struct bp_errbuf *err)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+
+    if (fd < 0) {
+        int e = errno;
+        (void)fail_os(err, e, "cannot read", path);
+        return e == ENOENT ? BP_E_NOT_FOUND : BP_E_FILE;
+    }
+    if (fstat(fd, st) != 0) {
+        int rc = fail_os(err, errno, "cannot read", path);
+        (void)close(fd);
+        return rc;
+    }
+    if (!S_ISREG(st->st_mode)) {
+        bp_errbuf_set(err, 0, "cannot read", path, "not a regular file",
+                      "put a file there or configure another path");
+        (void)close(fd);
+        return BP_E_FILE;
+    }
+    return fd;
+}
+
+/* Reads until `len` bytes or the end of the file. Returns the number of bytes, or -1 with errno. */
+static ssize_t read_full(int fd, void *buf, size_t len)
+{
+    size_t done = 0;
+
+    while (done < len) {
+        ssize_t n = read(fd, (uint8_t *)buf + done, len - done);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n < 0) {
+            return -1;
+        }
+        if (n == 0) {
+            break;
+        }
+        done += (size_t)n;
+    }
+    return (ssize_t)done;
+}
+
+int bp_file_read(const char *path, size_t cap, const struct bp_mem *mem, uint8_t **out, size_t *len,
+                 struct bp_errbuf *err)
+{
+    struct stat st;
+    uint8_t *buf = NULL;
+    size_t size = 0;
+    ssize_t n;
+    int rc;
+    int fd;
+
+    *out = NULL;
+    *len = 0;
+    bp_errbuf_reset(err);
+    fd = open_regular(path, &st, err);
+    if (fd < 0) {
+        return fd;
+    }
+    if (st.st_size < 0 || (uint64_t)st.st_size > cap) {
+        bp_errbuf_set(err, 0, "cannot read", path, "the file is too large",
+                      "check that it is the right file");
+        rc = BP_E_FILE;
+        goto fail;
+    }
+    size = (size_t)st.st_size + 1; /* one more byte shows that the file grew; later the NUL */
+    buf = mem->alloc(mem->ctx, size);
+    if (buf == NULL) {
+        bp_errbuf_set(err, 0, "cannot read", path, "out of memory", "free some memory");
+        rc = BP_E_NOMEM;
+        goto fail;
+    }
+    n = read_full(fd, buf, size);
+    if (n < 0) {
+        rc = fail_os(err, errno, "cannot read", path);
+        goto fail;
+    }
+    if ((size_t)n != size - 1) {
+        bp_errbuf_set(err, 0, "cannot read", path, "the file changed while it was read",
+                      "try again");
+        rc = BP_E_FILE;
+        goto fail;
+    }
+    buf[n] = 0;
+    *out = buf;
+    *len = (size_t)n;
+    (void)close(fd);
+    return 0;
+fail:
+    if (buf != NULL) {
+        bp_wipe(buf, size);
+        mem->release(mem->ctx, buf);
+    }
+    (void)close(fd);
+    return rc;
+}
+
+int bp_file_read_exact(const char *path, void *out, size_t len, const char *cure,
+                       struct bp_errbuf *err)
+{
+    struct stat st;
+    char why[80];
+    uint8_t extra;
+    ssize_t n;
+    ssize_t more = 0;
+    int fd;
+
+    bp_errbuf_reset(err);
+    fd = open_regular(path, &st, err);
+    if (fd < 0) {
+        bp_wipe(out, len);
+        return fd;
+    }
+    n = read_full(fd, out, len);
+    if (n == (ssize_t)len) {
+        more = read_full(fd, &extra, 1);
+    }
+    if (n < 0 || more < 0) {
+        int rc = fail_os(err, errno, "cannot read", path);
+        (void)close(fd);
+        bp_wipe(out, len);
+        return rc;
+    }
+    (void)close(fd);
+    if (n == (ssize_t)len && more == 0) {
+        return 0;
+    }
+    bp_wipe(out, len);
+    (void)snprintf(why, sizeof(why), "the file has %lld bytes, not %zu", (long long)st.st_size,
+                   len);
+    bp_errbuf_set(err, 0, "cannot use", path, why, cure);
+    return BP_E_FILE;
+}
+
+/* --- writing ----------------------------------------------------------------- */
+
+static int write_full(int fd, const void *data, size_t len)
+{
+    size_t done = 0;
+
+    while (done < len) {
+        ssize_t n = write(fd, (const uint8_t *)data + done, len - done);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n < 0) {
+            return -1;
+        }
+        done += (size_t)n;
+    }
+    return 0;
+}
+
+/* Creates an empty file with a random name; the name does not depend on the target's length. */
+static int open_temp(int dirfd, char name[static TEMP_NAME_LEN])
+{
+    for (int i = 0; i < TEMP_TRIES; i++) {
+        uint64_t r;
+        int fd;
+
+        if (getrandom(&r, sizeof(r), 0) != (ssize_t)sizeof(r)) {
+            return -1;
+        }
+        (void)snprintf(name, TEMP_NAME_LEN, ".tmp-%016llx", (unsigned long long)r);
+        fd = openat(dirfd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+        if (fd >= 0 || errno != EEXIST) {
+            return fd;
+        }
+    }
+    return -1;
+}
+
+/* Gives the temporary file its name without replacing anything; 0, or -1 with errno. */
+static int publish_new(int dirfd, const char *temp, const char *name)
+{
+    if (linkat(dirfd, temp, dirfd, name, 0) == 0) {
+        (void)unlinkat(dirfd, temp, 0); /* a second name would do no harm */
+        return 0;
+    }
+    if (errno == EPERM || errno == EOPNOTSUPP || errno == ENOSYS) {
+        /* a file system without hard links */
+        return renameat2(dirfd, temp, dirfd, name, RENAME_NOREPLACE);
+    }
+    return -1;
+}
+
+struct write_job {
+    const char *path;
+    const void *data;
+    size_t len;
+    unsigned mode;
+    bool replace;
+};
+
+/* Writes and publishes through a temporary file; 0, or -1 with errno. */
+static int write_at(int dirfd, const struct write_job *job)
+{
+    char temp[TEMP_NAME_LEN];
+    const char *name = base_name(job->path);
+    int fd = open_temp(dirfd, temp);
+    int bad;
+    int e;
+
+    if (fd < 0) {
+        return -1;
+    }
+    bad = fchmod(fd, (mode_t)job->mode) != 0 || write_full(fd, job->data, job->len) != 0 ||
+          fsync(fd) != 0;
+    e = errno;
+    if (close(fd) != 0 && !bad) {
+        bad = 1;
+        e = errno;
+    }
+    if (!bad) {
+        bad = (job->replace ? renameat(dirfd, temp, dirfd, name)
+                            : publish_new(dirfd, temp, name)) != 0;
+        e = errno;
+    }
+    if (bad) {
+        (void)unlinkat(dirfd, temp, 0);
+        errno = e;
+        return -1;
+    }
+    if (fsync(dirfd) != 0 && errno != EINVAL) { /* EINVAL: directories cannot be synced here */
+        return -1;
+    }
+    return 0;
+}
+
+static int write_file(const struct write_job *job, struct bp_errbuf *err)
+{
+    char dir[PATH_MAX];
+    int dirfd;
+    int rc = 0;
+
+    bp_errbuf_reset(err);
+    if (bp_path_dir(job->path, dir, sizeof(dir), err) != 0) {
+        return BP_E_FILE;
+    }
+    dirfd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dirfd < 0) {
+        return fail_os(err, errno, "cannot write", job->path);
+    }
+    if (write_at(dirfd, job) != 0) {
+        int e = errno;
+        rc = fail_os(err, e, "cannot write", job->path);
+        if (e == EEXIST && !job->replace) {
+            bp_errbuf_set(err, e, "cannot create", job->path, NULL, "it is left as it is");
+            rc = BP_E_EXISTS;
+        }
+    }
+    (void)close(dirfd);
+    return rc;
+}
+
+int bp_file_write_atomic(const char *path, const void *data, size_t len, unsigned mode,
+                         struct bp_errbuf *err)
+{
+    return write_file(&(struct write_job){path, data, len, mode, true}, err);
+}
+
+int bp_file_write_new(const char *path, const void *data, size_t len, unsigned mode,
+                      struct bp_errbuf *err)
+{
+    return write_file(&(struct write_job){path, data, len, mode, false}, err);
+}
+
+/* --- directories and modes --------------------------------------------------- */
+
+static int make_one(const char *path, unsigned mode, struct bp_errbuf *err)
+{
+    struct stat st;
+
+    if (stat(path, &st) == 0) {
+        return S_ISDIR(st.st_mode) ? 0 : fail_os(err, ENOTDIR, "cannot create the directory", path);
+    }
+    if (mkdir(path, (mode_t)mode) != 0) {
+        int e = errno;
+        if (e == EEXIST && stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
+            return 0; /* another process was faster */
+        }
+        return fail_os(err, e, "cannot create the directory", path);
+    }
+    return 0;
+}
+
+int bp_mkdirs(const char *path, unsigned mode, struct bp_errbuf *err)
+{
+    char part[PATH_MAX];
+    size_t len = strlen(path);
+
+    bp_errbuf_reset(err);
+    if (len == 0 || len >= sizeof(part)) {
+        (void)fail_os(err, len == 0 ? ENOENT : ENAMETOOLONG, "cannot create the directory", path);
+        return BP_E_FILE;
+    }
+    for (size_t i = 1; i <= len; i++) {
+        if (path[i] == '/' || path[i] == '\0') {
+            int rc;
+            memcpy(part, path, i);
+            part[i] = '\0';
+            rc = make_one(part, mode, err);
+            if (rc != 0) {
+                return rc;
+            }
+        }
+    }
+    return 0;
+}
+
+void bp_file_warn_loose(const char *path, struct bp_errbuf *err)
+{
+    struct stat st;
+
+    if (err == NULL || err->warning || stat(path, &st) != 0) {
+        return;
+    }
+    if ((st.st_mode & (S_IRGRP | S_IWGRP | S_IROTH | S_IWOTH)) != 0) {
+        bp_errbuf_set(err, 0, "unsafe secret file", path, "other users can read or write it",
+                      "run chmod 600 on it");
+        err->warning = true;
+    }
+}

@@ -100,14 +100,10 @@ ebin/%.beam: erlang/%.erl $(wildcard erlang/*.hrl)
 	$(call say,ERLC,$<)
 	$(Q)$(ERLC) +debug_info -Wall $(if $(CI),-Werror) -pa ebin -I erlang -o ebin $<
 
-ebin/barrel_p2p.app: erlang/barrel_p2p.app.src $(wildcard erlang/*.erl)
+ebin/barrel_p2p.app: erlang/barrel_p2p.app.src $(wildcard erlang/*.erl) scripts/make-app
 	@mkdir -p ebin
 	$(call say,APP,$@)
-	$(Q)$(ERL) -noinput -boot start_clean -eval ' \
-	  {ok, [{application, N, P}]} = file:consult("$<"), \
-	  Ms = [list_to_atom(filename:basename(F, ".erl")) || F <- filelib:wildcard("erlang/*.erl")], \
-	  App = {application, N, lists:keystore(modules, 1, P, {modules, lists:sort(Ms)})}, \
-	  ok = file:write_file("$@", io_lib:format("~p.~n", [App])), halt().'
+	$(Q)scripts/make-app erlang/barrel_p2p.app.src $@ $(wildcard erlang/*.erl)
 
 # --- tests -----------------------------------------------------------------
 

@@ -106,11 +106,11 @@ start_node(Carrier, Role, Extra) ->
                 args => Args ++ CarrierArgs() ++ maps:get(args, Extra, []),
                 env => maps:get(env, Extra, []),
                 wait_boot => 60000},
-    case peer:start(Options) of
-        {ok, Peer, Node} ->
-            #{peer => Peer, name => Node, os_pid => peer:call(Peer, os, getpid, [], ?CALL_MS)};
-        {error, Reason} ->
-            error({boot_failed, Carrier, Reason, tail(Log)})
+    try
+        {ok, Peer, Node} = peer:start(Options),
+        #{peer => Peer, name => Node, os_pid => peer:call(Peer, os, getpid, [], ?CALL_MS)}
+    catch
+        _:Reason -> error({no_start, Name, Reason, {log, tail(Log)}})
     end.
 
 %% Ends a node and waits until its OS process is gone.
@@ -130,7 +130,7 @@ call(#{peer := Peer, name := Name}, M, F, Args) ->
     try
         peer:call(Peer, M, F, Args, ?CALL_MS)
     catch
-        _:Reason -> error({call_failed, F, Reason, tail(dir(atom_to_list(Name) ++ ".log"))})
+        _:Reason -> error({F, Reason, {log, tail(dir(atom_to_list(Name) ++ ".log"))}})
     end.
 
 -spec name(bench_node()) -> node().

@@ -42,9 +42,9 @@ stream(Node, #{senders := Senders, bytes := Bytes, ms := Ms}) ->
       end).
 
 %% Round trips of 64 bytes to PingNode for `ms` milliseconds while one process sends 1 MB binaries
-%% to BulkNode. The trip under way when bulk ends counts with all the time that it takes, so a carrier
-%% that lets no ping through shows the length of the bulk phase. Returns {P50, P99, MBperSecond}:
-%% microseconds, and what the bulk sender moved.
+%% to BulkNode. The trip under way when bulk ends counts with all the time that it takes, so a
+%% carrier that lets no ping through shows the length of the bulk phase. Returns
+%% {P50, P99, MBperSecond}: microseconds, and what the bulk sender moved.
 -spec ping_under_bulk(node(), node(), #{ms := pos_integer()}) -> {float(), float(), float()}.
 ping_under_bulk(BulkNode, PingNode, #{ms := Ms}) ->
     in_fresh_process(
@@ -96,8 +96,8 @@ await(Node, Up, Deadline) ->
 
 %% Memory of this node in bytes after a collection of all processes, the kernel's socket buffers
 %% not included: `vm` is what the VM's allocators hand out, `driver` the drivers' part of it,
-%% `libraries` what C libraries hold from malloc. Resident pages would say little: growth first fills what boot
-%% left free. Needs malloc_count.so (bench/idle_memory preloads it).
+%% `libraries` what C libraries hold from malloc. Resident pages would say little: growth first
+%% fills what boot left free. Needs malloc_count.so (bench/idle_memory preloads it).
 -spec memory() -> #{atom() => integer()}.
 memory() ->
     _ = [garbage_collect(P) || P <- processes()],

@@ -31,7 +31,7 @@ load_env() ->
 load_app(App) ->
     case application:load(App) of
         ok -> ok;
-        {error, {already_loaded, App}} -> ok;
+        {error, {already_loaded, _}} -> ok;
         {error, {"no such file or directory", _}} -> load_spec(App);
         {error, Reason} -> {error, {App, Reason}}
     end.
@@ -42,7 +42,7 @@ load_spec(App) ->
              {registered, []}, {applications, [kernel, stdlib]}, {env, []}]},
     case application:load(Spec) of
         ok -> ok;
-        {error, {already_loaded, App}} -> ok;
+        {error, {already_loaded, _}} -> ok;
         {error, Reason} -> {error, {App, Reason}}
     end.
 

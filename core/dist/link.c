@@ -424,6 +424,12 @@ int bp_link_write(struct bp_link *l, uint8_t *buf, size_t cap, struct bp_tx_run 
     }
     l->now = now;
     rc = bp_conn_write(l->conn, buf, cap, runs, n_runs, now);
+    if (rc == 0 && l->phase == BP_LINK_TLS && l->handshake_done) {
+        /* A client's handshake completes while it writes its Finished. */
+        if (bp_link_advance(l) == 0 && *n_runs == 0) {
+            rc = bp_conn_write(l->conn, buf, cap, runs, n_runs, now);
+        }
+    }
     return rc == 0 ? 0 : fail_conn(l, rc);
 }
 

@@ -52,21 +52,25 @@ static int opened(struct bp_conn *c, int rc, int64_t id, int64_t *out)
 int bp_conn_open_uni(struct bp_conn *c, int64_t *id)
 {
     int64_t sid = -1;
+    int rc;
 
     if (c->n_streams == BP_STREAMS_MAX) {
         return BP_E_LIMIT;
     }
-    return opened(c, ngtcp2_conn_open_uni_stream(c->q, &sid, NULL), sid, id);
+    rc = ngtcp2_conn_open_uni_stream(c->q, &sid, NULL);
+    return opened(c, rc, sid, id);
 }
 
 int bp_conn_open_bidi(struct bp_conn *c, int64_t *id)
 {
     int64_t sid = -1;
+    int rc;
 
     if (c->n_streams == BP_STREAMS_MAX) {
         return BP_E_LIMIT;
     }
-    return opened(c, ngtcp2_conn_open_bidi_stream(c->q, &sid, NULL), sid, id);
+    rc = ngtcp2_conn_open_bidi_stream(c->q, &sid, NULL);
+    return opened(c, rc, sid, id);
 }
 
 int bp_conn_adopt(struct bp_conn *c, int64_t id)

@@ -176,15 +176,17 @@ boot(Config, Opts) ->
             error({boot_timeout, Label, tail(log(Handle))})
     end.
 
-%% Runs `erl Args` without the agent, standard input open; the handle takes input/2, log/1,
-%% await_exit/2 and the signals. Options: cwd, env as above.
+%% Runs `erl Args` on a terminal of its own (script(1)), without the agent; the handle takes
+%% input/2, log/1, await_exit/2 and the signals. Options: cwd, env as above.
 program(Config, Args, Opts) ->
     Dir = dir(Config),
     Cwd = filename:join(Dir, maps:get(cwd, Opts, ".")),
     ok = filelib:ensure_dir(filename:join(Cwd, "x")),
     Log = filename:join(Dir, unique(program) ++ ".log"),
     All = carrier_args(carrier()) ++ ["-pa", filename:join(root(), "ebin")] ++ Args,
-    {ok, Pid} = bp_peer:start(#{cwd => Cwd, log => Log, exe => erl(), args => All,
+    Command = lists:join($\s, [[$', A, $'] || A <- [erl() | All]]),
+    {ok, Pid} = bp_peer:start(#{cwd => Cwd, log => Log, exe => os:find_executable("script"),
+                                args => ["-qec", lists:flatten(Command), "/dev/null"],
                                 env => env(Dir, Opts)}),
     table(),
     ets:insert(?MODULE, {Dir, Pid}),
@@ -230,7 +232,7 @@ env(Dir, Opts) ->
     [{"HOME", filename:join(Dir, "home")}, {"XDG_RUNTIME_DIR", filename:join(Dir, "run")},
      {"TMPDIR", filename:join(Dir, "tmp")}, {"ERL_CRASH_DUMP_SECONDS", "0"},
      {"ERL_FLAGS", false}, {"ERL_AFLAGS", false}, {"ERL_ZFLAGS", false}, {"ERL_LIBS", false},
-     {"TERM", "dumb"} | maps:get(env, Opts, [])].
+     {"TERM", "xterm"} | maps:get(env, Opts, [])].
 
 name(#{node := Node}) -> Node.
 

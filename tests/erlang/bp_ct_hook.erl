@@ -42,7 +42,7 @@ short(Reason) when is_list(Reason) -> io_lib:format("~ts", [Reason]);
 short(Reason) -> io_lib:format("~0tp", [Reason], [{chars_limit, 300}]).
 
 indent(Reason) ->
-    Text = lists:flatten(io_lib:format("~tp", [Reason], [{chars_limit, 6000}])),
+    Text = lists:flatten(io_lib:format("~tp", [Reason], [{chars_limit, 3000}])),
     lists:join($\n, ["          " ++ Line || Line <- string:split(Text, "\n", all)]).
 
 say(Format, Args) ->

@@ -15,7 +15,8 @@
     status = booting :: booting | up | {exit, integer()},
     boot = [] :: [gen_server:from()],
     ended = [] :: [gen_server:from()],
-    calls = #{} :: #{reference() => gen_server:from()}
+    %% integer tags: a reference changes its looks when a node gets or loses its name
+    calls = #{} :: #{pos_integer() => gen_server:from()}
 }).
 
 %% Spec: #{cwd, log, exe, args, env}. `args` may hold the atom `agent`: it becomes the arguments
@@ -103,7 +104,7 @@ handle_call(await_exit, From, #st{ended = Ended} = St) ->
     {noreply, St#st{ended = [From | Ended]}};
 handle_call({call, M, F, A}, From, #st{status = up, sock = Sock, calls = Calls} = St)
   when Sock =/= undefined ->
-    Ref = make_ref(),
+    Ref = erlang:unique_integer([positive]),
     ok = gen_tcp:send(Sock, term_to_binary({call, Ref, M, F, A})),
     {noreply, St#st{calls = Calls#{Ref => From}}};
 handle_call({call, _, _, _}, _From, St) ->

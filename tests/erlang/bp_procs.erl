@@ -2,8 +2,8 @@
 %% Processes that the suites start in the nodes.
 -module(bp_procs).
 
--export([echo/0, sink/0, sink_count/1, sender/3, fold/2, exit_with/1, say/2, identity/1, big/1]).
--export([busy_watch/0, alias_sink/1]).
+-export([echo/0, sink/0, sink_count/1, sender/3, fill/3, fold/2, exit_with/1, say/2, identity/1, big/1]).
+-export([busy_watch/0, alias_sink/1, mailbox/0]).
 
 %% Answers {From, Ref, Term} with {Ref, Term}.
 echo() ->
@@ -48,6 +48,24 @@ sender_loop(To, Payload, I, N, Opts) ->
     case erlang:send(To, {seq, I, Payload}, Opts) of
         ok -> sender_loop(To, Payload, I + 1, N, Opts);
         Other -> {I - 1, Other}
+    end.
+
+%% Sends payloads to a peer that does not read until nothing more is taken: {Accepted, nosuspend},
+%% or {N, ok} when N were.
+fill(To, Payload, N) ->
+    fill(To, Payload, 1, N, 0).
+
+fill(_, _, I, N, _) when I > N ->
+    {N, ok};
+fill(_, _, I, _, 10) ->
+    {I - 1, nosuspend};
+fill(To, Payload, I, N, Refused) ->
+    case erlang:send(To, {seq, I, Payload}, [nosuspend]) of
+        ok ->
+            fill(To, Payload, I + 1, N, 0);
+        nosuspend ->
+            timer:sleep(30), % the carrier may still move a little from the queue to the network
+            fill(To, Payload, I, N, Refused + 1)
     end.
 
 %% Answers `stop` after N messages; used to wait for a known amount.
@@ -101,3 +119,8 @@ alias_loop(Alias, Report) ->
             Report ! {alias_got, Msg},
             alias_loop(Alias, Report)
     end.
+
+%% What a failed test tells about the messages that are there.
+mailbox() ->
+    {messages, Ms} = process_info(self(), messages),
+    {length(Ms), messages, lists:sublist([lists:flatten(io_lib:format("~0P", [M, 12])) || M <- Ms], 5)}.

@@ -9,7 +9,7 @@
         receive
             Pattern -> ok
         after Timeout ->
-            error({no_message, ??Pattern, ?LINE, process_info(self(), messages)})
+            error({no_message, ??Pattern, ?LINE, bp_procs:mailbox()})
         end).
 
 %% Fails when a message that matches is there, or comes within `Timeout` ms.

@@ -323,7 +323,7 @@ group_leader_is_remote(Config) ->
                 ?EQ(<<"said over there">>, iolist_to_binary(Chars)),
                 From ! {io_reply, As, ok}
         after ?LONG ->
-            error({no_io_request, process_info(self(), messages)})
+            error({no_io_request, bp_procs:mailbox()})
         end,
         group_leader(Old, self()),
         %% set from here on a process over there

@@ -30,6 +30,11 @@ init_per_suite(Config) -> Config.
 
 end_per_suite(_) -> ok.
 
+init_per_testcase(remsh_from_nameless_shell = Case, Config) ->
+    case os:find_executable("script") of
+        false -> {skip, "script(1), which makes a terminal, is not installed"};
+        _ -> bp_cluster:init_case(?MODULE, Case, Config)
+    end;
 init_per_testcase(Case, Config) ->
     bp_cluster:init_case(?MODULE, Case, Config).
 
@@ -232,11 +237,9 @@ nosuspend_is_refused(Config) ->
         ?EQ({Sent, ok}, bp_procs:sink_count(Sink))
     end).
 
-%% Sends 32 KB messages until one is refused: {Accepted, nosuspend}.
+%% Sends 32 KB messages until nothing is taken any more: {Accepted, nosuspend}.
 fill(A, Sink) ->
-    bp_cluster:run(A, fun() ->
-        bp_procs:sender(Sink, <<0:(32 * 1024 * 8)>>, {20000, [nosuspend]})
-    end).
+    bp_cluster:run(A, fun() -> bp_procs:fill(Sink, <<0:(32 * 1024 * 8)>>, 20000) end).
 
 zdbbl_sets_the_limit(Config) ->
     [A, C, B] = bp_cluster:start_many(Config, [#{name => a, args => ["+zdbbl", "64"]},

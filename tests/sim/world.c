@@ -1,0 +1,417 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Two links, virtual time and a bad network. */
+#include "sim/world.h"
+
+#include "base/rw.h"
+#include "quic/listener.h"
+#include "quic/tls_cert.h"
+#include "support/t.h"
+
+struct sim_packet {
+    struct sim_packet *next;
+    bp_time at;
+    bool to_b;
+    size_t len;
+    uint8_t data[];
+};
+
+/* --- memory of the "host" ------------------------------------------------ */
+
+static void *rx_alloc(void *ctx, size_t cap, uint8_t **data)
+{
+    struct sim_node *n = ctx;
+    void *p = malloc(cap);
+
+    n->bins += p != NULL;
+    *data = p;
+    return p;
+}
+
+static void *rx_grow(void *ctx, void *bin, size_t cap, uint8_t **data)
+{
+    void *p = realloc(bin, cap);
+
+    (void)ctx;
+    *data = p;
+    return p;
+}
+
+static void rx_release(void *ctx, void *bin)
+{
+    struct sim_node *n = ctx;
+
+    n->bins -= bin != NULL;
+    free(bin);
+}
+
+static void owner_release(void *ctx, void *owner)
+{
+    struct sim_node *n = ctx;
+
+    n->owners--;
+    free(owner);
+}
+
+/* --- nodes --------------------------------------------------------------- */
+
+static void node_init(struct sim_node *n, const char *name, uint16_t port)
+{
+    uint8_t seed[BP_KEY_LEN];
+    struct bp_tls_pem *pem = calloc(1, sizeof(*pem));
+    char err[256];
+
+    *n = (struct sim_node){.name = name,
+                           .auth_mode = BP_AUTH_BUILTIN,
+                           .dist_streams = BP_DIST_STREAMS_MAX,
+                           .mem = bp_mem_libc()};
+    assert_int_equal(bp_addr_parse(&n->addr, "192.0.2.1", port), 0);
+    assert_int_equal(bp_identity_generate(seed, n->pub), 0);
+    assert_int_equal(bp_identity_new(&n->identity, seed, n->pub, bp_mem_libc()), 0);
+    assert_int_equal(bp_random(n->nonce_secret, sizeof(n->nonce_secret)), 0);
+    assert_int_equal(bp_random(n->reset_secret, sizeof(n->reset_secret)), 0);
+    assert_int_equal(bp_tls_cert_generate(name, 1767225600, pem), 0);
+    assert_int_equal(bp_tls_cred_load(pem->cert, pem->cert_len, pem->key, pem->key_len, &n->cred,
+                                      err, sizeof(err)),
+                     0);
+    bp_tls_pem_free(pem);
+    free(pem);
+}
+
+static void node_free(struct sim_node *n)
+{
+    bp_link_del(n->link);
+    bp_identity_del(n->identity);
+    bp_tls_cred_unref(n->cred);
+}
+
+void sim_init(struct sim *s, uint64_t seed)
+{
+    *s = (struct sim){.now = BP_SEC,
+                      .rng = seed,
+                      .net = {.delay = 5 * BP_MS},
+                      .setup_timeout = 30 * BP_SEC,
+                      .dialled = "b@sim"};
+    node_init(&s->a, "a@sim", 1001);
+    node_init(&s->b, "b@sim", 1002);
+}
+
+void sim_free(struct sim *s)
+{
+    while (s->queue != NULL) {
+        struct sim_packet *p = s->queue;
+        s->queue = p->next;
+        free(p);
+    }
+    node_free(&s->a);
+    node_free(&s->b);
+}
+
+static void fill_config(const struct sim *s, struct sim_node *n, const struct sim_node *peer,
+                        struct bp_link_config *c)
+{
+    *c = (struct bp_link_config){
+        .mem = n->mem,
+        .rx = {.ctx = n, .alloc = rx_alloc, .grow = rx_grow, .release = rx_release},
+        .owner = {.ctx = n, .release = owner_release},
+        .conn = {.cred = n->cred,
+                 .reset_secret = n->reset_secret,
+                 .local = n->addr,
+                 .remote = peer->addr,
+                 .idle_timeout = 300 * BP_SEC},
+        .auth_mode = n->auth_mode,
+        .auth = {.identity = n->identity,
+                 .self_name = n->name,
+                 .trust_mode = n->trust_mode,
+                 .nonce_secret = n->nonce_secret,
+                 .cookie_only = n->cookie_only,
+                 .n_cookie_only = n->n_cookie_only},
+        .setup_timeout = s->setup_timeout,
+        .wall_ms = 1767225600000u + s->now / BP_MS,
+        .dist_streams = n->dist_streams,
+        .max_frame_bytes = n->max_frame_bytes};
+}
+
+int sim_dial(struct sim *s)
+{
+    struct bp_link_config c;
+    int rc;
+
+    fill_config(s, &s->a, &s->b, &c);
+    c.auth.dialled_name = s->dialled;
+    rc = bp_link_new(&s->a.link, false, &c, s->now);
+    if (rc == 0) {
+        sim_flush(s);
+    }
+    return rc;
+}
+
+static void events(struct sim *s, struct sim_node *n)
+{
+    struct bp_link_event ev;
+
+    while (n->link != NULL && bp_link_poll(n->link, &ev)) {
+        switch (ev.kind) {
+        case BP_LINK_EV_LOOKUP:
+            bp_link_trust(n->link, n->pinned != NULL, n->pinned, s->now);
+            break;
+        case BP_LINK_EV_AUTHENTICATED:
+            n->authenticated = true;
+            n->pin_wanted = ev.pin;
+            n->has_key = ev.has_key;
+            snprintf(n->peer, sizeof(n->peer), "%s", ev.name);
+            break;
+        case BP_LINK_EV_FAILED:
+            n->failed = true;
+            break;
+        case BP_LINK_EV_TLS_DONE:
+        case BP_LINK_EV_CID_ADDED:
+        case BP_LINK_EV_CID_REMOVED:
+        default:
+            break;
+        }
+    }
+}
+
+/* --- the network --------------------------------------------------------- */
+
+static void put_packet(struct sim *s, bool to_b, const uint8_t *p, size_t len)
+{
+    struct sim_packet *pkt = malloc(sizeof(*pkt) + len);
+    struct sim_packet **at = &s->queue;
+
+    *pkt = (struct sim_packet){.at = s->now + s->net.delay, .to_b = to_b, .len = len};
+    if (s->net.jitter > 0) {
+        pkt->at += t_rand(&s->rng) % s->net.jitter;
+    }
+    memcpy(pkt->data, p, len);
+    while (*at != NULL && (*at)->at <= pkt->at) {
+        at = &(*at)->next;
+    }
+    pkt->next = *at;
+    *at = pkt;
+}
+
+static void transmit(struct sim *s, bool to_b, const uint8_t *p, size_t len)
+{
+    s->net.n_sent++;
+    if (s->net.cut || (s->net.mtu != 0 && len > s->net.mtu) ||
+        t_rand(&s->rng) % 1000 < s->net.loss) {
+        s->net.n_lost++;
+        return;
+    }
+    put_packet(s, to_b, p, len);
+    if (t_rand(&s->rng) % 1000 < s->net.dup) {
+        put_packet(s, to_b, p, len);
+    }
+}
+
+static void transmit_runs(struct sim *s, bool to_b, const uint8_t *buf,
+                          const struct bp_tx_run *runs, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        for (size_t off = 0; off < runs[i].len; off += runs[i].seg) {
+            size_t left = runs[i].len - off;
+            transmit(s, to_b, buf + runs[i].off + off, left < runs[i].seg ? left : runs[i].seg);
+        }
+    }
+}
+
+static void flush_node(struct sim *s, struct sim_node *n, bool to_b)
+{
+    static uint8_t buf[2 * 65536 + 1024];
+    struct bp_tx_run runs[BP_TX_RUNS + 1];
+    unsigned n_runs = 1;
+
+    if (n->link == NULL) {
+        return;
+    }
+    while (n_runs > 0 && bp_link_write(n->link, buf, sizeof(buf), runs, &n_runs, s->now) == 0) {
+        transmit_runs(s, to_b, buf, runs, n_runs);
+    }
+    events(s, n);
+    if (n->failed) {
+        bp_link_finish(n->link, buf, sizeof(buf), runs, &n_runs, s->now);
+        transmit_runs(s, to_b, buf, runs, n_runs);
+    }
+}
+
+void sim_flush(struct sim *s)
+{
+    flush_node(s, &s->a, true);
+    flush_node(s, &s->b, false);
+}
+
+static void accept_b(struct sim *s, const struct sim_packet *p)
+{
+    static struct bp_listener listener;
+    uint8_t reply[1500];
+    struct bp_listener_result r;
+    struct bp_link_config c;
+
+    assert_int_equal(bp_listener_init(&listener, s->b.reset_secret), 0);
+    bp_listener_classify(&listener, p->data, p->len, &r);
+    if (r.action == BP_LISTENER_ROUTE) {
+        bp_listener_unknown(&listener, &s->a.addr, p->data, p->len, reply, sizeof(reply), s->now,
+                            &r);
+    }
+    if (r.action != BP_LISTENER_ACCEPT) {
+        return;
+    }
+    fill_config(s, &s->b, &s->a, &c);
+    c.conn.version = r.initial.version;
+    c.conn.client_scid = r.initial.client_scid;
+    c.conn.client_dcid = r.initial.client_dcid;
+    c.conn.original_dcid = r.initial.original_dcid;
+    if (bp_link_new(&s->b.link, true, &c, s->now) == 0) {
+        s->b_exists = true;
+    }
+}
+
+static void deliver(struct sim *s, const struct sim_packet *p)
+{
+    struct sim_node *n = p->to_b ? &s->b : &s->a;
+    const struct sim_node *from = p->to_b ? &s->a : &s->b;
+
+    if (p->to_b && !s->b_exists) {
+        accept_b(s, p);
+    }
+    if (n->link != NULL) {
+        (void)bp_link_read(n->link, &n->addr, &from->addr, p->data, p->len, s->now);
+        events(s, n);
+    }
+}
+
+static bp_time deadline(const struct sim *s, const struct sim_node *n)
+{
+    return n->link != NULL && !n->failed ? bp_link_deadline(n->link, s->now) : BP_TIME_NEVER;
+}
+
+bool sim_step(struct sim *s, bp_time until)
+{
+    bp_time ta = deadline(s, &s->a);
+    bp_time tb = deadline(s, &s->b);
+    bp_time at = ta < tb ? ta : tb;
+    struct sim_packet *p = s->queue;
+
+    if (p != NULL && p->at <= at) {
+        at = p->at;
+    } else {
+        p = NULL;
+    }
+    if (at > until) {
+        return false;
+    }
+    s->now = at > s->now ? at : s->now;
+    if (p != NULL) {
+        s->queue = p->next;
+        deliver(s, p);
+        free(p);
+    } else {
+        struct sim_node *n = ta <= tb ? &s->a : &s->b;
+        (void)bp_link_on_timer(n->link, s->now);
+        events(s, n);
+    }
+    sim_flush(s);
+    return true;
+}
+
+void sim_run(struct sim *s, bp_time until)
+{
+    while (sim_step(s, until)) {
+    }
+    if (until != BP_TIME_NEVER && s->now < until) {
+        s->now = until;
+    }
+}
+
+void sim_run_auth(struct sim *s, bp_time for_)
+{
+    bp_time until = s->now + for_;
+
+    while (!(s->a.authenticated && s->b.authenticated) && !(s->a.failed && s->b.failed) &&
+           sim_step(s, until)) {
+    }
+}
+
+/* --- the distribution handshake ------------------------------------------ */
+
+static int await_hs(struct sim *s, struct sim_node *n, char first)
+{
+    const uint8_t *msg;
+    size_t len;
+    bp_time until = s->now + 30 * BP_SEC;
+
+    for (;;) {
+        int rc = bp_link_hs_recv(n->link, &msg, &len);
+        if (rc < 0) {
+            events(s, n);
+            sim_flush(s);
+            return rc;
+        }
+        if (rc == 1) {
+            return msg[0] == first ? 0 : BP_E_HS_MALFORMED;
+        }
+        if (!sim_step(s, until)) {
+            return BP_E_TIMEOUT;
+        }
+    }
+}
+
+static int send_hs(struct sim *s, struct sim_node *n, const struct bp_writer *w)
+{
+    int rc = bp_link_hs_send(n->link, w->base, w->len);
+
+    sim_flush(s);
+    return rc;
+}
+
+static int send_name(struct sim *s, struct sim_node *n, const char *name, bool server)
+{
+    uint8_t buf[300];
+    struct bp_writer w;
+
+    bp_writer_init(&w, buf, sizeof(buf));
+    bp_write_u8(&w, 'N');
+    bp_write_u64(&w, 0x0000000d07df7fbdu);
+    if (server) {
+        bp_write_u32(&w, 0x01020304);
+    }
+    bp_write_u32(&w, 4711);
+    bp_write_u16(&w, (uint16_t)strlen(name));
+    bp_write_bytes(&w, name, strlen(name));
+    return send_hs(s, n, &w);
+}
+
+static int send_fixed(struct sim *s, struct sim_node *n, const char *text, size_t len)
+{
+    uint8_t buf[32] = {0};
+    struct bp_writer w;
+
+    bp_writer_init(&w, buf, sizeof(buf));
+    bp_write_bytes(&w, text, strlen(text));
+    w.len = len;
+    return send_hs(s, n, &w);
+}
+
+int sim_handshake(struct sim *s, const char *a_name, const char *b_name)
+{
+    int rc = send_name(s, &s->a, a_name, false);
+
+    rc = rc != 0 ? rc : await_hs(s, &s->b, 'N');
+    rc = rc != 0 ? rc : send_fixed(s, &s->b, "sok", 3);
+    rc = rc != 0 ? rc : send_name(s, &s->b, b_name, true);
+    rc = rc != 0 ? rc : await_hs(s, &s->a, 's');
+    rc = rc != 0 ? rc : await_hs(s, &s->a, 'N');
+    rc = rc != 0 ? rc : send_fixed(s, &s->a, "r", 21);
+    rc = rc != 0 ? rc : await_hs(s, &s->b, 'r');
+    rc = rc != 0 ? rc : send_fixed(s, &s->b, "a", 17);
+    rc = rc != 0 ? rc : bp_link_up(s->b.link);
+    rc = rc != 0 ? rc : await_hs(s, &s->a, 'a');
+    rc = rc != 0 ? rc : bp_link_up(s->a.link);
+    if (rc == 0) {
+        bp_link_deliver(s->a.link);
+        bp_link_deliver(s->b.link);
+        sim_flush(s);
+    }
+    return rc;
+}

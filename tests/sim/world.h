@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Two links of the real core in one process, with virtual time and a network between them that
+ * delays, loses, duplicates and reorders datagrams and drops those above its MTU. The path and the
+ * loss pattern replay from the seed; GnuTLS' own random numbers do not.
+ */
+#ifndef BP_SIM_WORLD_H
+#define BP_SIM_WORLD_H
+
+#include "dist/link.h"
+
+struct sim_net {
+    bp_time delay;
+    bp_time jitter;    /* added at random: reorders */
+    unsigned loss;     /* per mille */
+    unsigned dup;      /* per mille */
+    size_t mtu;        /* larger UDP payloads vanish; 0: none do */
+    bool cut;          /* nothing gets through */
+    uint64_t n_sent;
+    uint64_t n_lost;
+};
+
+struct sim_packet;
+
+struct sim_node {
+    struct bp_link *link;
+    struct bp_identity *identity;
+    uint8_t pub[BP_KEY_LEN];
+    struct bp_tls_cred *cred;
+    const char *name;
+    struct bp_addr addr;
+    uint8_t nonce_secret[32];
+    uint8_t reset_secret[32];
+    enum bp_trust_mode trust_mode;
+    enum bp_auth_mode auth_mode;
+    const uint8_t *pinned; /* what this node knows of the other, or NULL */
+    const char *const *cookie_only;
+    size_t n_cookie_only;
+    unsigned dist_streams;
+    uint32_t max_frame_bytes;
+    bool authenticated;
+    bool pin_wanted;
+    bool has_key;
+    bool failed;
+    char peer[BP_NODE_NAME_MAX + 1];
+    long bins;   /* received frames' binaries alive */
+    long owners; /* sent slices' owners alive */
+    const struct bp_mem *mem;
+};
+
+struct sim {
+    bp_time now;
+    uint64_t rng;
+    struct sim_net net;
+    struct sim_node a; /* dials */
+    struct sim_node b; /* is dialled */
+    struct sim_packet *queue;
+    bool b_exists;
+    bp_time setup_timeout;
+    const char *dialled;
+};
+
+/* Keys, certificates and defaults (TOFU, built-in auth, 16 streams); no packet is sent. */
+void sim_init(struct sim *s, uint64_t seed);
+void sim_free(struct sim *s);
+/* a dials b. */
+int sim_dial(struct sim *s);
+/* Runs until nothing is left to do or `until`; true while the links live. */
+void sim_run(struct sim *s, bp_time until);
+/* Runs until both are authenticated or one has failed, at most `for_` long. */
+void sim_run_auth(struct sim *s, bp_time for_);
+/* Plays both sides of the distribution handshake with messages of the right form and brings both
+ * links up, delivering. Returns 0, or the error of the link that refused. */
+int sim_handshake(struct sim *s, const char *a_name, const char *b_name);
+/* Runs one step: the earliest packet or timer. False: nothing is due before `until`. */
+bool sim_step(struct sim *s, bp_time until);
+/* Sends what both have to send, now. */
+void sim_flush(struct sim *s);
+
+#endif

@@ -414,7 +414,8 @@ bool drv_conn_flush(struct drv_conn *c, int fd, bp_time now)
 {
     struct drv_scratch *s;
     struct bp_tx_run runs[BP_TX_RUNS];
-    unsigned n = 1;
+    unsigned n;
+    bool more;
     bool ok = unstash(c, fd);
 
     if (!ok || bp_link_phase(c->link) == BP_LINK_FAILED) {
@@ -424,10 +425,15 @@ bool drv_conn_flush(struct drv_conn *c, int fd, bp_time now)
     if (s == NULL) {
         return true;
     }
-    while (ok && n > 0 && bp_link_write(c->link, s->tx, sizeof(s->tx), runs, &n, now) == 0 &&
-           n > 0) {
-        ok = send_runs(c, fd, s->tx, runs, n);
-    }
+    do {
+        n = 0;
+        if (bp_link_write(c->link, s->tx, sizeof(s->tx), runs, &n, now) != 0) {
+            n = 0;
+        }
+        size_t used = n > 0 ? runs[n - 1].off + runs[n - 1].len : 0;
+        more = n == BP_TX_RUNS || sizeof(s->tx) - used < BP_DGRAM_MAX;
+        ok = n == 0 || send_runs(c, fd, s->tx, runs, n);
+    } while (ok && more);
     drv_scratch_give(s);
     drv_conn_events(c, now);
     if (c->tx.refused) {
@@ -447,12 +453,16 @@ void drv_conn_finish(struct drv_conn *c, int fd, int err, const char *why, bp_ti
         return;
     }
     c->failed = true;
-    if (err != 0 || bp_link_phase(c->link) != BP_LINK_FAILED) {
+    if (bp_link_phase(c->link) != BP_LINK_FAILED) {
+        if (fd >= 0) {
+            (void)drv_conn_flush(c, fd, now); /* what the congestion window still takes */
+        }
         bp_link_fail(c->link, err, why);
     }
     s = drv_scratch_take();
     if (s != NULL) {
-        if (fd >= 0 && unstash(c, fd)) {
+        if (fd >= 0) {
+            (void)unstash(c, fd); /* if the socket is full, the close alone may still fit */
             bp_link_finish(c->link, s->tx, sizeof(s->tx), runs, &n, now);
             (void)bp_udp_send(fd, &c->tx, s->tx, runs, n);
         }

@@ -112,15 +112,21 @@ void drv_conn_port_stop(struct drv_conn_port *cp)
         c->box.wake_fd = -1;
         erl_drv_mutex_unlock(drv_node.lock);
         if (cp->fd_selected) {
+            cp->fd_selected = false;
             driver_select(cp->p.port, (ErlDrvEvent)(intptr_t)c->fd,
                           ERL_DRV_READ | ERL_DRV_WRITE | ERL_DRV_USE, 0);
         } else if (c->fd >= 0) {
             (void)close(c->fd);
         }
-        drv_conn_del(c);
-        cp->conn = NULL;
+        c->fd = -1;
     }
     drv_port_timer_close(&cp->p);
+}
+
+void drv_conn_port_free(struct drv_conn_port *cp)
+{
+    drv_conn_del(cp->conn);
+    cp->conn = NULL;
 }
 
 /* --- telling Erlang ------------------------------------------------------ */
@@ -257,7 +263,9 @@ static void want_writable(struct drv_conn_port *cp, bool want)
 static void flush(struct drv_conn_port *cp, bp_time now)
 {
     cp->flush_due = false;
-    cp->last_flush = now;
+    if (bp_link_pending(cp->conn->link) > 0) {
+        cp->last_flush = now; /* acknowledgements alone are no burst of the VM's */
+    }
     if (cp->conn->fd >= 0) {
         want_writable(cp, !drv_conn_flush(cp->conn, cp->conn->fd, now));
     }
@@ -362,11 +370,9 @@ void drv_conn_port_ready(struct drv_conn_port *cp, int fd, bool writable)
         }
     } else if (c == NULL) {
         return;
-    } else if (!writable && !c->failed) {
+    } else if (!writable) {
+        /* Also when the link has failed: a new connection of the same peer begins here. */
         read_socket(cp);
-    } else if (c->failed) {
-        /* The peer still sends to a connection that has ended: stop listening to it. */
-        driver_select(cp->p.port, (ErlDrvEvent)(intptr_t)c->fd, ERL_DRV_READ | ERL_DRV_WRITE, 0);
     }
     if (!cp->p.stopped) {
         settle(cp, drv_now());
@@ -833,8 +839,10 @@ ErlDrvSSizeT drv_conn_port_control(struct drv_conn_port *cp, unsigned op, const 
     } else if (!control(cp, op, p, len, &r)) {
         return -1;
     }
-    /* What the operation began goes on outside of it: the VM wants the result first. */
-    if (cp->conn != NULL && op != OP_GETSTAT) {
+    if (cp->conn != NULL && (op == OP_CONNECT || op == OP_AUTH_SEND)) {
+        settle(cp, drv_now());
+    } else if (cp->conn != NULL && op != OP_GETSTAT && op != OP_RECV && op != OP_PEER) {
+        /* What the operation began goes on outside of it: the VM wants the result first. */
         cp->p.armed = 0;
         drv_wake(cp->p.timer_fd);
     }

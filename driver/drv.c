@@ -95,7 +95,11 @@ static ErlDrvData drv_start(ErlDrvPort port, char *command)
     return p != NULL ? (ErlDrvData)p : ERL_DRV_ERROR_BADARG;
 }
 
-/* Each callback runs between these two: `stop` can come from inside one of them. */
+/*
+ * Each callback runs between these two. `stop` can come from inside one of them (driver_failure_atom,
+ * driver_output): it must deselect at once, or the VM calls the port dead with its descriptors
+ * in use; memory is freed when the outermost callback leaves.
+ */
 static void enter(struct drv_port *p)
 {
     p->depth++;
@@ -106,10 +110,8 @@ static void leave(struct drv_port *p)
     if (--p->depth > 0 || !p->stopped) {
         return;
     }
-    if (p->kind == PORT_NODE) {
-        drv_node_port_stop((struct drv_node_port *)p);
-    } else {
-        drv_conn_port_stop((struct drv_conn_port *)p);
+    if (p->kind == PORT_CONN) {
+        drv_conn_port_free((struct drv_conn_port *)p);
     }
     driver_free(p);
 }
@@ -120,6 +122,11 @@ static void drv_stop(ErlDrvData data)
 
     enter(p);
     p->stopped = true;
+    if (p->kind == PORT_NODE) {
+        drv_node_port_stop((struct drv_node_port *)p);
+    } else {
+        drv_conn_port_stop((struct drv_conn_port *)p);
+    }
     leave(p);
 }
 

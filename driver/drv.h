@@ -177,6 +177,7 @@ struct drv_conn {
     uint8_t key[BP_KEY_LEN];
     bool failed;   /* the link has ended and its last datagrams were sent */
     bool reported; /* ... and the owner was told */
+    bool offered;  /* the acceptor was told of it */
     bool alive;    /* the distribution handshake is over */
     int err;       /* failures outside of the link */
     char err_text[512];
@@ -275,7 +276,9 @@ ErlDrvSSizeT drv_node_port_control(struct drv_node_port *np, unsigned op, const 
                                    size_t len, char **rbuf, ErlDrvSizeT rlen);
 
 struct drv_port *drv_conn_port_start(ErlDrvPort port, const char *args);
+/* Sends the last datagrams and gives the descriptors back; the connection stays until _free. */
 void drv_conn_port_stop(struct drv_conn_port *cp);
+void drv_conn_port_free(struct drv_conn_port *cp);
 void drv_conn_port_ready(struct drv_conn_port *cp, int fd, bool writable);
 void drv_conn_port_outputv(struct drv_conn_port *cp, ErlIOVec *ev);
 ErlDrvSSizeT drv_conn_port_control(struct drv_conn_port *cp, unsigned op, const uint8_t *p,

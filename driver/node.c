@@ -150,8 +150,8 @@ static void settle(struct drv_conn *c, bp_time now)
         drv_conn_del(c);
         return;
     }
-    if (c->announced && !c->reported) {
-        c->reported = true;
+    if (c->announced && !c->offered) {
+        c->offered = true;
         drv_tell_incoming(c->id);
     }
 }
@@ -438,7 +438,7 @@ static void op_detach(const uint8_t *p, size_t len, struct drv_reply *r)
                            : 0;
 
     for (struct drv_conn *c = half_open; c != NULL; c = c->next) {
-        if (c->id == id && c->reported) {
+        if (c->id == id && c->offered) {
             unlink_conn(&half_open, c);
             erl_drv_mutex_lock(drv_node.lock);
             c->place = CONN_ORPHAN;

@@ -26,10 +26,14 @@
 peer_address(#conn{peer = #{ip := undefined}}) -> {error, unknown};
 peer_address(#conn{peer = #{ip := Ip, port := Port}}) -> {ok, {Ip, Port}}.
 
-%% The peer's TLS certificate, DER. On the server `{error, _}': peers that dial send none.
+%% The peer's TLS certificate, DER. On the server `{error, no_certificate}': peers that dial
+%% send none.
 -spec peer_certificate(conn()) -> {ok, binary()} | {error, term()}.
 peer_certificate(#conn{port = Port}) ->
-    barrel_p2p_drv:peer_certificate(Port).
+    case barrel_p2p_drv:peer_certificate(Port) of
+        {ok, <<>>} -> {error, no_certificate};
+        Result -> Result
+    end.
 
 %% The name of the node that was dialled (client); `undefined' on the server, which does not know
 %% it yet.
@@ -127,7 +131,7 @@ run(Port, Role, Peer, Callback, Timeout) ->
             demonitor(Ref, [flush]),
             Result;
         {'DOWN', Ref, process, Pid, Reason} ->
-            {error, {auth_callback_failed, text("the callback crashed: ~tp", [Reason])}}
+            {error, {auth_callback_failed, text("the callback's process ended: ~tp", [Reason])}}
     after Timeout ->
         exit(Pid, kill),
         demonitor(Ref, [flush]),
@@ -151,8 +155,14 @@ worker(Parent, #conn{port = Port, role = Role} = Conn, Callback, Timeout) ->
     give(Port, Parent),
     Parent ! {self(), Result}.
 
-call({M, F}, Conn, Role, Timeout) -> M:F(Conn, Role, Timeout);
-call(Fun, Conn, Role, Timeout) -> Fun(Conn, Role, Timeout).
+call(Callback, Conn, Role, Timeout) ->
+    try apply_callback(Callback, [Conn, Role, Timeout])
+    catch
+        Class:Reason:Stack -> {crashed, {Class, Reason, Stack}}
+    end.
+
+apply_callback({M, F}, Args) -> apply(M, F, Args);
+apply_callback(Fun, Args) -> apply(Fun, Args).
 
 verdict({ok, Info}, #conn{port = Port, role = client, peer = #{name := Dialled}}) ->
     case info_name(Info) of
@@ -163,6 +173,8 @@ verdict({ok, Info}, #conn{port = Port, role = client, peer = #{name := Dialled}}
     end;
 verdict({ok, Info}, #conn{port = Port}) ->
     barrel_p2p_drv:auth_done(Port, true, info_name(Info));
+verdict({crashed, What}, #conn{port = Port}) ->
+    refuse(Port, text("the callback crashed: ~tp", [What]));
 verdict({error, Reason}, #conn{port = Port}) ->
     refuse(Port, text("the callback refused it: ~tp", [Reason]));
 verdict(Other, #conn{port = Port}) ->

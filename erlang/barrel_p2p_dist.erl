@@ -20,6 +20,9 @@
 
 %% What the driver reports before dist_util's own timer (or ours) would kill the process silently.
 -define(TIMER_MARGIN_MS, 300).
+%% The node that we dial has answered and it will not be: no other address can help.
+-define(VERDICTS, [key_mismatch, untrusted_key, signature_invalid, auth_rejected,
+                   auth_callback_failed, peer_ts_skew, auth_response_late, unexpected_auth_ok]).
 -define(FAILURE, {?MODULE, failure}).
 -define(CLAIMED, {?MODULE, claimed}).
 -define(UP, {?MODULE, up}).
@@ -364,9 +367,14 @@ dial(Node, [{Ip, UdpPort} | Rest], Deadline, Errors) ->
         true ->
             %% The last address has all the time that is left, earlier ones their share.
             case dial_one(Node, Ip, UdpPort, max(1, Left div (length(Rest) + 1))) of
-                {ok, _, _} = Ok -> Ok;
+                {ok, _, _} = Ok ->
+                    Ok;
                 {error, {Err, Text}} ->
-                    dial(Node, Rest, Deadline, [{Err, at(Text, Ip, UdpPort)} | Errors])
+                    Next = case lists:member(Err, ?VERDICTS) of
+                               true -> [];
+                               false -> Rest
+                           end,
+                    dial(Node, Next, Deadline, [{Err, at(Text, Ip, UdpPort)} | Errors])
             end
     end.
 

@@ -362,6 +362,7 @@ static int pump_handshake(struct bp_link *l)
     }
     if (s != NULL && l->phase == BP_LINK_UP && s->out_n == 0) {
         drop_setup(l);
+        bp_conn_set_coarse(l->conn);
     }
     return 0;
 }
@@ -489,7 +490,7 @@ void bp_link_finish(struct bp_link *l, uint8_t *buf, size_t cap, struct bp_tx_ru
     if (*n_runs > 0) {
         used = runs[*n_runs - 1].off + runs[*n_runs - 1].len;
     }
-    if (*n_runs < BP_TX_RUNS) {
+    {
         struct bp_tx_run *run = &runs[*n_runs];
         size_t n = bp_conn_write_close(l->conn, l->err == BP_E_LOCAL_CLOSE ? 0 : l->err,
                                        buf + used, cap - used, run, now);

@@ -106,7 +106,8 @@ void bp_link_fail(struct bp_link *l, int err, const char *why);
 
 /*
  * The last datagrams: what is queued (an authentication refusal, say), then CONNECTION_CLOSE.
- * As bp_link_write; afterwards only bp_link_del is useful.
+ * As bp_link_write, but `runs` has BP_TX_RUNS + 1 elements and `buf` at least 1 KiB more; afterwards
+ * only bp_link_del is useful.
  */
 void bp_link_finish(struct bp_link *l, uint8_t *buf, size_t cap, struct bp_tx_run *runs,
                     unsigned *n_runs, bp_time now);

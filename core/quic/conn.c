@@ -375,10 +375,15 @@ bp_time bp_conn_deadline(const struct bp_conn *c, bp_time now)
         return BP_TIME_NEVER;
     }
     at = ngtcp2_conn_get_expiry(c->q);
-    if (c->handshake_done && at < now + MIN_TIMER) {
+    if (c->coarse && at < now + MIN_TIMER) {
         return now + MIN_TIMER;
     }
     return at;
+}
+
+void bp_conn_set_coarse(struct bp_conn *c)
+{
+    c->coarse = true;
 }
 
 int bp_conn_on_timer(struct bp_conn *c, bp_time now)

@@ -106,6 +106,10 @@ int bp_conn_write(struct bp_conn *c, uint8_t *buf, size_t cap, struct bp_tx_run 
 /* When bp_conn_on_timer must be called, BP_TIME_NEVER if there is nothing to wait for. */
 bp_time bp_conn_deadline(const struct bp_conn *c, bp_time now);
 int bp_conn_on_timer(struct bp_conn *c, bp_time now);
+/* From now on deadlines are at least a millisecond away. ngtcp2 shows its ACK delay, a fraction of
+ * the round-trip time, as a deadline: right while handshakes wait for it, 48,000 wake-ups a second
+ * under load. */
+void bp_conn_set_coarse(struct bp_conn *c);
 
 /*
  * Opens a stream of ours: returns its slot (0..BP_STREAMS_MAX-1) for the calls below and its id.

@@ -7,7 +7,7 @@
 -module(bp_cluster).
 
 -export([carrier/0, only/1, root/0]).
--export([init_dir/2, init_case/3, end_case/1, end_dir/1, dir/1]).
+-export([init_dir/2, init_case/3, end_case/1, end_dir/1, dir/1, stop_everything/0]).
 -export([start/2, start_many/2, boot/2, program/3]).
 -export([name/1, call/4, call/5, run/2, run/3, async/2, await/1]).
 -export([stop/1, kill9/1, kill/1, signal/2, os_pid/1, input/2, await_exit/2]).
@@ -125,6 +125,11 @@ stop_all(Dir) ->
     Pids = [Pid || {_, Pid} <- ets:lookup(?MODULE, Dir)],
     ets:delete(?MODULE, Dir),
     lists:foreach(fun bp_peer:kill/1, Pids).
+
+%% What a suite that failed in init_per_suite has left running.
+stop_everything() ->
+    table(),
+    lists:foreach(fun stop_all/1, lists:usort([Dir || {Dir, _} <- ets:tab2list(?MODULE)])).
 
 %% ---- nodes ----
 

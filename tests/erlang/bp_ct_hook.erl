@@ -24,10 +24,12 @@ on_tc_fail(Suite, Name, Reason, St) ->
     St#st{failed = St#st.failed + 1}.
 
 on_tc_skip(Suite, Name, {_, Reason}, St) ->
-    say("skipped ~ts:~ts (~ts)", [Suite, name(Name), short(Reason)]),
     case lists:member(name(Name), ["init_per_suite", "end_per_suite"]) of
-        true -> St;
-        false -> St#st{skipped = St#st.skipped + 1}
+        true ->
+            St;
+        false ->
+            say("skipped ~ts:~ts (~ts)", [Suite, name(Name), short(Reason)]),
+            St#st{skipped = St#st.skipped + 1}
     end.
 
 terminate(#st{file = File, passed = P, failed = F, skipped = S}) ->

@@ -32,6 +32,7 @@ run(Dir, Common, Work, {Suite, Case}) ->
     Only = case Case of all -> []; _ -> [{testcase, [list_to_atom(C) || C <- string:lexemes(Case, ",")]}] end,
     Start = erlang:monotonic_time(millisecond),
     Result = ct:run_test([{dir, Dir}, {suite, list_to_atom(Suite)} | Only] ++ Common),
+    bp_cluster:stop_everything(),
     Ms = erlang:monotonic_time(millisecond) - Start,
     io:format(standard_error, "  ~ts: ~w s~n", [Suite, Ms div 1000]),
     case file:read_file(Count) of

@@ -262,13 +262,31 @@ static void want_writable(struct drv_conn_port *cp, bool want)
 
 static void flush(struct drv_conn_port *cp, bp_time now)
 {
+    bool data = bp_link_pending(cp->conn->link) > 0;
+
     cp->flush_due = false;
-    if (bp_link_pending(cp->conn->link) > 0) {
-        cp->last_flush = now; /* acknowledgements alone are no burst of the VM's */
+    if (cp->conn->fd < 0) {
+        return;
     }
-    if (cp->conn->fd >= 0) {
-        want_writable(cp, !drv_conn_flush(cp->conn, cp->conn->fd, now));
+    want_writable(cp, !drv_conn_flush(cp->conn, cp->conn->fd, now));
+    if (data) {
+        /* Acknowledgements alone are no burst of the VM's. */
+        cp->last_flush = drv_now();
+        cp->flush_cost = cp->last_flush - now;
     }
+}
+
+/*
+ * There is no callback at the end of a burst. A message goes out at once unless the last flush is
+ * only just over; then it waits for the next turn of the VM's poll, so that a burst shares datagrams.
+ * "Just" grows with what a flush costs: at least half of the time is left for the VM.
+ */
+static bool flush_now(const struct drv_conn_port *cp, bp_time now)
+{
+    bp_time pause = cp->flush_cost > DRV_FLUSH_AFTER ? cp->flush_cost : DRV_FLUSH_AFTER;
+
+    return now - cp->last_flush > pause || bp_link_phase(cp->conn->link) == BP_LINK_FAILED ||
+           bp_link_pending(cp->conn->link) >= DRV_FLUSH_BYTES;
 }
 
 /* The peer's address has changed and was validated: the socket follows. */
@@ -463,8 +481,7 @@ void drv_conn_port_outputv(struct drv_conn_port *cp, ErlIOVec *ev)
         return;
     }
     frame(cp, ev);
-    if (now - cp->last_flush > DRV_FLUSH_AFTER || bp_link_phase(c->link) == BP_LINK_FAILED ||
-        bp_link_pending(c->link) >= DRV_FLUSH_BYTES) {
+    if (flush_now(cp, now)) {
         settle(cp, now);
     } else if (!cp->flush_due) {
         /* More will come at once; what was queued goes out when this burst is over. */

@@ -259,7 +259,8 @@ struct drv_conn_port {
     bool want_auth; /* AUTH_RECV waits */
     bool dialling;  /* the owner waits for authenticated or failed */
     bool flush_due;
-    bp_time last_flush;
+    bp_time last_flush; /* when it was over */
+    bp_time flush_cost;
     uint32_t priority;
     uint32_t tos;
 };

@@ -23,6 +23,7 @@
 %% The node that we dial has answered and it will not be: no other address can help.
 -define(VERDICTS, [key_mismatch, untrusted_key, signature_invalid, auth_rejected,
                    auth_callback_failed, peer_ts_skew, auth_response_late, unexpected_auth_ok]).
+-define(LAST_WORDS_MS, 200).
 -define(FAILURE, {?MODULE, failure}).
 -define(CLAIMED, {?MODULE, claimed}).
 -define(UP, {?MODULE, up}).
@@ -496,7 +497,7 @@ handshake(Fun, HsData, Peer) ->
 handshake_failed(Class, Reason, Stack, Node, Peer) ->
     case explain(Class, Reason, Stack, get(?FAILURE), maps:get(direction, Peer)) of
         silent ->
-            ok;
+            last_words(Peer);
         {Err, Text} ->
             #{ip := Ip, port := UdpPort, name := Authenticated} = Peer,
             Name = case {Node, Authenticated, get(?CLAIMED)} of
@@ -512,6 +513,13 @@ handshake_failed(Class, Reason, Stack, Node, Peer) ->
         exit -> exit(Reason);
         _ -> ?shutdown2(Node, {handshake_crashed, Reason})
     end.
+
+%% The status that refuses the connection (`nok' of a simultaneous connect) must reach the peer
+%% before the close does.
+last_words(#{direction := accepted}) ->
+    receive after ?LAST_WORDS_MS -> ok end;
+last_words(_) ->
+    ok.
 
 explain(exit, {recv_challenge_reply_failed, bad_cookie}, _, _, _) ->
     {bad_cookie, "its cookie is not ours: start both nodes with the same -setcookie or "
@@ -530,8 +538,10 @@ explain(exit, {is_allowed, not_allowed}, _, _, _) ->
     {not_allowed, "refused: it is not in the list given to net_kernel:allow/1"};
 explain(exit, {check_dflags_failed, Missing}, _, _, _) ->
     {check_dflags_failed, io_lib:format("its Erlang/OTP lacks ~tp: update it", [Missing])};
-explain(exit, _, _, {Err, Text}, _) ->
-    {Err, ["the connection ended in the distribution handshake: ", Text]};
+explain(exit, shutdown, _, {connection_closed, _}, accepted) ->
+    silent;                     % the peer prefers another connection to us
+explain(exit, Reason, _, {Err, Text}, _) ->
+    {Err, ["the connection ended in the distribution handshake", stage(Reason), ": ", Text]};
 explain(exit, shutdown, _, undefined, _) ->
     silent;                     % net_kernel prefers another connection to this node
 explain(exit, Reason, _, undefined, _) ->
@@ -540,6 +550,10 @@ explain(error, Reason, Stack, _, _) ->
     {handshake_failed, io_lib:format("malformed message: ~tp ~tp", [Reason, hd(Stack ++ [none])])};
 explain(throw, Reason, _, _, _) ->
     {handshake_failed, io_lib:format("~tp", [Reason])}.
+
+%% dist_util's word for the step that failed.
+stage({Stage, _}) when is_atom(Stage) -> [" (", atom_to_list(Stage), ")"];
+stage(_) -> "".
 
 address_text({Ip, UdpPort}) ->
     case inet:ntoa(Ip) of

@@ -30,7 +30,7 @@ init_per_suite(Config0) ->
     end.
 
 end_per_suite(Config) ->
-    bp_cluster:end_dir([{bp_dir, ?config(suite_dir, Config)}]).
+    bp_cluster:end_suite(?config(suite_dir, Config)).
 
 init_per_testcase(Case, Config) ->
     true = bp_cluster:connect(?config(a, Config), ?config(b, Config)),

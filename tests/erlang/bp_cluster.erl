@@ -3,11 +3,12 @@
 %% without distribution, so that both ends of every test are ordinary nodes.
 %%
 %% Environment: CARRIER=quic (default) | tcp | tls, BP_ROOT (the repository), BP_CT_DIR (where
-%% the nodes' directories go). A case's directory is removed when the case passed.
+%% the nodes' directories go). A case's directory is removed when the case passed;
+%% scripts/run-tests starts with an empty BP_CT_DIR.
 -module(bp_cluster).
 
 -export([carrier/0, only/1, root/0]).
--export([init_dir/2, init_case/3, end_case/1, end_dir/1, dir/1, stop_everything/0]).
+-export([init_dir/2, init_case/3, end_case/1, end_dir/1, end_suite/1, dir/1, stop_everything/0]).
 -export([start/2, start_many/2, boot/2, program/3]).
 -export([name/1, call/4, call/5, run/2, run/3, async/2, await/1]).
 -export([stop/1, kill9/1, kill/1, signal/2, os_pid/1, input/2, await_exit/2]).
@@ -100,6 +101,10 @@ end_dir(Config) ->
     stop_all(dir(Config)),
     _ = file:del_dir_r(dir(Config)),
     ok.
+
+%% For nodes that a whole suite shares: their logs stay until the next run.
+end_suite(Dir) ->
+    stop_all(Dir).
 
 dir(Config) ->
     proplists:get_value(bp_dir, Config).

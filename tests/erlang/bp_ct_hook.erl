@@ -23,6 +23,9 @@ on_tc_fail(Suite, Name, Reason, St) ->
     say("FAILED  ~ts:~ts~n~ts", [Suite, name(Name), indent(Reason)]),
     St#st{failed = St#st.failed + 1}.
 
+%% A case whose init_per_testcase failed has failed; Common Test calls it skipped.
+on_tc_skip(Suite, Name, {tc_auto_skip, {failed, {_, init_per_testcase, Reason}}}, St) ->
+    on_tc_fail(Suite, Name, {init_per_testcase, Reason}, St);
 on_tc_skip(Suite, Name, {_, Reason}, St) ->
     case lists:member(name(Name), ["init_per_suite", "end_per_suite"]) of
         true ->

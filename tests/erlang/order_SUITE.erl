@@ -34,7 +34,7 @@ init_per_suite(Config0) ->
     [{a, A}, {b, B} | Config].
 
 end_per_suite(Config) ->
-    bp_cluster:end_dir(Config).
+    bp_cluster:end_suite(bp_cluster:dir(Config)).
 
 %% A connection that was lost under way would hide what was on it: none may be.
 init_per_testcase(_, Config) ->

@@ -42,7 +42,7 @@ OPT += -Werror
 endif
 
 DEPS_PC := libngtcp2_crypto_gnutls libngtcp2 gnutls
-ifneq ($(filter-out deps deps-test help clean demo test,$(or $(MAKECMDGOALS),all)),)
+ifneq ($(filter-out deps deps-test help clean demo test soak bench bench-idle ci,$(or $(MAKECMDGOALS),all)),)
 DEP_CFLAGS := $(patsubst -I%,-isystem %,$(shell $(PKG_CONFIG) --cflags $(DEPS_PC)))
 DEP_LIBS := $(shell $(PKG_CONFIG) --libs $(DEPS_PC))
 ERL_ROOT := $(shell $(ERL) -noinput -boot start_clean -eval 'io:put_chars(code:root_dir()), halt().')
@@ -65,7 +65,7 @@ IO_LIB := $(B)/libio.a
 DRIVER := priv/barrel_p2p_drv.so
 BEAMS := $(patsubst erlang/%.erl,ebin/%.beam,$(wildcard erlang/*.erl))
 
-all: driver erlang ## everything that a node needs: ebin/ and priv/
+all: check-deps driver erlang ## everything that a node needs: ebin/ and priv/
 driver: $(DRIVER) ## priv/barrel_p2p_drv.so
 erlang: $(BEAMS) ebin/barrel_p2p.app ## ebin/*.beam
 
@@ -105,8 +105,32 @@ ebin/barrel_p2p.app: erlang/barrel_p2p.app.src $(wildcard erlang/*.erl) scripts/
 	$(call say,APP,$@)
 	$(Q)scripts/make-app erlang/barrel_p2p.app.src $@ $(wildcard erlang/*.erl)
 
+# Fails early and in words where a package is missing, instead of in the compiler.
+check-deps:
+	@$(PKG_CONFIG) --exists $(DEPS_PC) 2>/dev/null && [ -n '$(ERL_ROOT)' ] || scripts/deps check
+
+# --- setting up, trying out ------------------------------------------------
+
+deps: ## install what building and running needs (Debian)
+	@scripts/deps run
+
+deps-test: ## install what testing needs as well
+	@scripts/deps test
+
+demo: deps ## two nodes find each other, talk, and one is killed
+	@$(MAKE) --no-print-directory all
+	@scripts/demo
+
+clean: ## remove everything that was built
+	rm -rf build ebin priv bin
+
+help: ## this text
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+
 # --- tests -----------------------------------------------------------------
 
 include tests/tests.mk
 
 -include $(shell find build -name '*.d' 2>/dev/null)
+
+.PHONY: all driver erlang check-deps deps deps-test demo clean help

@@ -52,7 +52,8 @@ load_spec(App) ->
 -spec project() -> ok.
 project() ->
     {CertFile, KeyFile} = tls_files(),
-    Defaults = [{auth_handshake_timeout, env(auth_handshake_timeout, ?DEFAULT_HANDSHAKE_TIMEOUT_MS)},
+    Timeout = env(auth_handshake_timeout, ?DEFAULT_HANDSHAKE_TIMEOUT_MS),
+    Defaults = [{auth_handshake_timeout, Timeout},
                 {discovery_module, barrel_p2p_discovery},
                 {cert_file, unicode:characters_to_binary(CertFile)},
                 {key_file, unicode:characters_to_binary(KeyFile)}]
@@ -170,7 +171,8 @@ warn_auth_off(undefined) ->
     barrel_p2p_node:report(
       warning, auth_disabled, <<"any">>, auth_enabled_false,
       <<"auth_enabled is false: peers are NOT authenticated, only the cookie protects this node, "
-        "and nothing does against a man in the middle; remove {auth_enabled, false} to change it">>);
+        "and nothing does against a man in the middle; remove {auth_enabled, false} to "
+        "change it">>);
 warn_auth_off(Callback) ->
     barrel_p2p_node:report(
       warning, auth_disabled, <<"any">>, auth_enabled_false,

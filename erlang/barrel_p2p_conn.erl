@@ -178,7 +178,7 @@ verdict({crashed, What}, #conn{port = Port}) ->
 verdict({error, Reason}, #conn{port = Port}) ->
     refuse(Port, text("the callback refused it: ~tp", [Reason]));
 verdict(Other, #conn{port = Port}) ->
-    refuse(Port, text("the callback returned ~tp, neither {ok, Info} nor {error, Reason}", [Other])).
+    refuse(Port, text("the callback returned ~tp, neither {ok, _} nor {error, _}", [Other])).
 
 refuse(Port, Text) ->
     _ = barrel_p2p_drv:auth_done(Port, false, <<>>),

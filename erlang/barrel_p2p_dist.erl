@@ -583,7 +583,7 @@ getstat(Port) ->
 
 %% Options of one connection (a port), or for connections to come (the "listen socket"):
 %% {priority, 0..6}, {tos, 0..255}, {recbuf, Bytes}, {sndbuf, Bytes} of its UDP socket. nodelay and
-%% keepalive are accepted and mean nothing: nothing is ever delayed, and keep-alive is net_ticktime's.
+%% keepalive are accepted and mean nothing: nothing is ever delayed, and QUIC keeps itself alive.
 %% Others give `{error, einval}', active, deliver and packet `{error, {badopts, _}}'.
 -spec setopts(port() | pid() | undefined, [term()]) -> ok | {error, term()}.
 setopts(Socket, Opts) ->

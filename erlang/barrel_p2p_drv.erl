@@ -221,7 +221,8 @@ stats() ->
 -spec endpoint_write(iodata(), iodata(), iodata(), inet:port_number()) -> ok | error().
 endpoint_write(Dir, Node, Host, Port) ->
     ok(node_control(?OP_ENDPOINT_WRITE,
-                    [tlv(1, text(Dir)), tlv(2, text(Node)), tlv(3, text(Host)), tlv(4, <<Port:16>>)])).
+                    [tlv(1, text(Dir)), tlv(2, text(Node)), tlv(3, text(Host)),
+                     tlv(4, <<Port:16>>)])).
 
 -spec endpoint_read(iodata(), iodata()) -> {ok, {Host :: string(), inet:port_number()}} | error().
 endpoint_read(Dir, Node) ->

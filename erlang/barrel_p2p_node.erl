@@ -277,7 +277,8 @@ handle_cast({report, _, _, _, _, _} = Report, S) ->
     {noreply, limited_write(Report, S)};
 handle_cast({peer_up, Pid, Node, Port, Info}, #state{peers = Peers} = S0) ->
     Ref = monitor(process, Pid),
-    S = put_out({report, info, peer_up, atom_to_binary(Node, utf8), maps:get(direction, Info, unknown),
+    S = put_out({report, info, peer_up, atom_to_binary(Node, utf8),
+                 maps:get(direction, Info, unknown),
            text(["connected, ", maps:get(fingerprint, Info, <<>>), " at ",
                  maps:get(address, Info, "?")])}, 0, S0),
     {noreply, S#state{peers = Peers#{Pid => {Node, Port, Info, Ref}}}};

@@ -32,6 +32,61 @@ $(REPLAY_BIN): $(B)/tests/fuzz/%: $(B)/tests/fuzz/%.o $(FUZZ_MAIN) $(TEST_LIBS)
 	$(call say,LD,$@)
 	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(DEP_LIBS)
 
+# `make test` in a clean checkout: installs, builds, runs every tier. C tests run under ASan and UBSan.
+test: deps-test ## install, build and run every test
+	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory BUILD=asan c-tests
+	@$(MAKE) --no-print-directory static
+	@scripts/run-tests --ct all $(patsubst build/release/%,build/asan/%,$(ALL_TEST_BIN))
+
+check: all ## the C tests only (seconds), under ASan and UBSan
+	@$(MAKE) --no-print-directory BUILD=asan c-tests
+	@scripts/run-tests $(patsubst build/release/%,build/asan/%,$(ALL_TEST_BIN))
+
+ALL_TEST_BIN := $(patsubst tests/%.c,build/release/tests/%,$(UNIT_SRC) $(SIM_SRC) $(DRVTEST_SRC) \
+  $(FUZZ_SRC))
+
+c-tests: unit-bins sim-bins driver-bins replay-bins
+
+# --- rules of the layers, checked without running anything -----------------
+
+static: layering ## checks of the source: layers
+layering: $(CORE_LIB)
+	@scripts/check-layers $(CORE_LIB)
+
+# --- fuzzing: make fuzz T=600 (seconds for each target) --------------------
+
+T ?= 60
+FUZZ_BIN := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(FUZZ_SRC))
+fuzz: $(FUZZ_BIN) ## run each fuzz target for T seconds (needs clang)
+	@for f in $(FUZZ_BIN); do \
+	  n=$$(basename $$f); c=build/fuzz/corpus/$${n#fuzz_}; mkdir -p $$c; \
+	  echo "  FUZZ    $$n ($(T) s)"; \
+	  $$f -max_total_time=$(T) -print_final_stats=1 -artifact_prefix=build/fuzz/ \
+	    $$c tests/fuzz/corpus/$${n#fuzz_} >build/fuzz/$$n.log 2>&1 \
+	    || { tail -40 build/fuzz/$$n.log; exit 1; }; \
+	  sed -n 's/^stat::number_of_executed_units: /          executions: /p' build/fuzz/$$n.log; \
+	done
+
+build/fuzz/%: tests/fuzz/%.c $(CORE_SRC) $(IO_SRC) $(SUPPORT_SRC)
+	@mkdir -p $(@D)
+	$(call say,CLANG,$@)
+	$(Q)$(CLANG) -std=c11 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
+	  -D_GNU_SOURCE $(CPPFLAGS) -o $@ $< $(CORE_SRC) $(IO_SRC) $(DEP_LIBS)
+
+# --- measuring -------------------------------------------------------------
+
+bench: deps-test ## speed of TCP, TLS and this carrier, interleaved (ARGS="--quick")
+	@$(MAKE) --no-print-directory all
+	@bench/run $(ARGS)
+
+bench-idle: deps-test ## memory of an idle connection
+	@$(MAKE) --no-print-directory all
+	@bench/idle_memory $(ARGS)
+
+.PHONY: test check c-tests static layering fuzz bench bench-idle unit-bins sim-bins driver-bins \
+  replay-bins
+
 unit-bins: $(UNIT_BIN)
 sim-bins: $(SIM_BIN)
 driver-bins: $(DRVTEST_BIN)

@@ -173,7 +173,8 @@ monitor_fires(Peer) ->
     Ref = monitor(process, Pid),
     Pid ! go,
     receive
-        {'DOWN', Ref, process, Pid, demo_down} -> [io_lib:format("'DOWN' from ~p: demo_down", [Pid])]
+        {'DOWN', Ref, process, Pid, demo_down} ->
+            [io_lib:format("'DOWN' from ~p: demo_down", [Pid])]
     end.
 
 big_term(Peer) ->

@@ -100,6 +100,9 @@ ebin/%.beam: erlang/%.erl $(wildcard erlang/*.hrl)
 	$(call say,ERLC,$<)
 	$(Q)$(ERLC) +debug_info -Wall $(if $(CI),-Werror) -pa ebin -I erlang -o ebin $<
 
+# A behaviour is compiled before those who have it.
+ebin/barrel_p2p_discovery_file.beam ebin/barrel_p2p_discovery_static.beam: ebin/barrel_p2p_discovery.beam
+
 ebin/barrel_p2p.app: erlang/barrel_p2p.app.src $(wildcard erlang/*.erl) scripts/make-app
 	@mkdir -p ebin
 	$(call say,APP,$@)

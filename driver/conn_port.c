@@ -318,6 +318,7 @@ static void settle(struct drv_conn_port *cp, bp_time now)
             go_down(cp);
             return;
         }
+        tell_handshake(cp);
         tell_failed(cp);
         return;
     }

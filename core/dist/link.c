@@ -172,7 +172,14 @@ void bp_link_fail(struct bp_link *l, int err, const char *why)
 
 static int fail_conn(struct bp_link *l, int err)
 {
-    bp_link_fail(l, err, bp_conn_error_text(l->conn));
+    /* A callback may have said it better already. */
+    if (l->text[0] != '\0' && l->phase != BP_LINK_FAILED) {
+        char text[sizeof(l->text)];
+        memcpy(text, l->text, sizeof(text));
+        bp_link_fail(l, err, text);
+    } else {
+        bp_link_fail(l, err, bp_conn_error_text(l->conn));
+    }
     return l->err;
 }
 
@@ -622,10 +629,16 @@ int bp_link_hs_recv(struct bp_link *l, const uint8_t **msg, size_t *len)
 {
     int rc;
 
-    if (l->phase != BP_LINK_HANDSHAKE || l->setup == NULL) {
+    bool closed = l->phase == BP_LINK_FAILED && l->err == BP_E_PEER_CLOSED;
+
+    /* A refusal ("snok") and the close that follows it often share a datagram. */
+    if ((l->phase != BP_LINK_HANDSHAKE && !closed) || l->setup == NULL) {
         return l->phase == BP_LINK_FAILED ? l->err : BP_E_STATE;
     }
     rc = bp_hs_next(&l->setup->split, msg, len);
+    if (rc == 0 && closed) {
+        return l->err;
+    }
     if (rc == 1 && !l->peer_checked && (*msg)[0] == 'N') {
         int bad = check_name(l, *msg, *len);
         rc = bad != 0 ? bad : 1;

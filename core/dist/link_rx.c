@@ -107,7 +107,8 @@ static int control_data(struct bp_link *l, int64_t id, const uint8_t *p, size_t 
     if (fin) {
         return BP_E_STREAM_FINISHED;
     }
-    if (l->phase != BP_LINK_HANDSHAKE && l->phase != BP_LINK_UP) {
+    /* EXTERNAL: the dialler's verdict may come before our own. */
+    if (l->phase != BP_LINK_HANDSHAKE && l->phase != BP_LINK_UP && l->phase != BP_LINK_EXTERNAL) {
         return BP_E_STREAM_UNEXPECTED;
     }
     if (l->control_slot < 0) {

@@ -2,9 +2,9 @@
 %% Nodes for the suites: boots real OS processes over the carrier under test and controls them
 %% without distribution, so that both ends of every test are ordinary nodes.
 %%
-%% Environment: CARRIER=quic (default) | tcp | tls, BP_ROOT (the repository), BP_CT_DIR (where
-%% the nodes' directories go). A case's directory is removed when the case passed;
-%% scripts/run-tests starts with an empty BP_CT_DIR.
+%% Environment: CARRIER=quic (default) | tcp | tls, BP_ROOT (the repository), BP_APP (where
+%% ebin/ and priv/ are; default BP_ROOT), BP_CT_DIR (the nodes' directories; a case's is removed
+%% when the case passed; scripts/run-tests starts with an empty one).
 -module(bp_cluster).
 
 -export([carrier/0, only/1, root/0]).
@@ -39,6 +39,13 @@ root() ->
     case os:getenv("BP_ROOT") of
         false -> error("BP_ROOT is not set: run the suites with scripts/run-tests --ct");
         Root -> Root
+    end.
+
+%% The directory with ebin/ and priv/.
+app() ->
+    case os:getenv("BP_APP") of
+        false -> root();
+        App -> App
     end.
 
 carrier_args(quic) ->
@@ -168,7 +175,7 @@ boot(Config, Opts) ->
     Label = case Node of undefined -> unique(maps:get(name, Opts, n)); _ -> atom_to_list(Node) end,
     Log = filename:join(Dir, Label ++ ".log"),
     Args = name_args(Node, Opts) ++ maps:get(carrier_args, Opts, carrier_args(carrier())) ++
-        ["-pa", filename:join(root(), "ebin"), "-pa", filename:dirname(code:which(?MODULE))] ++
+        ["-pa", filename:join(app(), "ebin"), "-pa", filename:dirname(code:which(?MODULE))] ++
         cookie_args(Opts) ++ config_args(Label, Dir, Opts) ++ maps:get(args, Opts, []) ++
         ["-noinput", agent],
     {ok, Pid} = bp_peer:start(#{cwd => Cwd, log => Log, exe => erl(), args => Args,
@@ -193,7 +200,7 @@ program(Config, Args, Opts) ->
     Cwd = filename:join(Dir, maps:get(cwd, Opts, ".")),
     ok = filelib:ensure_dir(filename:join(Cwd, "x")),
     Log = filename:join(Dir, unique(program) ++ ".log"),
-    All = carrier_args(carrier()) ++ ["-pa", filename:join(root(), "ebin")] ++ Args,
+    All = carrier_args(carrier()) ++ ["-pa", filename:join(app(), "ebin")] ++ Args,
     Command = lists:join($\s, [[$', A, $'] || A <- [erl() | All]]),
     {ok, Pid} = bp_peer:start(#{cwd => Cwd, log => Log, exe => os:find_executable("script"),
                                 args => ["-qec", lists:flatten(Command), "/dev/null"],

@@ -29,7 +29,10 @@ expand(_, What) ->
 run(Dir, Common, Work, {Suite, Case}) ->
     Count = filename:join(Work, "count"),
     _ = file:delete(Count),
-    Only = case Case of all -> []; _ -> [{testcase, [list_to_atom(C) || C <- string:lexemes(Case, ",")]}] end,
+    Only = case Case of
+        all -> [];
+        _ -> [{testcase, [list_to_atom(C) || C <- string:lexemes(Case, ",")]}]
+    end,
     Start = erlang:monotonic_time(millisecond),
     Result = ct:run_test([{dir, Dir}, {suite, list_to_atom(Suite)} | Only] ++ Common),
     bp_cluster:stop_everything(),

@@ -2,7 +2,7 @@
 %% Processes that the suites start in the nodes.
 -module(bp_procs).
 
--export([echo/0, sink/0, sink_count/1, sender/3, fill/3, fold/2, exit_with/1, say/2, identity/1, big/1]).
+-export([echo/0, sink/0, sink_count/1, sender/3, fill/3, exit_with/1, say/2, identity/1, big/1]).
 -export([busy_watch/0, alias_sink/1, mailbox/0]).
 
 %% Answers {From, Ref, Term} with {Ref, Term}.
@@ -68,12 +68,6 @@ fill(To, Payload, I, N, Refused) ->
             fill(To, Payload, I, N, Refused + 1)
     end.
 
-%% Answers `stop` after N messages; used to wait for a known amount.
-fold(0, Report) ->
-    Report ! {self(), done};
-fold(N, Report) ->
-    receive _ -> fold(N - 1, Report) end.
-
 exit_with(Reason) ->
     exit(Reason).
 
@@ -123,4 +117,5 @@ alias_loop(Alias, Report) ->
 %% What a failed test tells about the messages that are there.
 mailbox() ->
     {messages, Ms} = process_info(self(), messages),
-    {length(Ms), messages, lists:sublist([lists:flatten(io_lib:format("~0P", [M, 12])) || M <- Ms], 5)}.
+    First = [lists:flatten(io_lib:format("~0P", [M, 12])) || M <- lists:sublist(Ms, 5)],
+    {length(Ms), messages, First}.

@@ -127,19 +127,36 @@ default_runtime() ->
     end.
 
 xdg_dir("/" ++ _ = Dir, Uid) ->
-    case prim_file:read_file_info(Dir) of
-        {ok, #file_info{type = directory, uid = Uid}} ->
-            private_dir(filename:join(Dir, "barrel_p2p"), Uid);
-        _ ->
-            []
+    Ours = filename:join(Dir, "barrel_p2p"),
+    case persistent_term:get({?MODULE, private_dir, Ours}, undefined) of
+        undefined ->
+            case prim_file:read_file_info(Dir) of
+                {ok, #file_info{type = directory, uid = Uid}} -> private_dir(Ours, Uid);
+                _ -> []
+            end;
+        Found ->
+            Found
     end;
 xdg_dir(_, _) ->
     [].
 
 %% [Dir] if it is ours alone, made if need be; else [].
+%% A directory that was found to be ours stays ours (mode 0700, and /tmp is sticky), so it is looked at
+%% once: file operations of the VM cost a connect more than everything else in discovery.
 private_dir(_Dir, undefined) ->
     [];
 private_dir(Dir, Uid) ->
+    Key = {?MODULE, private_dir, Dir},
+    case persistent_term:get(Key, undefined) of
+        undefined ->
+            Found = check_private_dir(Dir, Uid),
+            Found =:= [] orelse persistent_term:put(Key, Found),
+            Found;
+        Found ->
+            Found
+    end.
+
+check_private_dir(Dir, Uid) ->
     Made = prim_file:make_dir(Dir) =:= ok,
     Made andalso prim_file:write_file_info(Dir, #file_info{mode = 8#700}),
     case prim_file:read_link_info(Dir) of
@@ -157,9 +174,18 @@ private_dir(Dir, Uid) ->
 
 %% The owner of /proc/self is the effective user of this process.
 own_uid() ->
-    case prim_file:read_file_info("/proc/self") of
-        {ok, #file_info{uid = Uid}} -> Uid;
-        {error, _} -> undefined
+    Key = {?MODULE, own_uid},
+    case persistent_term:get(Key, undefined) of
+        undefined ->
+            case prim_file:read_file_info("/proc/self") of
+                {ok, #file_info{uid = Uid}} ->
+                    persistent_term:put(Key, Uid),
+                    Uid;
+                {error, _} ->
+                    undefined
+            end;
+        Uid ->
+            Uid
     end.
 
 to_list(V) when is_atom(V) -> atom_to_list(V);

@@ -138,12 +138,15 @@ resolve(Addr) ->
             [Ip];
         {error, _} ->
             Family = barrel_p2p_config:dist(family, auto),
-            [loopback(Family) || Text =:= own_host()]
-                ++ lists:append([lookup(Text, F) || F <- [inet, inet6], wanted(F, Family)])
+            Resolve = case Text =:= own_host() of
+                          true -> fun loopback/2;   % this machine: nobody needs to be asked
+                          false -> fun lookup/2
+                      end,
+            lists:append([Resolve(Text, F) || F <- [inet, inet6], wanted(F, Family)])
     end.
 
-loopback(inet6) -> {0, 0, 0, 0, 0, 0, 0, 1};
-loopback(_) -> {127, 0, 0, 1}.
+loopback(_Host, inet6) -> [{0, 0, 0, 0, 0, 0, 0, 1}];
+loopback(_Host, inet) -> [{127, 0, 0, 1}].
 
 wanted(F, Family) -> Family =:= auto orelse F =:= Family.
 

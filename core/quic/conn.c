@@ -20,7 +20,7 @@
 #define MIN_TIMER BP_MS
 
 /* Sizes to probe: IPv6's minimum MTU, Ethernet, jumbo frames, the loopback. */
-static const uint16_t mtu_probes[] = {1232, 1452, 8952, 65487};
+static const uint16_t mtu_probes[] = {1232, 1452, 8952, 16384};
 
 static void *mem_malloc(size_t size, void *ctx)
 {
@@ -477,6 +477,14 @@ int bp_conn_binding(const struct bp_conn *c, uint8_t out[static BP_BINDING_LEN])
 const uint8_t *bp_conn_peer_cert(const struct bp_conn *c, size_t *len)
 {
     return bp_tls_session_peer_cert(c->tls, len);
+}
+
+bool bp_conn_peer_is_ours(const struct bp_conn *c)
+{
+    const ngtcp2_transport_params *p = ngtcp2_conn_get_remote_transport_params(c->q);
+
+    return p != NULL && p->version_info_present && p->max_udp_payload_size >= BP_DGRAM_MAX &&
+           p->active_connection_id_limit == ACTIVE_CID_LIMIT;
 }
 
 const struct bp_addr *bp_conn_remote(const struct bp_conn *c)

@@ -161,6 +161,11 @@ bool bp_conn_handshake_completed(const struct bp_conn *c);
 int bp_conn_binding(const struct bp_conn *c, uint8_t out[static BP_BINDING_LEN]);
 /* The peer's certificate (DER, borrowed), NULL if it sent none (clients don't). */
 const uint8_t *bp_conn_peer_cert(const struct bp_conn *c, size_t *len);
+/*
+ * True if the peer's transport parameters are ours: version_information (RFC 9368), datagrams of any
+ * size, eight connection ids. The upstream implementation sends none of the three (WIRE 1.3).
+ */
+bool bp_conn_peer_is_ours(const struct bp_conn *c);
 const struct bp_addr *bp_conn_remote(const struct bp_conn *c);
 void bp_conn_set_local(struct bp_conn *c, const struct bp_addr *local);
 

@@ -34,9 +34,8 @@ static int set_up(struct bp_link *l, const struct bp_link_config *cfg, bp_time n
     struct bp_conn_config cc = cfg->conn;
     int rc;
 
-    l->events = bp_mem_zalloc(l->mem, BP_LINK_EVENTS, sizeof(*l->events));
     l->setup = bp_mem_zalloc(l->mem, 1, sizeof(*l->setup));
-    if (l->events == NULL || l->setup == NULL) {
+    if (l->setup == NULL) {
         return BP_E_NOMEM;
     }
     bp_hs_init(&l->setup->split, l->server ? BP_HS_SERVER : BP_HS_CLIENT);
@@ -85,6 +84,9 @@ int bp_link_new(struct bp_link **out, bool server, const struct bp_link_config *
     l->auth_slot = -1;
     l->control_slot = -1;
     l->held_tail = &l->held_head;
+    for (unsigned i = 0; i < BP_DIST_STREAMS_MAX; i++) {
+        l->data_slots[i] = -1;
+    }
     if (!server) {
         snprintf(l->dialled, sizeof(l->dialled), "%s", cfg->auth.dialled_name);
         snprintf(l->peer_name, sizeof(l->peer_name), "%s", l->dialled);
@@ -136,23 +138,40 @@ void bp_link_del(struct bp_link *l)
 
 void bp_link_event(struct bp_link *l, const struct bp_link_event *ev)
 {
-    if (l->ev_n == BP_LINK_EVENTS) {
-        /* The host polls after each call, and no call causes this many. */
-        l->err = l->err != 0 ? l->err : BP_E_INTERNAL;
-        l->phase = BP_LINK_FAILED;
-        return;
+    struct bp_link_event *grown;
+
+    if (l->ev_n == l->ev_cap) {
+        unsigned cap = l->ev_cap != 0 ? l->ev_cap * 2 : BP_LINK_EVENTS_FIRST;
+        grown = cap <= BP_LINK_EVENTS_MAX ? l->mem->alloc(l->mem->ctx, cap * sizeof(*grown)) : NULL;
+        if (grown == NULL) {
+            /* The host polls after each call, and no call causes that many; or no memory. */
+            l->err = l->err != 0 ? l->err : BP_E_NOMEM;
+            l->phase = BP_LINK_FAILED;
+            return;
+        }
+        for (unsigned i = 0; i < l->ev_n; i++) {
+            grown[i] = l->events[(l->ev_head + i) % l->ev_cap];
+        }
+        l->mem->release(l->mem->ctx, l->events);
+        l->events = grown;
+        l->ev_cap = cap;
+        l->ev_head = 0;
     }
-    l->events[(l->ev_head + l->ev_n) % BP_LINK_EVENTS] = *ev;
+    l->events[(l->ev_head + l->ev_n) % l->ev_cap] = *ev;
     l->ev_n++;
 }
 
 bool bp_link_poll(struct bp_link *l, struct bp_link_event *out)
 {
     if (l->ev_n == 0) {
+        /* Events are rare once a link is up. */
+        l->mem->release(l->mem->ctx, l->events);
+        l->events = NULL;
+        l->ev_cap = 0;
         return false;
     }
     *out = l->events[l->ev_head];
-    l->ev_head = (l->ev_head + 1) % BP_LINK_EVENTS;
+    l->ev_head = (l->ev_head + 1) % l->ev_cap;
     l->ev_n--;
     return true;
 }
@@ -373,7 +392,7 @@ static int pump_handshake(struct bp_link *l)
     }
     if (s != NULL && l->phase == BP_LINK_UP && s->out_n == 0) {
         drop_setup(l);
-        bp_conn_set_coarse(l->conn);
+        bp_conn_settle(l->conn);
     }
     return 0;
 }
@@ -658,14 +677,9 @@ int bp_link_up(struct bp_link *l)
     if (l->phase != BP_LINK_HANDSHAKE || l->control_slot < 0) {
         return BP_E_STATE;
     }
-    for (unsigned i = 0; i < l->n_streams; i++) {
-        int64_t id;
-        int slot = bp_conn_open_bidi(l->conn, &id);
-        if (slot < 0) {
-            bp_link_fail(l, slot, "the peer allows too few streams for distribution data");
-            return slot;
-        }
-        l->data_slots[i] = slot;
+    if (bp_conn_bidi_left(l->conn) < l->n_streams) {
+        bp_link_fail(l, BP_E_AGAIN, "the peer allows too few streams for distribution data");
+        return BP_E_AGAIN;
     }
     l->phase = BP_LINK_UP;
     return pump_handshake(l);

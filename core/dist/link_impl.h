@@ -8,7 +8,8 @@
 #include "dist/order.h"
 #include "dist/route.h"
 
-#define BP_LINK_EVENTS         64u    /* more than one datagram can cause */
+#define BP_LINK_EVENTS_FIRST 4u
+#define BP_LINK_EVENTS_MAX 64u /* more than one datagram can cause */
 #define BP_HS_OUT              8u     /* handshake messages that wait for an acknowledgement */
 #define BP_HS_OUT_BYTES        1024u  /* of one such message */
 #define BP_EXT_AUTH_MAX        65536u /* bytes of an external auth protocol that nobody has read */
@@ -65,7 +66,7 @@ struct bp_link {
 
     int auth_slot;
     int control_slot;
-    int data_slots[BP_DIST_STREAMS_MAX];
+    int data_slots[BP_DIST_STREAMS_MAX]; /* -1: not opened yet */
     unsigned n_streams;
     uint32_t max_frame_bytes;
     struct bp_deframer *deframers[BP_DIST_STREAMS_MAX]; /* made when their stream begins */
@@ -79,7 +80,8 @@ struct bp_link {
     struct bp_held **held_tail;
     uint64_t held_bytes;
 
-    struct bp_link_event *events; /* ring of BP_LINK_EVENTS */
+    struct bp_link_event *events; /* ring, only there while it holds something */
+    unsigned ev_cap;
     unsigned ev_head;
     unsigned ev_n;
     struct bp_link_stats stats;

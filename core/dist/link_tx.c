@@ -19,14 +19,30 @@ void bp_link_release_slices(struct bp_link *l, struct bp_slice *slices, size_t n
     }
 }
 
+/* The slot of a data stream, which is opened when it is first used: most connections need few. */
+static int data_slot(struct bp_link *l, unsigned stream)
+{
+    int64_t id;
+
+    if (l->data_slots[stream] < 0) {
+        int slot = bp_conn_open_bidi(l->conn, &id);
+        if (slot < 0) {
+            return slot;
+        }
+        l->data_slots[stream] = slot;
+    }
+    return l->data_slots[stream];
+}
+
 /* Puts one frame on a data stream. Takes the owners, also on failure. */
 static int put_frame(struct bp_link *l, unsigned stream, struct bp_slice *slices, size_t n,
                      size_t len)
 {
-    unsigned slot = (unsigned)l->data_slots[stream];
     uint8_t head[FRAME_HEAD] = {(uint8_t)(len >> 24), (uint8_t)(len >> 16), (uint8_t)(len >> 8),
                                 (uint8_t)len};
-    int rc = bp_conn_put_copy(l->conn, slot, head, sizeof(head));
+    int opened = data_slot(l, stream);
+    unsigned slot = opened >= 0 ? (unsigned)opened : 0;
+    int rc = opened >= 0 ? bp_conn_put_copy(l->conn, slot, head, sizeof(head)) : opened;
 
     for (size_t i = 0; rc == 0 && i < n; i++) {
         if (slices[i].len == 0) {

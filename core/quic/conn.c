@@ -381,9 +381,13 @@ bp_time bp_conn_deadline(const struct bp_conn *c, bp_time now)
     return at;
 }
 
-void bp_conn_set_coarse(struct bp_conn *c)
+void bp_conn_settle(struct bp_conn *c)
 {
     c->coarse = true;
+    if (c->tls != NULL && c->handshake_done) {
+        gnutls_deinit(c->tls);
+        c->tls = NULL;
+    }
 }
 
 int bp_conn_on_timer(struct bp_conn *c, bp_time now)
@@ -467,7 +471,7 @@ int bp_conn_binding(const struct bp_conn *c, uint8_t out[static BP_BINDING_LEN])
         memcpy(out, bp_tls_cred_binding(c->cred), BP_BINDING_LEN);
         return 0;
     }
-    der = bp_tls_session_peer_cert(c->tls, &len);
+    der = bp_conn_peer_cert(c, &len);
     if (der == NULL) {
         return BP_E_STATE;
     }
@@ -476,7 +480,8 @@ int bp_conn_binding(const struct bp_conn *c, uint8_t out[static BP_BINDING_LEN])
 
 const uint8_t *bp_conn_peer_cert(const struct bp_conn *c, size_t *len)
 {
-    return bp_tls_session_peer_cert(c->tls, len);
+    *len = 0;
+    return c->tls != NULL ? bp_tls_session_peer_cert(c->tls, len) : NULL;
 }
 
 bool bp_conn_peer_is_ours(const struct bp_conn *c)

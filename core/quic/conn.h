@@ -106,10 +106,14 @@ int bp_conn_write(struct bp_conn *c, uint8_t *buf, size_t cap, struct bp_tx_run 
 /* When bp_conn_on_timer must be called, BP_TIME_NEVER if there is nothing to wait for. */
 bp_time bp_conn_deadline(const struct bp_conn *c, bp_time now);
 int bp_conn_on_timer(struct bp_conn *c, bp_time now);
-/* From now on deadlines are at least a millisecond away. ngtcp2 shows its ACK delay, a fraction of
- * the round-trip time, as a deadline: right while handshakes wait for it, 48,000 wake-ups a second
- * under load. */
-void bp_conn_set_coarse(struct bp_conn *c);
+/*
+ * Setting up is over. From now on deadlines are at least a millisecond away: ngtcp2 shows its ACK
+ * delay, a fraction of the round-trip time, as a deadline: right while handshakes wait for it,
+ * 48,000 wake-ups a second under load. And the TLS session is given back (24 KB): QUIC has the
+ * secrets, updates its keys without it, and session tickets are not used. There is no peer
+ * certificate any more.
+ */
+void bp_conn_settle(struct bp_conn *c);
 
 /*
  * Opens a stream of ours: returns its slot (0..BP_STREAMS_MAX-1) for the calls below and its id.
@@ -117,6 +121,8 @@ void bp_conn_set_coarse(struct bp_conn *c);
  */
 int bp_conn_open_uni(struct bp_conn *c, int64_t *id) BP_MUST_CHECK;
 int bp_conn_open_bidi(struct bp_conn *c, int64_t *id) BP_MUST_CHECK;
+/* How many bidirectional streams the peer still lets us open. */
+uint64_t bp_conn_bidi_left(const struct bp_conn *c);
 /* A slot for our half of a stream that the peer opened. */
 int bp_conn_adopt(struct bp_conn *c, int64_t id) BP_MUST_CHECK;
 

@@ -13,6 +13,15 @@ static int refuse(struct bp_conn *c, int err)
     return NGTCP2_ERR_CALLBACK_FAILURE;
 }
 
+/* TLS messages; those that come when the session was given back are tickets, which nobody uses. */
+static int on_crypto_data(ngtcp2_conn *q, ngtcp2_encryption_level level, uint64_t offset,
+                          const uint8_t *p, size_t len, void *user)
+{
+    const struct bp_conn *c = user;
+
+    return c->tls != NULL ? ngtcp2_crypto_recv_crypto_data_cb(q, level, offset, p, len, user) : 0;
+}
+
 static int on_handshake_completed(ngtcp2_conn *q, void *user)
 {
     struct bp_conn *c = user;
@@ -215,7 +224,7 @@ void bp_conn_callbacks(ngtcp2_callbacks *cb, bool server)
     *cb = (ngtcp2_callbacks){
         .client_initial = server ? NULL : ngtcp2_crypto_client_initial_cb,
         .recv_client_initial = server ? ngtcp2_crypto_recv_client_initial_cb : NULL,
-        .recv_crypto_data = ngtcp2_crypto_recv_crypto_data_cb,
+        .recv_crypto_data = on_crypto_data,
         .handshake_completed = on_handshake_completed,
         .encrypt = ngtcp2_crypto_encrypt_cb,
         .decrypt = on_decrypt,

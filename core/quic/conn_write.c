@@ -73,6 +73,11 @@ int bp_conn_open_bidi(struct bp_conn *c, int64_t *id)
     return opened(c, rc, sid, id);
 }
 
+uint64_t bp_conn_bidi_left(const struct bp_conn *c)
+{
+    return ngtcp2_conn_get_streams_bidi_left(c->q);
+}
+
 int bp_conn_adopt(struct bp_conn *c, int64_t id)
 {
     int slot = bp_conn_slot_of(c, id);
@@ -381,11 +386,8 @@ int bp_conn_write(struct bp_conn *c, uint8_t *buf, size_t cap, struct bp_tx_run 
     }
     retry_blocked(c);
     if (c->probe && c->handshake_done) {
-        c->probe = false;
-        /* ngtcp2 has no "send a PING now": a keep-alive that is already due does it. */
+        /* ngtcp2 has no "send a PING now": a keep-alive that is due while packets are written is one. */
         ngtcp2_conn_set_keep_alive_timeout(c->q, 1);
-        (void)ngtcp2_conn_handle_expiry(c->q, now);
-        ngtcp2_conn_set_keep_alive_timeout(c->q, c->keepalive != 0 ? c->keepalive : UINT64_MAX);
     }
     /* Leave room for a path MTU probe of any size; keep a run free for a change of path. */
     while (cap - used >= BP_DGRAM_MAX && *n_runs < BP_TX_RUNS) {
@@ -402,6 +404,10 @@ int bp_conn_write(struct bp_conn *c, uint8_t *buf, size_t cap, struct bp_tx_run 
         add_datagram(runs, n_runs, &ps.path, used, (size_t)n);
         used += (size_t)n;
         n_packets++;
+    }
+    if (c->probe) {
+        c->probe = false;
+        ngtcp2_conn_set_keep_alive_timeout(c->q, c->keepalive != 0 ? c->keepalive : UINT64_MAX);
     }
     if (n_packets > 0) {
         ngtcp2_conn_info info;

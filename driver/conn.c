@@ -255,6 +255,27 @@ void drv_conn_events(struct drv_conn *c, bp_time now)
     }
 }
 
+int drv_conn_hs_recv(struct drv_conn *c, const uint8_t **msg, size_t *len)
+{
+    const char *name = bp_link_peer_name(c->link);
+    uint8_t pinned[BP_KEY_LEN];
+    struct bp_errbuf err;
+    int rc = bp_link_hs_recv(c->link, msg, len);
+
+    if (rc != 1 || !bp_link_claimed(c->link) || c->settings->auth_mode != BP_AUTH_BUILTIN) {
+        return rc;
+    }
+    bp_errbuf_reset(&err);
+    rc = bp_trust_lookup(c->settings->key_dir, name, pinned, &err);
+    if (rc == BP_E_NOT_FOUND || (rc == 0 && c->has_key &&
+                                 bp_equal_ct(pinned, c->key, sizeof(pinned)))) {
+        return 1;
+    }
+    rc = rc == 0 ? BP_E_AUTH_KEY_MISMATCH : rc;
+    bp_link_fail(c->link, rc, rc == BP_E_AUTH_KEY_MISMATCH ? NULL : err.text);
+    return rc;
+}
+
 int drv_conn_pin(struct drv_conn *c, struct bp_errbuf *err)
 {
     int rc = 0;

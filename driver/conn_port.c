@@ -161,7 +161,7 @@ static void tell_handshake(struct drv_conn_port *cp)
     const uint8_t *msg;
     size_t len;
 
-    if (cp->want_hs && bp_link_hs_recv(cp->conn->link, &msg, &len) == 1) {
+    if (cp->want_hs && drv_conn_hs_recv(cp->conn, &msg, &len) == 1) {
         cp->want_hs = false;
         drv_tell_bins(cp->p.port, "hs", NULL, msg, len, NULL, 0);
     }
@@ -588,7 +588,7 @@ static void op_recv(struct drv_conn_port *cp, struct drv_reply *r)
 {
     const uint8_t *msg;
     size_t len;
-    int rc = bp_link_hs_recv(cp->conn->link, &msg, &len);
+    int rc = drv_conn_hs_recv(cp->conn, &msg, &len);
 
     if (rc < 0) {
         reply_failure(cp->conn, r);

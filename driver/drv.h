@@ -222,6 +222,8 @@ bp_time drv_conn_deadline(const struct drv_conn *c, bp_time now);
 void drv_conn_on_timer(struct drv_conn *c, bp_time now);
 /* Sends the last datagrams of a link that has failed, or is closed now. */
 void drv_conn_finish(struct drv_conn *c, int fd, int err, const char *why, bp_time now);
+/* bp_link_hs_recv; refuses a name that a dynamic peer took and that is pinned to another key. */
+int drv_conn_hs_recv(struct drv_conn *c, const uint8_t **msg, size_t *len);
 /* The distribution handshake has succeeded: pins the key (TOFU). */
 int drv_conn_pin(struct drv_conn *c, struct bp_errbuf *err);
 /* The peer's port refused a datagram. */

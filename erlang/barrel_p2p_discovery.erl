@@ -85,8 +85,15 @@ lookup_chain([], _Node, _Host) ->
     {error, not_found};
 lookup_chain([Module | Rest], Node, Host) ->
     case lookup_in(Module, Node, Host) of
-        {ok, [_ | _]} = Found -> Found;
-        _ -> lookup_chain(Rest, Node, Host)
+        {ok, [_ | _]} = Found ->
+            Found;
+        {error, {Err, Text}} when is_atom(Err), is_binary(Text) ->
+            %% A file that cannot be used, say: the next backend may know better, but somebody must
+            %% be told.
+            barrel_p2p_node:report(warning, discovery_failed, list_to_binary(Node), Err, Text),
+            lookup_chain(Rest, Node, Host);
+        _ ->
+            lookup_chain(Rest, Node, Host)
     end.
 
 lookup_in(Module, Node, Host) ->

@@ -615,8 +615,36 @@ int bp_link_hs_send(struct bp_link *l, const void *msg, size_t len)
 }
 
 /*
+ * A node without a name of its own asks for one and says its host only. Once it has got a name from
+ * its first peer it uses that with others, though its key is still that of nonode@nohost: the host
+ * must refuse a name that is pinned to another key (bp_link_claimed).
+ */
+static int check_dynamic_name(struct bp_link *l, const char *name, size_t len, uint64_t flags)
+{
+    if ((flags & BP_HS_FLAG_NAME_ME) != 0) {
+        return memchr(name, '@', len) == NULL ? 0 : BP_E_HS_NAME_MISMATCH;
+    }
+    if (!bp_node_name_valid(name, len) || bp_node_name_dynamic(name, len) ||
+        (strlen(l->auth_cfg.self_name) == len && memcmp(l->auth_cfg.self_name, name, len) == 0)) {
+        return BP_E_HS_NAME_MISMATCH;
+    }
+    memcpy(l->peer_name, name, len);
+    l->peer_name[len] = '\0';
+    l->claimed = true;
+    return 0;
+}
+
+bool bp_link_claimed(struct bp_link *l)
+{
+    bool was = l->claimed;
+
+    l->claimed = false;
+    return was;
+}
+
+/*
  * The name in the distribution handshake must be the authenticated one (WIRE 11, S2). A node that
- * asks for a dynamic name says its host only; such a node authenticates as nonode@nohost.
+ * asks for a dynamic name authenticates as nonode@nohost.
  */
 static int check_name(struct bp_link *l, const uint8_t *msg, size_t len)
 {
@@ -639,9 +667,7 @@ static int check_name(struct bp_link *l, const uint8_t *msg, size_t len)
     }
     dynamic = bp_node_name_dynamic(l->peer_name, strlen(l->peer_name));
     if (dynamic && l->server) {
-        return (flags & BP_HS_FLAG_NAME_ME) != 0 && memchr(name, '@', name_len) == NULL
-                   ? 0
-                   : BP_E_HS_NAME_MISMATCH;
+        return check_dynamic_name(l, name, name_len, flags);
     }
     return strlen(l->peer_name) == name_len && memcmp(l->peer_name, name, name_len) == 0
                ? 0

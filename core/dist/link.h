@@ -140,6 +140,12 @@ int bp_link_hs_send(struct bp_link *l, const void *msg, size_t len) BP_MUST_CHEC
 /* 1: a message of the peer (borrowed until the next call on the link), 0: none yet, <0: error. */
 int bp_link_hs_recv(struct bp_link *l, const uint8_t **msg, size_t *len) BP_MUST_CHECK;
 
+/*
+ * True once after bp_link_hs_recv gave a message in which a peer that authenticated as nonode@nohost
+ * uses a name (bp_link_peer_name): the caller ends the link if that name is pinned to another key.
+ */
+bool bp_link_claimed(struct bp_link *l);
+
 /* The handshake is over: from now on bp_link_send takes frames. Errors: BP_E_STATE, BP_E_NOMEM,
  * BP_E_AGAIN (the peer allows too few streams). */
 int bp_link_up(struct bp_link *l) BP_MUST_CHECK;

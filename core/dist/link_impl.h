@@ -58,6 +58,7 @@ struct bp_link {
     char text[192];
     char peer_name[BP_NODE_NAME_MAX + 1];
     char dialled[BP_NODE_NAME_MAX + 1];
+    bool claimed;      /* a dynamic peer said a name, and nobody has asked for it yet */
     bool peer_checked; /* the name in the dist handshake was compared */
     bp_time now;
     bp_time deadline;

@@ -179,8 +179,8 @@ static ErlDrvTermData atom(const char *name)
 void drv_tell(ErlDrvPort port, const char *tag)
 {
     ErlDrvTermData p = driver_mk_port(port);
-    ErlDrvTermData t[] = {ERL_DRV_PORT, p, ERL_DRV_ATOM, atom(tag), ERL_DRV_TUPLE, 1,
-                          ERL_DRV_TUPLE, 2};
+    ErlDrvTermData t[] = {ERL_DRV_PORT,  p, ERL_DRV_ATOM,  atom(tag),
+                          ERL_DRV_TUPLE, 1, ERL_DRV_TUPLE, 2};
 
     erl_drv_output_term(p, t, sizeof(t) / sizeof(t[0]));
 }
@@ -224,10 +224,19 @@ void drv_tell_bins(ErlDrvPort port, const char *tag, const char *name, const voi
 void drv_tell_data(ErlDrvPort port, const char *tag, const void *data, size_t len, bool fin)
 {
     ErlDrvTermData p = driver_mk_port(port);
-    ErlDrvTermData t[] = {ERL_DRV_PORT, p, ERL_DRV_ATOM, atom(tag),
-                          ERL_DRV_BUF2BINARY, (ErlDrvTermData)data, (ErlDrvTermData)len,
-                          ERL_DRV_ATOM, atom(fin ? "true" : "false"), ERL_DRV_TUPLE, 3,
-                          ERL_DRV_TUPLE, 2};
+    ErlDrvTermData t[] = {ERL_DRV_PORT,
+                          p,
+                          ERL_DRV_ATOM,
+                          atom(tag),
+                          ERL_DRV_BUF2BINARY,
+                          (ErlDrvTermData)data,
+                          (ErlDrvTermData)len,
+                          ERL_DRV_ATOM,
+                          atom(fin ? "true" : "false"),
+                          ERL_DRV_TUPLE,
+                          3,
+                          ERL_DRV_TUPLE,
+                          2};
 
     erl_drv_output_term(p, t, sizeof(t) / sizeof(t[0]));
 }
@@ -251,13 +260,15 @@ void drv_tell_incoming(uint32_t id)
     ErlDrvTermData owner;
 
     if (node_target(&port, &owner)) {
-        ErlDrvTermData t[] = {ERL_DRV_PORT, port, ERL_DRV_ATOM, atom("incoming"), ERL_DRV_UINT, id,
-                              ERL_DRV_TUPLE, 2, ERL_DRV_TUPLE, 2};
+        ErlDrvTermData t[] = {ERL_DRV_PORT,  port, ERL_DRV_ATOM,  atom("incoming"),
+                              ERL_DRV_UINT,  id,   ERL_DRV_TUPLE, 2,
+                              ERL_DRV_TUPLE, 2};
         erl_drv_send_term(port, owner, t, sizeof(t) / sizeof(t[0]));
     }
 }
 
-/* One line costs a token; the bucket fills with DRV_LOG_PER_SEC (strangers cannot flood the log). */
+/* One line costs a token; the bucket fills with DRV_LOG_PER_SEC (strangers cannot flood the log).
+ */
 static bool may_log(enum drv_level level)
 {
     bool ok;
@@ -297,13 +308,15 @@ void drv_log(enum drv_level level, const char *event, const char *peer, const ch
     va_start(ap, fmt);
     vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
-    ErlDrvTermData t[] = {ERL_DRV_PORT, port,
-                          ERL_DRV_ATOM, atom("log"),
-                          ERL_DRV_ATOM, atom(names[level]),
-                          ERL_DRV_ATOM, atom(event),
-                          ERL_DRV_BUF2BINARY, (ErlDrvTermData)peer, strlen(peer),
-                          ERL_DRV_BUF2BINARY, (ErlDrvTermData)text, strlen(text),
-                          ERL_DRV_TUPLE, 5, ERL_DRV_TUPLE, 2};
+    ErlDrvTermData t[] = {ERL_DRV_PORT,         port,
+                          ERL_DRV_ATOM,         atom("log"),
+                          ERL_DRV_ATOM,         atom(names[level]),
+                          ERL_DRV_ATOM,         atom(event),
+                          ERL_DRV_BUF2BINARY,   (ErlDrvTermData)peer,
+                          strlen(peer),         ERL_DRV_BUF2BINARY,
+                          (ErlDrvTermData)text, strlen(text),
+                          ERL_DRV_TUPLE,        5,
+                          ERL_DRV_TUPLE,        2};
     erl_drv_send_term(port, owner, t, sizeof(t) / sizeof(t[0]));
 }
 

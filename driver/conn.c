@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define SCRATCH_KEEP 4u
+#define SCRATCH_KEEP  4u
 #define REFUSED_TRIES 2u
 
 /* --- scratch ------------------------------------------------------------- */
@@ -50,26 +50,25 @@ void drv_scratch_give(struct drv_scratch *s)
 
 void drv_conn_link_config(struct drv_settings *s, struct bp_link_config *lc)
 {
-    *lc = (struct bp_link_config){
-        .mem = drv_mem(),
-        .rx = *drv_rx_mem(),
-        .owner = *drv_owner_ops(),
-        .auth_mode = s->auth_mode,
-        .setup_timeout = s->setup_timeout,
-        .wall_ms = drv_wall_ms(),
-        .dist_streams = s->dist_streams,
-        .max_frame_bytes = s->max_frame_bytes,
-        .conn = {.cred = s->cred,
-                 .reset_secret = drv_node.reset_secret,
-                 .idle_timeout = s->idle_timeout,
-                 .keepalive = s->keepalive},
-        .auth = {.identity = s->identity,
-                 .self_name = s->node_name,
-                 .trust_mode = s->trust_mode,
-                 .window = s->auth_window,
-                 .nonce_secret = drv_node.nonce_secret,
-                 .cookie_only = s->cookie_only_ptrs,
-                 .n_cookie_only = s->n_cookie_only}};
+    *lc = (struct bp_link_config){.mem = drv_mem(),
+                                  .rx = *drv_rx_mem(),
+                                  .owner = *drv_owner_ops(),
+                                  .auth_mode = s->auth_mode,
+                                  .setup_timeout = s->setup_timeout,
+                                  .wall_ms = drv_wall_ms(),
+                                  .dist_streams = s->dist_streams,
+                                  .max_frame_bytes = s->max_frame_bytes,
+                                  .conn = {.cred = s->cred,
+                                           .reset_secret = drv_node.reset_secret,
+                                           .idle_timeout = s->idle_timeout,
+                                           .keepalive = s->keepalive},
+                                  .auth = {.identity = s->identity,
+                                           .self_name = s->node_name,
+                                           .trust_mode = s->trust_mode,
+                                           .window = s->auth_window,
+                                           .nonce_secret = drv_node.nonce_secret,
+                                           .cookie_only = s->cookie_only_ptrs,
+                                           .n_cookie_only = s->n_cookie_only}};
 }
 
 static void add_cid(struct drv_conn *c, const struct bp_cid *cid)
@@ -267,8 +266,8 @@ int drv_conn_hs_recv(struct drv_conn *c, const uint8_t **msg, size_t *len)
     }
     bp_errbuf_reset(&err);
     rc = bp_trust_lookup(c->settings->key_dir, name, pinned, &err);
-    if (rc == BP_E_NOT_FOUND || (rc == 0 && c->has_key &&
-                                 bp_equal_ct(pinned, c->key, sizeof(pinned)))) {
+    if (rc == BP_E_NOT_FOUND ||
+        (rc == 0 && c->has_key && bp_equal_ct(pinned, c->key, sizeof(pinned)))) {
         return 1;
     }
     rc = rc == 0 ? BP_E_AUTH_KEY_MISMATCH : rc;

@@ -10,9 +10,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#define RX_ROUNDS 8
-#define REF_MIN 512u     /* shorter pieces are cheaper to copy than to count */
-#define STACK_SLICES 64u /* messages with more pieces take memory from the heap */
+#define RX_ROUNDS      8
+#define REF_MIN        512u /* shorter pieces are cheaper to copy than to count */
+#define STACK_SLICES   64u  /* messages with more pieces take memory from the heap */
 #define HS_MESSAGE_MAX 1024u
 
 /* --- life ---------------------------------------------------------------- */
@@ -278,8 +278,8 @@ static void flush(struct drv_conn_port *cp, bp_time now)
 
 /*
  * There is no callback at the end of a burst. A message goes out at once unless the last flush is
- * only just over; then it waits for the next turn of the VM's poll, so that a burst shares datagrams.
- * "Just" grows with what a flush costs: at least half of the time is left for the VM.
+ * only just over; then it waits for the next turn of the VM's poll, so that a burst shares
+ * datagrams. "Just" grows with what a flush costs: at least half of the time is left for the VM.
  */
 static bool flush_now(const struct drv_conn_port *cp, bp_time now)
 {

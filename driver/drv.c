@@ -96,9 +96,9 @@ static ErlDrvData drv_start(ErlDrvPort port, char *command)
 }
 
 /*
- * Each callback runs between these two. `stop` can come from inside one of them (driver_failure_atom,
- * driver_output): it must deselect at once, or the VM calls the port dead with its descriptors
- * in use; memory is freed when the outermost callback leaves.
+ * Each callback runs between these two. `stop` can come from inside one of them
+ * (driver_failure_atom, driver_output): it must deselect at once, or the VM calls the port dead
+ * with its descriptors in use; memory is freed when the outermost callback leaves.
  */
 static void enter(struct drv_port *p)
 {

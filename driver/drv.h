@@ -26,14 +26,14 @@
 
 #include <erl_driver.h>
 
-#define DRV_PATH_MAX 4096u
-#define DRV_MAILBOX_MAX 256u     /* datagrams that wait for their connection */
-#define DRV_CIDS_MAX 24u         /* ids of one connection: 8 active, some retired, the first one */
-#define DRV_HIGH_WATER (512u * 1024u)
-#define DRV_LOW_WATER (256u * 1024u)
+#define DRV_PATH_MAX    4096u
+#define DRV_MAILBOX_MAX 256u /* datagrams that wait for their connection */
+#define DRV_CIDS_MAX    24u  /* ids of one connection: 8 active, some retired, the first one */
+#define DRV_HIGH_WATER  (512u * 1024u)
+#define DRV_LOW_WATER   (256u * 1024u)
 #define DRV_FLUSH_BYTES (60u * 1024u)
 #define DRV_FLUSH_AFTER (20u * 1000u) /* ns */
-#define DRV_LOG_BURST 50u
+#define DRV_LOG_BURST   50u
 #define DRV_LOG_PER_SEC 10u
 
 enum drv_op {
@@ -302,7 +302,7 @@ struct drv_node {
     bool has_owner;
     struct drv_demux demux;
     struct bp_listener listener;
-    struct bp_addr bound; /* of the listener; len 0: none */
+    struct bp_addr bound;     /* of the listener; len 0: none */
     struct drv_mailbox stray; /* Initials that came to a peer's socket */
     struct drv_conn *orphans;
     uint32_t next_id;
@@ -340,7 +340,8 @@ struct drv_args {
 
 void drv_args_init(struct drv_args *a, const uint8_t *p, size_t len);
 bool drv_args_next(struct drv_args *a, struct drv_arg *out);
-/* The value of `key` as a string of at most cap - 1 bytes; false if absent, too long or with NUL. */
+/* The value of `key` as a string of at most cap - 1 bytes; false if absent, too long or with NUL.
+ */
 bool drv_args_string(const uint8_t *p, size_t len, uint8_t key, char *out, size_t cap);
 bool drv_args_uint(const uint8_t *p, size_t len, uint8_t key, uint64_t *out);
 uint64_t drv_arg_uint(const struct drv_arg *a);
@@ -375,7 +376,8 @@ void drv_tell(ErlDrvPort port, const char *tag);
 void drv_tell_bins(ErlDrvPort port, const char *tag, const char *atom, const void *a, size_t a_len,
                    const void *b, size_t b_len);
 void drv_tell_data(ErlDrvPort port, const char *tag, const void *p, size_t len, bool fin);
-/* {NodePort, {incoming, Id}} and {NodePort, {log, Level, Event, Peer, Text}} to the node's owner. */
+/* {NodePort, {incoming, Id}} and {NodePort, {log, Level, Event, Peer, Text}} to the node's owner.
+ */
 void drv_tell_incoming(uint32_t id);
 void drv_log(enum drv_level level, const char *event, const char *peer, const char *fmt, ...)
     BP_PRINTF(4, 5);

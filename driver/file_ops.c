@@ -18,9 +18,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#define ENDPOINT_SUFFIX ".endpoint"
+#define ENDPOINT_SUFFIX   ".endpoint"
 #define ENDPOINT_FILE_MAX 1024u
-#define ENDPOINTS_MAX 10000u
+#define ENDPOINTS_MAX     10000u
 
 struct request {
     char a[DRV_PATH_MAX];
@@ -224,8 +224,7 @@ static bool find_key(const uint8_t *p, size_t len, uint8_t key[static BP_KEY_LEN
     return false;
 }
 
-static void trust(unsigned op, const uint8_t *p, size_t len, struct request *q,
-                  struct drv_reply *r)
+static void trust(unsigned op, const uint8_t *p, size_t len, struct request *q, struct drv_reply *r)
 {
     uint8_t key[BP_KEY_LEN];
     int rc = BP_E_INVALID;

@@ -156,8 +156,8 @@ static void settle(struct drv_conn *c, bp_time now)
     }
 }
 
-static void accept_conn(const struct bp_initial *in, const struct bp_addr *remote,
-                        const uint8_t *p, size_t len, bp_time now)
+static void accept_conn(const struct bp_initial *in, const struct bp_addr *remote, const uint8_t *p,
+                        size_t len, bp_time now)
 {
     struct bp_link_config lc;
     struct drv_settings *s;
@@ -434,8 +434,8 @@ static void op_listen(struct drv_node_port *np, struct drv_reply *r)
 /* Takes an authenticated connection out of the node port's hands, for `attach`. */
 static void op_detach(const uint8_t *p, size_t len, struct drv_reply *r)
 {
-    uint32_t id = len == 4 ? (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3]
-                           : 0;
+    uint32_t id =
+        len == 4 ? (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3] : 0;
 
     for (struct drv_conn *c = half_open; c != NULL; c = c->next) {
         if (c->id == id && c->offered) {

@@ -65,8 +65,7 @@ static uint64_t number(const uint8_t *p, size_t len, uint8_t key, uint64_t fallb
     return v < min ? min : v > max ? max : v;
 }
 
-static int read_numbers(struct drv_settings *s, const uint8_t *p, size_t len,
-                        struct bp_errbuf *err)
+static int read_numbers(struct drv_settings *s, const uint8_t *p, size_t len, struct bp_errbuf *err)
 {
     char bind[BP_ADDR_TEXT_MAX];
 
@@ -78,10 +77,10 @@ static int read_numbers(struct drv_settings *s, const uint8_t *p, size_t len,
     s->auth_window = number(p, len, K_WINDOW_MS, 30000, 1, 24u * 3600u * 1000u) * BP_MS;
     s->keepalive = number(p, len, K_KEEPALIVE_MS, 2000, 0, 3600u * 1000u) * BP_MS;
     s->idle_timeout = number(p, len, K_IDLE_MS, 300000, 1000, 24u * 3600u * 1000u) * BP_MS;
-    s->dist_streams = (unsigned)number(p, len, K_DIST_STREAMS, BP_DIST_STREAMS_MAX, 1,
-                                       BP_DIST_STREAMS_MAX);
-    s->max_frame_bytes = (uint32_t)number(p, len, K_MAX_FRAME, BP_MAX_FRAME_BYTES_DEFAULT, 65536,
-                                          UINT32_MAX);
+    s->dist_streams =
+        (unsigned)number(p, len, K_DIST_STREAMS, BP_DIST_STREAMS_MAX, 1, BP_DIST_STREAMS_MAX);
+    s->max_frame_bytes =
+        (uint32_t)number(p, len, K_MAX_FRAME, BP_MAX_FRAME_BYTES_DEFAULT, 65536, UINT32_MAX);
     s->log_level = (enum drv_level)number(p, len, K_LOG_LEVEL, DRV_INFO, DRV_ERROR, DRV_DEBUG);
     s->port = (uint16_t)number(p, len, K_PORT, 0, 0, UINT16_MAX);
     s->family = (int)number(p, len, K_FAMILY, 0, 0, 6);
@@ -157,8 +156,7 @@ static int read_files(struct drv_settings *s, const uint8_t *p, size_t len, stru
     return rc;
 }
 
-int drv_settings_new(struct drv_settings **out, const uint8_t *p, size_t len,
-                     struct bp_errbuf *err)
+int drv_settings_new(struct drv_settings **out, const uint8_t *p, size_t len, struct bp_errbuf *err)
 {
     struct drv_settings *s = bp_mem_zalloc(drv_mem(), 1, sizeof(*s));
     int rc;

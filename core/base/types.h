@@ -10,16 +10,16 @@
 /* Monotonic time in nanoseconds. Core never reads a clock: time is an argument. */
 typedef uint64_t bp_time;
 #define BP_TIME_NEVER UINT64_MAX
-#define BP_MS ((bp_time)1000000u)
-#define BP_SEC ((bp_time)1000000000u)
+#define BP_MS         ((bp_time)1000000u)
+#define BP_SEC        ((bp_time)1000000000u)
 
-#define BP_MUST_CHECK __attribute__((warn_unused_result))
+#define BP_MUST_CHECK        __attribute__((warn_unused_result))
 #define BP_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 
-#define BP_KEY_LEN 32u       /* Ed25519 public key, and seed */
-#define BP_SIG_LEN 64u       /* Ed25519 signature */
-#define BP_BINDING_LEN 32u   /* SHA-256 of the server's certificate */
-#define BP_NONCE_LEN 32u     /* auth challenge */
+#define BP_KEY_LEN       32u  /* Ed25519 public key, and seed */
+#define BP_SIG_LEN       64u  /* Ed25519 signature */
+#define BP_BINDING_LEN   32u  /* SHA-256 of the server's certificate */
+#define BP_NONCE_LEN     32u  /* auth challenge */
 #define BP_NODE_NAME_MAX 255u /* WIRE: bytes of a node name */
 
 /*

@@ -382,8 +382,7 @@ static int pump_handshake(struct bp_link *l)
     while (s != NULL && s->out_n > 0 && l->control_slot >= 0 &&
            (bp_conn_acked(l->conn, slot) == bp_conn_queued(l->conn, slot) ||
             bp_conn_peer_is_ours(l->conn))) {
-        int rc = bp_conn_put_copy(l->conn, slot, s->out[s->out_head].data,
-                                  s->out[s->out_head].len);
+        int rc = bp_conn_put_copy(l->conn, slot, s->out[s->out_head].data, s->out[s->out_head].len);
         if (rc != 0) {
             return rc;
         }
@@ -522,8 +521,8 @@ void bp_link_finish(struct bp_link *l, uint8_t *buf, size_t cap, struct bp_tx_ru
     }
     {
         struct bp_tx_run *run = &runs[*n_runs];
-        size_t n = bp_conn_write_close(l->conn, l->err == BP_E_LOCAL_CLOSE ? 0 : l->err,
-                                       buf + used, cap - used, run, now);
+        size_t n = bp_conn_write_close(l->conn, l->err == BP_E_LOCAL_CLOSE ? 0 : l->err, buf + used,
+                                       cap - used, run, now);
         if (n > 0) {
             run->off = used;
             (*n_runs)++;

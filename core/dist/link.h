@@ -106,8 +106,8 @@ void bp_link_fail(struct bp_link *l, int err, const char *why);
 
 /*
  * The last datagrams: what is queued (an authentication refusal, say), then CONNECTION_CLOSE.
- * As bp_link_write, but `runs` has BP_TX_RUNS + 1 elements and `buf` at least 1 KiB more; afterwards
- * only bp_link_del is useful.
+ * As bp_link_write, but `runs` has BP_TX_RUNS + 1 elements and `buf` at least 1 KiB more;
+ * afterwards only bp_link_del is useful.
  */
 void bp_link_finish(struct bp_link *l, uint8_t *buf, size_t cap, struct bp_tx_run *runs,
                     unsigned *n_runs, bp_time now);
@@ -141,8 +141,9 @@ int bp_link_hs_send(struct bp_link *l, const void *msg, size_t len) BP_MUST_CHEC
 int bp_link_hs_recv(struct bp_link *l, const uint8_t **msg, size_t *len) BP_MUST_CHECK;
 
 /*
- * True once after bp_link_hs_recv gave a message in which a peer that authenticated as nonode@nohost
- * uses a name (bp_link_peer_name): the caller ends the link if that name is pinned to another key.
+ * True once after bp_link_hs_recv gave a message in which a peer that authenticated as
+ * nonode@nohost uses a name (bp_link_peer_name): the caller ends the link if that name is pinned to
+ * another key.
  */
 bool bp_link_claimed(struct bp_link *l);
 

@@ -8,8 +8,8 @@
 #include "dist/order.h"
 #include "dist/route.h"
 
-#define BP_LINK_EVENTS_FIRST 4u
-#define BP_LINK_EVENTS_MAX 64u /* more than one datagram can cause */
+#define BP_LINK_EVENTS_FIRST   4u
+#define BP_LINK_EVENTS_MAX     64u    /* more than one datagram can cause */
 #define BP_HS_OUT              8u     /* handshake messages that wait for an acknowledgement */
 #define BP_HS_OUT_BYTES        1024u  /* of one such message */
 #define BP_EXT_AUTH_MAX        65536u /* bytes of an external auth protocol that nobody has read */

@@ -14,7 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define NOT_DATA (-1)
+#define NOT_DATA    (-1)
 #define USER_STREAM (-2)
 
 static int on_handshake_done(void *user)

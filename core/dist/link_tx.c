@@ -4,8 +4,8 @@
 
 #include <string.h>
 
-#define FRAME_HEAD 4u
-#define TICK_LEN 4u
+#define FRAME_HEAD  4u
+#define TICK_LEN    4u
 /* A first slice shorter than this may end inside of the control message. */
 #define HEAD_ENOUGH 256u
 
@@ -69,8 +69,8 @@ static int put_frame(struct bp_link *l, unsigned stream, struct bp_slice *slices
 }
 
 /* The first bytes of a message in one piece. */
-static const uint8_t *gather_head(const struct bp_slice *slices, size_t n, uint8_t *buf,
-                                  size_t cap, size_t *len)
+static const uint8_t *gather_head(const struct bp_slice *slices, size_t n, uint8_t *buf, size_t cap,
+                                  size_t *len)
 {
     size_t used = 0;
 

@@ -9,15 +9,15 @@
 #include <string.h>
 
 /* DESIGN 5: the RFC's 333 ms make the first timeouts 1 + 2 + 4 s, which loses connects. */
-#define INITIAL_RTT (100 * BP_MS)
-#define INITIAL_MAX_DATA (16u * 1024u * 1024u)
+#define INITIAL_RTT             (100 * BP_MS)
+#define INITIAL_MAX_DATA        (16u * 1024u * 1024u)
 #define INITIAL_MAX_STREAM_DATA (4u * 1024u * 1024u)
-#define MAX_WINDOW (256u * 1024u * 1024u)
-#define MAX_STREAM_WINDOW (64u * 1024u * 1024u)
-#define MAX_STREAMS 100u /* WIRE 0.2 */
-#define ACTIVE_CID_LIMIT 8u
+#define MAX_WINDOW              (256u * 1024u * 1024u)
+#define MAX_STREAM_WINDOW       (64u * 1024u * 1024u)
+#define MAX_STREAMS             100u /* WIRE 0.2 */
+#define ACTIVE_CID_LIMIT        8u
 /* ngtcp2 shows its ACK delay (a fraction of the round-trip time) as a deadline. */
-#define MIN_TIMER BP_MS
+#define MIN_TIMER               BP_MS
 
 /* Sizes to probe: IPv6's minimum MTU, Ethernet, jumbo frames, the loopback. */
 static const uint16_t mtu_probes[] = {1232, 1452, 8952, 16384};
@@ -138,9 +138,8 @@ static int new_server(struct bp_conn *c, const struct bp_conn_config *cfg,
         ngtcp2_cid_init(&params->retry_scid, cfg->client_dcid.data, cfg->client_dcid.len);
         params->retry_scid_present = 1;
     }
-    if (ngtcp2_crypto_generate_stateless_reset_token(params->stateless_reset_token,
-                                                     c->reset_secret, sizeof(c->reset_secret),
-                                                     &scid) != 0) {
+    if (ngtcp2_crypto_generate_stateless_reset_token(params->stateless_reset_token, c->reset_secret,
+                                                     sizeof(c->reset_secret), &scid) != 0) {
         return BP_E_CRYPTO;
     }
     params->stateless_reset_token_present = 1;
@@ -502,20 +501,20 @@ void bp_conn_stats(const struct bp_conn *c, struct bp_conn_stats *out)
     ngtcp2_conn_info info;
 
     ngtcp2_conn_get_conn_info(c->q, &info);
-    *out = (struct bp_conn_stats){
-        .latest_rtt = info.latest_rtt,
-        .min_rtt = info.min_rtt == UINT64_MAX ? 0 : info.min_rtt,
-        .smoothed_rtt = info.smoothed_rtt,
-        .rttvar = info.rttvar,
-        .cwnd = info.cwnd,
-        .bytes_in_flight = info.bytes_in_flight,
-        .datagram_size = ngtcp2_conn_get_path_max_tx_udp_payload_size(c->q),
-        .packets_sent = c->packets_sent,
-        .datagrams_received = c->datagrams_received,
-        .bytes_sent = c->bytes_sent,
-        .bytes_received = c->bytes_received,
-        .last_authentic = c->last_authentic,
-        .pto = ngtcp2_conn_get_pto(c->q)};
+    *out =
+        (struct bp_conn_stats){.latest_rtt = info.latest_rtt,
+                               .min_rtt = info.min_rtt == UINT64_MAX ? 0 : info.min_rtt,
+                               .smoothed_rtt = info.smoothed_rtt,
+                               .rttvar = info.rttvar,
+                               .cwnd = info.cwnd,
+                               .bytes_in_flight = info.bytes_in_flight,
+                               .datagram_size = ngtcp2_conn_get_path_max_tx_udp_payload_size(c->q),
+                               .packets_sent = c->packets_sent,
+                               .datagrams_received = c->datagrams_received,
+                               .bytes_sent = c->bytes_sent,
+                               .bytes_received = c->bytes_received,
+                               .last_authentic = c->last_authentic,
+                               .pto = ngtcp2_conn_get_pto(c->q)};
 }
 
 void bp_conn_list_cids(struct bp_conn *c)

@@ -22,10 +22,10 @@
 struct bp_conn;
 struct bp_tls_cred;
 
-#define BP_CID_LEN 8u       /* of the connection ids that we issue */
-#define BP_CID_MAX 20u      /* RFC 9000, 17.2 */
-#define BP_DGRAM_MAX 65507u /* largest UDP payload over IPv4 */
-#define BP_STREAMS_MAX 20u  /* streams that we write on one connection */
+#define BP_CID_LEN     8u     /* of the connection ids that we issue */
+#define BP_CID_MAX     20u    /* RFC 9000, 17.2 */
+#define BP_DGRAM_MAX   65507u /* largest UDP payload over IPv4 */
+#define BP_STREAMS_MAX 20u    /* streams that we write on one connection */
 
 struct bp_cid {
     uint8_t len;
@@ -50,8 +50,8 @@ struct bp_conn_config {
     const struct bp_mem *mem;
     const struct bp_conn_ops *ops;
     void *user;
-    struct bp_owner_ops owner; /* of bytes handed over with bp_conn_put_owned */
-    struct bp_tls_cred *cred;  /* a reference is taken */
+    struct bp_owner_ops owner;   /* of bytes handed over with bp_conn_put_owned */
+    struct bp_tls_cred *cred;    /* a reference is taken */
     const uint8_t *reset_secret; /* 32 bytes, node-wide; copied */
     struct bp_addr local;
     struct bp_addr remote;
@@ -61,8 +61,8 @@ struct bp_conn_config {
     /* Server only: from the client's Initial (and its Retry token). */
     uint32_t version;
     struct bp_cid client_scid;
-    struct bp_cid client_dcid;    /* the DCID of the Initial that is answered */
-    struct bp_cid original_dcid;  /* == client_dcid without Retry */
+    struct bp_cid client_dcid;   /* the DCID of the Initial that is answered */
+    struct bp_cid original_dcid; /* == client_dcid without Retry */
     bool retried;
     const uint8_t *token; /* the Retry token, borrowed for the call */
     size_t token_len;
@@ -92,7 +92,7 @@ struct bp_tx_run {
     size_t seg;
 };
 
-#define BP_TX_RUNS 8u
+#define BP_TX_RUNS     8u
 #define BP_TX_SEGS_MAX 64u /* of one run: the kernel's UDP_MAX_SEGMENTS */
 
 /*
@@ -168,8 +168,8 @@ int bp_conn_binding(const struct bp_conn *c, uint8_t out[static BP_BINDING_LEN])
 /* The peer's certificate (DER, borrowed), NULL if it sent none (clients don't). */
 const uint8_t *bp_conn_peer_cert(const struct bp_conn *c, size_t *len);
 /*
- * True if the peer's transport parameters are ours: version_information (RFC 9368), datagrams of any
- * size, eight connection ids. The upstream implementation sends none of the three (WIRE 1.3).
+ * True if the peer's transport parameters are ours: version_information (RFC 9368), datagrams of
+ * any size, eight connection ids. The upstream implementation sends none of the three (WIRE 1.3).
  */
 bool bp_conn_peer_is_ours(const struct bp_conn *c);
 const struct bp_addr *bp_conn_remote(const struct bp_conn *c);

@@ -42,10 +42,10 @@ struct bp_conn {
     bool handshake_done;
     bool probe;
     bool coarse; /* deadlines of less than a millisecond are not worth a wake-up */
-    bool closed;  /* CONNECTION_CLOSE was written, or nothing may be sent any more */
-    int err;      /* what ended the connection */
-    int cb_err;   /* what a callback refused with */
-    int lib_err;  /* ngtcp2's code, for the close frame */
+    bool closed; /* CONNECTION_CLOSE was written, or nothing may be sent any more */
+    int err;     /* what ended the connection */
+    int cb_err;  /* what a callback refused with */
+    int lib_err; /* ngtcp2's code, for the close frame */
     uint64_t peer_code;
     char text[192];
     uint8_t reset_secret[32];

@@ -185,8 +185,8 @@ static int on_path_validation(ngtcp2_conn *q, uint32_t flags, const ngtcp2_path 
     return 0;
 }
 
-/* ngtcp2 gives this callback no connection: the result is read back right after ngtcp2_conn_read_pkt
- * on the same thread. */
+/* ngtcp2 gives this callback no connection: the result is read back right after
+ * ngtcp2_conn_read_pkt on the same thread. */
 static _Thread_local bool decrypted;
 
 bool bp_conn_take_decrypted(void)
@@ -203,8 +203,8 @@ static int on_decrypt(uint8_t *dest, const ngtcp2_crypto_aead *aead,
                       size_t ciphertext_len, const uint8_t *nonce, size_t nonce_len,
                       const uint8_t *aad, size_t aad_len)
 {
-    int rc = ngtcp2_crypto_decrypt_cb(dest, aead, ctx, ciphertext, ciphertext_len, nonce,
-                                      nonce_len, aad, aad_len);
+    int rc = ngtcp2_crypto_decrypt_cb(dest, aead, ctx, ciphertext, ciphertext_len, nonce, nonce_len,
+                                      aad, aad_len);
 
     decrypted = decrypted || rc == 0;
     return rc;
@@ -221,28 +221,28 @@ static void on_rand(uint8_t *dest, size_t len, const ngtcp2_rand_ctx *ctx)
 
 void bp_conn_callbacks(ngtcp2_callbacks *cb, bool server)
 {
-    *cb = (ngtcp2_callbacks){
-        .client_initial = server ? NULL : ngtcp2_crypto_client_initial_cb,
-        .recv_client_initial = server ? ngtcp2_crypto_recv_client_initial_cb : NULL,
-        .recv_crypto_data = on_crypto_data,
-        .handshake_completed = on_handshake_completed,
-        .encrypt = ngtcp2_crypto_encrypt_cb,
-        .decrypt = on_decrypt,
-        .hp_mask = ngtcp2_crypto_hp_mask_cb,
-        .recv_stream_data = on_stream_data,
-        .acked_stream_data_offset = on_acked,
-        .stream_close = on_stream_close,
-        .recv_stateless_reset = on_stateless_reset,
-        .recv_retry = server ? NULL : ngtcp2_crypto_recv_retry_cb,
-        .rand = on_rand,
-        .get_new_connection_id = on_new_cid,
-        .remove_connection_id = on_remove_cid,
-        .update_key = ngtcp2_crypto_update_key_cb,
-        .path_validation = on_path_validation,
-        .stream_reset = on_stream_reset,
-        .extend_max_stream_data = on_stream_window,
-        .delete_crypto_aead_ctx = ngtcp2_crypto_delete_crypto_aead_ctx_cb,
-        .delete_crypto_cipher_ctx = ngtcp2_crypto_delete_crypto_cipher_ctx_cb,
-        .get_path_challenge_data = ngtcp2_crypto_get_path_challenge_data_cb,
-        .version_negotiation = ngtcp2_crypto_version_negotiation_cb};
+    *cb = (ngtcp2_callbacks){.client_initial = server ? NULL : ngtcp2_crypto_client_initial_cb,
+                             .recv_client_initial =
+                                 server ? ngtcp2_crypto_recv_client_initial_cb : NULL,
+                             .recv_crypto_data = on_crypto_data,
+                             .handshake_completed = on_handshake_completed,
+                             .encrypt = ngtcp2_crypto_encrypt_cb,
+                             .decrypt = on_decrypt,
+                             .hp_mask = ngtcp2_crypto_hp_mask_cb,
+                             .recv_stream_data = on_stream_data,
+                             .acked_stream_data_offset = on_acked,
+                             .stream_close = on_stream_close,
+                             .recv_stateless_reset = on_stateless_reset,
+                             .recv_retry = server ? NULL : ngtcp2_crypto_recv_retry_cb,
+                             .rand = on_rand,
+                             .get_new_connection_id = on_new_cid,
+                             .remove_connection_id = on_remove_cid,
+                             .update_key = ngtcp2_crypto_update_key_cb,
+                             .path_validation = on_path_validation,
+                             .stream_reset = on_stream_reset,
+                             .extend_max_stream_data = on_stream_window,
+                             .delete_crypto_aead_ctx = ngtcp2_crypto_delete_crypto_aead_ctx_cb,
+                             .delete_crypto_cipher_ctx = ngtcp2_crypto_delete_crypto_cipher_ctx_cb,
+                             .get_path_challenge_data = ngtcp2_crypto_get_path_challenge_data_cb,
+                             .version_negotiation = ngtcp2_crypto_version_negotiation_cb};
 }

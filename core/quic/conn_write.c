@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-#define VECS 32u
+#define VECS           32u
 #define RUNS_FIRST_CAP 64u
 /* Below this round-trip time the timer is coarser than the pace (DESIGN 5). */
 #define PACING_MIN_RTT (2 * BP_MS)
@@ -321,8 +321,8 @@ static ngtcp2_ssize write_packet(struct bp_conn *c, ngtcp2_path *path, uint8_t *
             n_vec = bp_sendq_peek(&s->q, cap, vec, VECS);
             for (size_t i = 0; i < n_vec; i++) {
                 /* ngtcp2's vector has no const, but it only reads. */
-                qvec[i] = (ngtcp2_vec){.base = (uint8_t *)(uintptr_t)vec[i].base,
-                                       .len = vec[i].len};
+                qvec[i] =
+                    (ngtcp2_vec){.base = (uint8_t *)(uintptr_t)vec[i].base, .len = vec[i].len};
                 offered += vec[i].len;
             }
             if (s->fin && s->q.sent + offered == s->q.end) {
@@ -386,7 +386,8 @@ int bp_conn_write(struct bp_conn *c, uint8_t *buf, size_t cap, struct bp_tx_run 
     }
     retry_blocked(c);
     if (c->probe && c->handshake_done) {
-        /* ngtcp2 has no "send a PING now": a keep-alive that is due while packets are written is one. */
+        /* ngtcp2 has no "send a PING now": a keep-alive that is due while packets are written is
+         * one. */
         ngtcp2_conn_set_keep_alive_timeout(c->q, 1);
     }
     /* Leave room for a path MTU probe of any size; keep a run free for a change of path. */

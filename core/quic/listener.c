@@ -11,16 +11,15 @@
 
 #define INITIAL_DATAGRAM_MIN 1200u /* RFC 9000, 14.1 */
 /* A reset must be shorter than what caused it, and long enough to look like a packet. */
-#define RESET_MIN_TRIGGER 43u
-#define RESET_RAND_MAX 20u
+#define RESET_MIN_TRIGGER    43u
+#define RESET_RAND_MAX       20u
 
 int bp_listener_init(struct bp_listener *l, const uint8_t reset_secret[static 32])
 {
     *l = (struct bp_listener){0};
     memcpy(l->reset_secret, reset_secret, sizeof(l->reset_secret));
-    return gnutls_rnd(GNUTLS_RND_KEY, l->token_secret, sizeof(l->token_secret)) == 0
-               ? 0
-               : BP_E_CRYPTO;
+    return gnutls_rnd(GNUTLS_RND_KEY, l->token_secret, sizeof(l->token_secret)) == 0 ? 0
+                                                                                     : BP_E_CRYPTO;
 }
 
 /* --- half-open connections ----------------------------------------------- */
@@ -142,8 +141,7 @@ static void reply(struct bp_listener_result *out, ngtcp2_ssize n)
 }
 
 static void negotiate_version(struct bp_listener *l, const ngtcp2_version_cid *vc, size_t len,
-                              uint8_t *buf, size_t cap, bp_time now,
-                              struct bp_listener_result *out)
+                              uint8_t *buf, size_t cap, bp_time now, struct bp_listener_result *out)
 {
     const uint32_t versions[] = {NGTCP2_PROTO_VER_V1};
     uint8_t unused = 0;
@@ -181,9 +179,8 @@ static void reset(struct bp_listener *l, const ngtcp2_version_cid *vc, size_t le
     reply(out, ngtcp2_pkt_write_stateless_reset(buf, cap, token, noise, sizeof(noise)));
 }
 
-static void send_retry(struct bp_listener *l, const ngtcp2_pkt_hd *hd,
-                       const struct bp_addr *remote, uint8_t *buf, size_t cap, bp_time now,
-                       struct bp_listener_result *out)
+static void send_retry(struct bp_listener *l, const ngtcp2_pkt_hd *hd, const struct bp_addr *remote,
+                       uint8_t *buf, size_t cap, bp_time now, struct bp_listener_result *out)
 {
     uint8_t token[NGTCP2_CRYPTO_MAX_RETRY_TOKENLEN2];
     ngtcp2_cid scid;
@@ -216,10 +213,9 @@ static bool token_ok(struct bp_listener *l, const ngtcp2_pkt_hd *hd, const struc
     if (hd->tokenlen == 0 || hd->token[0] != NGTCP2_CRYPTO_TOKEN_MAGIC_RETRY2) {
         return false; /* none, or a token of another kind, which we never ask for */
     }
-    if (ngtcp2_crypto_verify_retry_token2(&odcid, hd->token, hd->tokenlen, l->token_secret,
-                                          sizeof(l->token_secret), hd->version, &remote->u.sa,
-                                          remote->len, &hd->dcid, BP_RETRY_TOKEN_LIFETIME,
-                                          now) != 0) {
+    if (ngtcp2_crypto_verify_retry_token2(
+            &odcid, hd->token, hd->tokenlen, l->token_secret, sizeof(l->token_secret), hd->version,
+            &remote->u.sa, remote->len, &hd->dcid, BP_RETRY_TOKEN_LIFETIME, now) != 0) {
         return false;
     }
     to_cid(&initial->original_dcid, odcid.data, odcid.datalen);

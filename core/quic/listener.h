@@ -9,10 +9,10 @@
 #include "base/addr.h"
 #include "quic/conn.h"
 
-#define BP_HALF_OPEN_MAX 256u         /* connections that are not authenticated, in all */
-#define BP_HALF_OPEN_RETRY 32u        /* from here on an address must be proved with Retry */
-#define BP_HALF_OPEN_PER_SOURCE 64u   /* from one IP address (IPv6: one /64) */
-#define BP_RETRY_TOKEN_LIFETIME (10 * BP_SEC)
+#define BP_HALF_OPEN_MAX             256u /* connections that are not authenticated, in all */
+#define BP_HALF_OPEN_RETRY           32u  /* from here on an address must be proved with Retry */
+#define BP_HALF_OPEN_PER_SOURCE      64u  /* from one IP address (IPv6: one /64) */
+#define BP_RETRY_TOKEN_LIFETIME      (10 * BP_SEC)
 #define BP_STATELESS_REPLIES_PER_SEC 100u
 
 enum bp_listener_action {
@@ -54,8 +54,8 @@ struct bp_listener {
     bp_time reply_window;
     uint32_t replies;
     /* counters */
-    uint64_t dropped_short;   /* Initials below 1200 bytes, and what cannot be parsed */
-    uint64_t dropped_limit;   /* because of the limits above */
+    uint64_t dropped_short; /* Initials below 1200 bytes, and what cannot be parsed */
+    uint64_t dropped_limit; /* because of the limits above */
     uint64_t retries;
     uint64_t version_negotiations;
     uint64_t resets;

@@ -4,6 +4,10 @@
 #include "support/t.h"
 
 #include "base/rw.h"
+#include "quic/conn_impl.h"
+
+#define MESSAGES 10000u
+#define SENDERS  40u
 
 static void connect_up(struct sim *s)
 {
@@ -29,10 +33,319 @@ static void link_clean_network_authenticates(void **state)
     sim_free(&s);
 }
 
+/* --- frames -------------------------------------------------------------- */
+
+/* What the VM writes for Pid ! Msg: header, {SEND_SENDER, FromPid, ToPid}, then a payload that says
+ * whose n-th message it is. Every 97th is an exit of a process monitored by name: a fence. */
+static size_t make_message(uint8_t *buf, size_t cap, uint32_t sender, uint32_t n, size_t payload)
+{
+    struct bp_writer w;
+
+    bp_writer_init(&w, buf, cap);
+    bp_write_bytes(&w, "\x83\x44\x00\x68\x03", 5);
+    if (n % 97 == 96) {
+        bp_write_bytes(&w,
+                       "\x61\x15\x77\x01"
+                       "x",
+                       5); /* MONITOR_P_EXIT from the name x */
+    } else {
+        bp_write_bytes(&w,
+                       "\x61\x16\x58\x77\x03"
+                       "a@s",
+                       8); /* SEND_SENDER, a pid */
+        bp_write_u32(&w, sender);
+        bp_write_u32(&w, 0);
+        bp_write_u32(&w, 1);
+    }
+    bp_write_bytes(&w,
+                   "\x77\x01"
+                   "y\x83\x6d",
+                   5);
+    bp_write_u32(&w, (uint32_t)(8 + payload));
+    bp_write_u32(&w, sender);
+    bp_write_u32(&w, n);
+    assert_false(w.bad);
+    return w.len;
+}
+
+/* Sends one message in two pieces: the control part copied, the payload owned. */
+static void send_message(struct sim_node *node, uint32_t sender, uint32_t n, size_t payload)
+{
+    uint8_t head[128];
+    uint8_t *body = malloc(payload + 1);
+    struct bp_slice slices[2];
+    size_t len = make_message(head, sizeof(head), sender, n, payload);
+
+    memset(body, (int)(sender + n), payload);
+    node->owners++;
+    slices[0] = (struct bp_slice){.base = head, .len = len};
+    slices[1] = (struct bp_slice){.base = body, .len = payload, .owner = body};
+    assert_int_equal(bp_link_send(node->link, slices, 2), 0);
+}
+
+/* Pops what arrived and checks that each sender's messages come whole, once and in order. */
+static void receive(struct sim_node *node, uint32_t *next, uint32_t *total)
+{
+    struct bp_frame f;
+
+    while (bp_frame_queue_pop(bp_link_frames(node->link), &f)) {
+        size_t at = 0;
+        struct bp_reader r;
+        uint32_t len, sender, n;
+
+        while (at + 3 < f.len && !(f.data[at] == 0x79 && f.data[at + 1] == 0x83)) {
+            at++;
+        }
+        bp_reader_init(&r, f.data + at + 3, f.len - at - 3);
+        len = bp_read_u32(&r);
+        sender = bp_read_u32(&r);
+        n = bp_read_u32(&r);
+        assert_false(r.bad);
+        assert_int_equal(bp_reader_left(&r) + 8, len);
+        assert_true(sender < SENDERS);
+        assert_int_equal(n, next[sender]);
+        for (size_t i = 0; i < len - 8; i++) {
+            assert_int_equal(r.p[i], (uint8_t)(sender + n));
+        }
+        next[sender]++;
+        (*total)++;
+        if (f.bin != NULL) {
+            node->bins--;
+            free(f.bin);
+        }
+    }
+    bp_frame_queue_reset(bp_link_frames(node->link));
+}
+
+static void exchange(uint64_t seed, unsigned loss, unsigned dup, bp_time jitter)
+{
+    struct sim s;
+    uint32_t at_a[SENDERS] = {0}, at_b[SENDERS] = {0}, from_a[SENDERS] = {0}, from_b[SENDERS] = {0};
+    uint32_t got_a = 0, got_b = 0, sent = 0;
+    bp_time until;
+
+    sim_init(&s, seed);
+    s.net.loss = loss;
+    s.net.dup = dup;
+    s.net.jitter = jitter;
+    connect_up(&s);
+    until = s.now + 600 * BP_SEC;
+    while (got_a < MESSAGES || got_b < MESSAGES) {
+        for (unsigned i = 0; i < 20 && sent < MESSAGES && bp_link_pending(s.a.link) < 500000; i++) {
+            uint32_t who = (uint32_t)(t_rand(&s.rng) % SENDERS);
+            size_t payload =
+                t_rand(&s.rng) % 50 == 0 ? t_rand(&s.rng) % 60000 : t_rand(&s.rng) % 300;
+            send_message(&s.a, who, from_a[who]++, payload);
+            send_message(&s.b, who, from_b[who]++, payload / 2);
+            sent++;
+        }
+        sim_flush(&s);
+        assert_true(sim_step(&s, until));
+        assert_false(s.a.failed || s.b.failed);
+        receive(&s.a, at_a, &got_a);
+        receive(&s.b, at_b, &got_b);
+    }
+    sim_run(&s, s.now + 5 * BP_SEC);
+    assert_int_equal(s.a.owners, 0);
+    assert_int_equal(s.b.owners, 0);
+    assert_int_equal(bp_link_pending(s.a.link), 0);
+    sim_free(&s);
+    assert_int_equal(s.a.bins, 0);
+    assert_int_equal(s.b.bins, 0);
+}
+
+static void link_clean_network_delivers_in_order(void **state)
+{
+    (void)state;
+    exchange(t_seed(1), 0, 0, 0);
+}
+
+static void link_reordering_network_delivers_in_order(void **state)
+{
+    (void)state;
+    exchange(t_seed(2), 0, 20, 4 * BP_MS);
+}
+
+static void link_lossy_network_delivers_in_order(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 3; seed < 6; seed++) {
+        exchange(t_seed(seed), 20, 10, 2 * BP_MS);
+    }
+}
+
+static void link_key_update_goes_on(void **state)
+{
+    struct sim s;
+    uint32_t at_b[SENDERS] = {0}, got = 0;
+    unsigned updates = 0;
+
+    (void)state;
+    sim_init(&s, 7);
+    connect_up(&s);
+    sim_run(&s, s.now + BP_SEC);
+    assert_null(s.a.link == NULL ? NULL : bp_conn_peer_cert(bp_link_conn(s.a.link), &(size_t){0}));
+    for (uint32_t i = 0; i < 30; i++) {
+        send_message(&s.a, 0, i, 100);
+        sim_flush(&s);
+        sim_run(&s, s.now + 5 * BP_SEC);
+        receive(&s.b, at_b, &got);
+        assert_int_equal(got, i + 1);
+        /* Not possible while the last one is young: counted, not demanded each time. */
+        updates += ngtcp2_conn_initiate_key_update(bp_link_conn(s.a.link)->q, s.now) == 0;
+    }
+    assert_true(updates >= 3);
+    sim_free(&s);
+}
+
+/* --- refusals ------------------------------------------------------------ */
+
+static void refused(struct sim *s, int at_a, int at_b)
+{
+    assert_int_equal(sim_dial(s), 0);
+    sim_run_auth(s, 60 * BP_SEC);
+    sim_run(s, s->now + 5 * BP_SEC);
+    assert_true(s->a.failed);
+    assert_int_equal(bp_link_error(s->a.link), at_a);
+    if (at_b != 0) {
+        assert_true(s->b.failed);
+        assert_int_equal(bp_link_error(s->b.link), at_b);
+    }
+    sim_free(s);
+}
+
+static void link_other_key_pinned_at_server_refused(void **state)
+{
+    struct sim s;
+    static const uint8_t other[BP_KEY_LEN] = {1, 2, 3};
+
+    (void)state;
+    sim_init(&s, 10);
+    s.b.pinned = other;
+    refused(&s, BP_E_AUTH_REJECTED, BP_E_AUTH_KEY_MISMATCH);
+}
+
+static void link_other_key_pinned_at_client_refused(void **state)
+{
+    struct sim s;
+    static const uint8_t other[BP_KEY_LEN] = {1, 2, 3};
+
+    (void)state;
+    sim_init(&s, 11);
+    s.a.pinned = other;
+    refused(&s, BP_E_AUTH_KEY_MISMATCH, BP_E_PEER_CLOSED);
+}
+
+static void link_strict_server_refuses_stranger(void **state)
+{
+    struct sim s;
+
+    (void)state;
+    sim_init(&s, 12);
+    s.b.trust_mode = BP_TRUST_STRICT;
+    refused(&s, BP_E_AUTH_REJECTED, BP_E_AUTH_UNTRUSTED);
+}
+
+static void link_other_node_than_dialled_refused(void **state)
+{
+    struct sim s;
+
+    (void)state;
+    sim_init(&s, 13);
+    s.dialled = "c@sim";
+    refused(&s, BP_E_AUTH_NAME_MISMATCH, BP_E_PEER_CLOSED);
+}
+
+static void link_other_name_in_dist_handshake_refused(void **state)
+{
+    struct sim s;
+
+    (void)state;
+    sim_init(&s, 14);
+    assert_int_equal(sim_dial(&s), 0);
+    sim_run_auth(&s, 30 * BP_SEC);
+    assert_int_equal(sim_handshake(&s, "z@sim", "b@sim"), BP_E_HS_NAME_MISMATCH);
+    sim_run(&s, s.now + BP_SEC);
+    assert_true(s.a.failed);
+    assert_non_null(strstr(bp_link_error_text(s.a.link), "not the authenticated one"));
+    sim_free(&s);
+}
+
+static void link_silent_peer_times_out_with_words(void **state)
+{
+    struct sim s;
+
+    (void)state;
+    sim_init(&s, 15);
+    s.net.cut = true;
+    s.setup_timeout = 7 * BP_SEC;
+    assert_int_equal(sim_dial(&s), 0);
+    sim_run(&s, s.now + 10 * BP_SEC);
+    assert_true(s.a.failed);
+    assert_int_equal(bp_link_error(s.a.link), BP_E_TIMEOUT);
+    assert_non_null(strstr(bp_link_error_text(s.a.link), "no answer"));
+    sim_free(&s);
+}
+
+/* A peer that puts `text` on its stream number `index` after the handshake. */
+static void misbehave(unsigned index, const char *text, size_t len, bool fin, int expected)
+{
+    struct sim s;
+    struct bp_conn *c;
+    int64_t id = -1;
+    int slot = -1;
+
+    sim_init(&s, 20 + index);
+    s.b.max_frame_bytes = 1u << 20;
+    connect_up(&s);
+    c = bp_link_conn(s.a.link);
+    if (index == 0) {
+        slot = s.a.link != NULL ? bp_conn_adopt(c, 0) : -1;
+    } else if (index == 1) {
+        slot = bp_conn_open_uni(c, &id);
+    } else {
+        slot = bp_conn_open_bidi(c, &id);
+    }
+    assert_true(slot >= 0);
+    assert_int_equal(bp_conn_put_copy(c, (unsigned)slot, text, len), 0);
+    if (fin) {
+        assert_int_equal(bp_conn_fin(c, (unsigned)slot), 0);
+        bp_conn_set_urgent(c, (unsigned)slot);
+    }
+    sim_flush(&s);
+    sim_run(&s, s.now + 5 * BP_SEC);
+    assert_true(s.b.failed);
+    assert_int_equal(bp_link_error(s.b.link), expected);
+    assert_true(s.a.failed);
+    assert_non_null(strstr(bp_link_error_text(s.a.link), bp_err_text(expected)));
+    sim_free(&s);
+}
+
+static void link_misbehaving_peer_loses_connection(void **state)
+{
+    (void)state;
+    misbehave(2, "\x7f\xff\xff\xff", 4, false, BP_E_FRAME_TOO_LARGE);
+    misbehave(3, "\x00\x00\x00\x05hello", 9, false, BP_E_FRAME_MALFORMED);
+    misbehave(1, "x", 1, false, BP_E_STREAM_UNEXPECTED);
+    misbehave(0, "garbage", 7, false, BP_E_HS_MALFORMED);
+    misbehave(4, "\x00\x00\x00\x00", 4, true, BP_E_STREAM_FINISHED);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(link_clean_network_authenticates),
+        cmocka_unit_test(link_clean_network_delivers_in_order),
+        cmocka_unit_test(link_reordering_network_delivers_in_order),
+        cmocka_unit_test(link_lossy_network_delivers_in_order),
+        cmocka_unit_test(link_key_update_goes_on),
+        cmocka_unit_test(link_other_key_pinned_at_server_refused),
+        cmocka_unit_test(link_other_key_pinned_at_client_refused),
+        cmocka_unit_test(link_strict_server_refuses_stranger),
+        cmocka_unit_test(link_other_node_than_dialled_refused),
+        cmocka_unit_test(link_other_name_in_dist_handshake_refused),
+        cmocka_unit_test(link_silent_peer_times_out_with_words),
+        cmocka_unit_test(link_misbehaving_peer_loses_connection),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;
 }

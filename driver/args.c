@@ -127,6 +127,13 @@ void drv_reply_tlv(struct drv_reply *r, uint8_t key, const void *p, size_t len)
     drv_reply_bytes(r, p, len);
 }
 
+void drv_reply_stat(struct drv_reply *r, const char *name, uint64_t v)
+{
+    drv_reply_uint(r, strlen(name), 1);
+    drv_reply_bytes(r, name, strlen(name));
+    drv_reply_uint(r, v, 8);
+}
+
 void drv_reply_ok(struct drv_reply *r)
 {
     r->len = 0;

@@ -71,6 +71,30 @@ void drv_conn_link_config(struct drv_settings *s, struct bp_link_config *lc)
                                            .n_cookie_only = s->n_cookie_only}};
 }
 
+void drv_conn_push(struct drv_conn **list, struct drv_conn *c)
+{
+    c->prev = NULL;
+    c->next = *list;
+    if (c->next != NULL) {
+        c->next->prev = c;
+    }
+    *list = c;
+}
+
+void drv_conn_unlink(struct drv_conn **list, struct drv_conn *c)
+{
+    if (c->prev != NULL) {
+        c->prev->next = c->next;
+    } else {
+        *list = c->next;
+    }
+    if (c->next != NULL) {
+        c->next->prev = c->prev;
+    }
+    c->next = NULL;
+    c->prev = NULL;
+}
+
 static void add_cid(struct drv_conn *c, const struct bp_cid *cid)
 {
     bool added;
@@ -86,16 +110,26 @@ static void add_cid(struct drv_conn *c, const struct bp_cid *cid)
     }
 }
 
-static void remove_cid(struct drv_conn *c, const struct bp_cid *cid)
+/* The place of one of this connection's ids, or -1. */
+static int find_cid(const struct drv_conn *c, const struct bp_cid *cid)
 {
     for (unsigned i = 0; i < c->n_cids; i++) {
-        if (c->cids[i].len == cid->len && memcmp(c->cids[i].data, cid->data, cid->len) == 0) {
-            erl_drv_mutex_lock(drv_node.lock);
-            drv_demux_remove(&drv_node.demux, cid, c);
-            erl_drv_mutex_unlock(drv_node.lock);
-            c->cids[i] = c->cids[--c->n_cids];
-            return;
+        if (bp_cid_equal(&c->cids[i], cid)) {
+            return (int)i;
         }
+    }
+    return -1;
+}
+
+static void remove_cid(struct drv_conn *c, const struct bp_cid *cid)
+{
+    int i = find_cid(c, cid);
+
+    if (i >= 0) {
+        erl_drv_mutex_lock(drv_node.lock);
+        drv_demux_remove(&drv_node.demux, cid, c);
+        erl_drv_mutex_unlock(drv_node.lock);
+        c->cids[i] = c->cids[--c->n_cids];
     }
 }
 
@@ -291,16 +325,6 @@ int drv_conn_pin(struct drv_conn *c, struct bp_errbuf *err)
 
 /* --- datagrams in -------------------------------------------------------- */
 
-static bool is_mine(const struct drv_conn *c, const struct bp_cid *cid)
-{
-    for (unsigned i = 0; i < c->n_cids; i++) {
-        if (c->cids[i].len == cid->len && memcmp(c->cids[i].data, cid->data, cid->len) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static void feed(struct drv_conn *c, const struct bp_addr *remote, const uint8_t *p, size_t len,
                  bp_time now)
 {
@@ -316,7 +340,7 @@ void drv_conn_datagram(struct drv_conn *c, const struct bp_addr *remote, const u
     bool taken = false;
 
     drv_dcid(p, len, &cid);
-    if (cid.len == 0 || is_mine(c, &cid)) {
+    if (cid.len == 0 || find_cid(c, &cid) >= 0) {
         feed(c, remote, p, len, now);
         return;
     }

@@ -80,11 +80,6 @@ static size_t bucket(const struct drv_demux *d, const struct bp_cid *cid)
     return (size_t)(h * 0x9e3779b97f4a7c15u >> 32) & (d->n_buckets - 1);
 }
 
-static bool same(const struct bp_cid *a, const struct bp_cid *b)
-{
-    return a->len == b->len && memcmp(a->data, b->data, a->len) == 0;
-}
-
 static bool grow(struct drv_demux *d)
 {
     struct drv_demux bigger = {.n_buckets = d->n_buckets != 0 ? d->n_buckets * 2 : FIRST_BUCKETS,
@@ -138,7 +133,7 @@ void drv_demux_remove(struct drv_demux *d, const struct bp_cid *cid, const struc
     }
     for (at = &d->buckets[bucket(d, cid)]; *at != NULL; at = &(*at)->next) {
         struct drv_cid_entry *e = *at;
-        if (e->conn == c && same(&e->cid, cid)) {
+        if (e->conn == c && bp_cid_equal(&e->cid, cid)) {
             *at = e->next;
             drv_free(e);
             d->n--;
@@ -153,7 +148,7 @@ struct drv_conn *drv_demux_find(const struct drv_demux *d, const struct bp_cid *
         return NULL;
     }
     for (const struct drv_cid_entry *e = d->buckets[bucket(d, cid)]; e != NULL; e = e->next) {
-        if (same(&e->cid, cid)) {
+        if (bp_cid_equal(&e->cid, cid)) {
             return e->conn;
         }
     }

@@ -4,7 +4,8 @@
  * authenticated yet) and one connection port per peer (its own socket, lock and link).
  *
  *   drv.c        entry points of the VM
- *   node.c       the node port                conn_port.c  connection ports
+ *   node.c       the node port                conn_port.c  connection ports: the data path
+ *   conn_ctl.c   control operations of connection ports
  *   conn.c       a connection: link, socket, timer; under whichever port owns it now
  *   demux.c      connection id -> connection, for datagrams that came to the wrong socket
  *   settings.c   CONFIG, as an immutable snapshot that connections share
@@ -208,6 +209,9 @@ int drv_conn_new(struct drv_conn **out, bool server, struct drv_settings *settin
                  const struct bp_link_config *lc, bp_time now);
 void drv_conn_del(struct drv_conn *c);
 void drv_conn_link_config(struct drv_settings *s, struct bp_link_config *lc);
+/* Lists of half-open and orphaned connections. */
+void drv_conn_push(struct drv_conn **list, struct drv_conn *c);
+void drv_conn_unlink(struct drv_conn **list, struct drv_conn *c);
 /* A datagram that came to a socket of this connection or to the listener: feeds it to the link
  * that it belongs to, which may be another thread's. */
 void drv_conn_datagram(struct drv_conn *c, const struct bp_addr *remote, const uint8_t *p,
@@ -263,8 +267,6 @@ struct drv_conn_port {
     bool flush_due;
     bp_time last_flush; /* when it was over */
     bp_time flush_cost;
-    uint32_t priority;
-    uint32_t tos;
 };
 
 int drv_port_timer_open(struct drv_port *p);
@@ -284,6 +286,12 @@ void drv_conn_port_stop(struct drv_conn_port *cp);
 void drv_conn_port_free(struct drv_conn_port *cp);
 void drv_conn_port_ready(struct drv_conn_port *cp, int fd, bool writable);
 void drv_conn_port_outputv(struct drv_conn_port *cp, ErlIOVec *ev);
+/* Gives the connection its own socket; a failure fails the link. */
+void drv_conn_port_open_socket(struct drv_conn_port *cp);
+/* Ends the link for a reason outside of it; the first reason stays. */
+void drv_conn_port_fail(struct drv_conn_port *cp, int err, const char *text);
+/* Sends, delivers, tells, fails and sets the timer, as the link now demands. */
+void drv_conn_port_settle(struct drv_conn_port *cp, bp_time now);
 ErlDrvSSizeT drv_conn_port_control(struct drv_conn_port *cp, unsigned op, const uint8_t *p,
                                    size_t len, char **rbuf, ErlDrvSizeT rlen);
 
@@ -359,6 +367,8 @@ void drv_reply_ok(struct drv_reply *r);
 void drv_reply_bytes(struct drv_reply *r, const void *p, size_t len);
 void drv_reply_uint(struct drv_reply *r, uint64_t v, unsigned bytes);
 void drv_reply_tlv(struct drv_reply *r, uint8_t key, const void *p, size_t len);
+/* <<NameLen:8, Name, Value:64>> */
+void drv_reply_stat(struct drv_reply *r, const char *name, uint64_t v);
 /* Replaces the result by an error. */
 void drv_reply_error(struct drv_reply *r, int err, const char *text);
 /* Hands it to the VM and frees it. */

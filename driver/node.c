@@ -16,32 +16,6 @@ static struct drv_conn *half_open;
 static int listen_fd = -1;
 static struct drv_node_port *the_port;
 
-/* --- lists --------------------------------------------------------------- */
-
-static void push(struct drv_conn **list, struct drv_conn *c)
-{
-    c->prev = NULL;
-    c->next = *list;
-    if (c->next != NULL) {
-        c->next->prev = c;
-    }
-    *list = c;
-}
-
-static void unlink_conn(struct drv_conn **list, struct drv_conn *c)
-{
-    if (c->prev != NULL) {
-        c->prev->next = c->next;
-    } else {
-        *list = c->next;
-    }
-    if (c->next != NULL) {
-        c->next->prev = c->prev;
-    }
-    c->next = NULL;
-    c->prev = NULL;
-}
-
 /* --- life ---------------------------------------------------------------- */
 
 struct drv_port *drv_node_port_start(ErlDrvPort port)
@@ -82,7 +56,7 @@ struct drv_port *drv_node_port_start(ErlDrvPort port)
 static void drop_half_open(struct drv_conn *c, const char *why, bp_time now)
 {
     drv_conn_finish(c, listen_fd, why != NULL ? BP_E_LOCAL_CLOSE : 0, why, now);
-    unlink_conn(&half_open, c);
+    drv_conn_unlink(&half_open, c);
     drv_conn_del(c);
 }
 
@@ -146,7 +120,7 @@ static void settle(struct drv_conn *c, bp_time now)
     if (bp_link_phase(c->link) == BP_LINK_FAILED) {
         drv_conn_finish(c, listen_fd, 0, NULL, now);
         log_refusal(c);
-        unlink_conn(&half_open, c);
+        drv_conn_unlink(&half_open, c);
         drv_conn_del(c);
         return;
     }
@@ -190,7 +164,7 @@ static void accept_conn(const struct bp_initial *in, const struct bp_addr *remot
     drv_node.accepted++;
     c->box.wake_fd = the_port->p.timer_fd;
     erl_drv_mutex_unlock(drv_node.lock);
-    push(&half_open, c);
+    drv_conn_push(&half_open, c);
     drv_conn_datagram(c, remote, p, len, now);
     settle(c, now);
 }
@@ -439,24 +413,17 @@ static void op_detach(const uint8_t *p, size_t len, struct drv_reply *r)
 
     for (struct drv_conn *c = half_open; c != NULL; c = c->next) {
         if (c->id == id && c->offered) {
-            unlink_conn(&half_open, c);
+            drv_conn_unlink(&half_open, c);
             erl_drv_mutex_lock(drv_node.lock);
             c->place = CONN_ORPHAN;
             c->box.wake_fd = -1;
-            push(&drv_node.orphans, c);
+            drv_conn_push(&drv_node.orphans, c);
             erl_drv_mutex_unlock(drv_node.lock);
             drv_reply_ok(r);
             return;
         }
     }
     drv_reply_error(r, BP_E_NOT_FOUND, "the connection has ended meanwhile");
-}
-
-static void stat(struct drv_reply *r, const char *name, uint64_t v)
-{
-    drv_reply_uint(r, strlen(name), 1);
-    drv_reply_bytes(r, name, strlen(name));
-    drv_reply_uint(r, v, 8);
 }
 
 static void op_stats(struct drv_reply *r)
@@ -473,17 +440,17 @@ static void op_stats(struct drv_reply *r)
     cids = drv_node.demux.n;
     erl_drv_mutex_unlock(drv_node.lock);
     drv_reply_ok(r);
-    stat(r, "connections", conns);
-    stat(r, "accepted", accepted);
-    stat(r, "half_open", l.n_half_open);
-    stat(r, "connection_ids", cids);
-    stat(r, "datagrams_handed_over", handed_over);
-    stat(r, "dropped_short", l.dropped_short);
-    stat(r, "dropped_limit", l.dropped_limit);
-    stat(r, "retries", l.retries);
-    stat(r, "version_negotiations", l.version_negotiations);
-    stat(r, "stateless_resets", l.resets);
-    stat(r, "log_lines_dropped", log_dropped);
+    drv_reply_stat(r, "connections", conns);
+    drv_reply_stat(r, "accepted", accepted);
+    drv_reply_stat(r, "half_open", l.n_half_open);
+    drv_reply_stat(r, "connection_ids", cids);
+    drv_reply_stat(r, "datagrams_handed_over", handed_over);
+    drv_reply_stat(r, "dropped_short", l.dropped_short);
+    drv_reply_stat(r, "dropped_limit", l.dropped_limit);
+    drv_reply_stat(r, "retries", l.retries);
+    drv_reply_stat(r, "version_negotiations", l.version_negotiations);
+    drv_reply_stat(r, "stateless_resets", l.resets);
+    drv_reply_stat(r, "log_lines_dropped", log_dropped);
 }
 
 ErlDrvSSizeT drv_node_port_control(struct drv_node_port *np, unsigned op, const uint8_t *p,

@@ -10,7 +10,7 @@
 
 static const uint8_t v4_mapped_prefix[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
 
-static bool is_mapped(const struct bp_addr *a)
+bool bp_addr_is_mapped(const struct bp_addr *a)
 {
     return a->len != 0 && a->u.sa.sa_family == AF_INET6 &&
            memcmp(a->u.v6.sin6_addr.s6_addr, v4_mapped_prefix, sizeof(v4_mapped_prefix)) == 0;
@@ -108,7 +108,7 @@ const char *bp_addr_ip_text(const struct bp_addr *a, char buf[static BP_ADDR_TEX
     if (a->len == 0) {
         return buf;
     }
-    if (is_mapped(a)) {
+    if (bp_addr_is_mapped(a)) {
         src = a->u.v6.sin6_addr.s6_addr + 12;
     } else if (a->u.sa.sa_family == AF_INET) {
         src = &a->u.v4.sin_addr;

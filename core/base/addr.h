@@ -29,6 +29,9 @@ bool bp_addr_from_sockaddr(struct bp_addr *out, const void *sa, size_t len);
 /* IPv4 as ::ffff:a.b.c.d, for sockets of family AF_INET6; IPv6 stays. */
 void bp_addr_map_v6(struct bp_addr *a);
 
+/* Whether it is an IPv4 address in IPv6 form. */
+bool bp_addr_is_mapped(const struct bp_addr *a);
+
 uint16_t bp_addr_port(const struct bp_addr *a);
 void bp_addr_set_port(struct bp_addr *a, uint16_t port);
 bool bp_addr_equal(const struct bp_addr *a, const struct bp_addr *b);

@@ -229,7 +229,7 @@ struct bp_conn *bp_link_conn(struct bp_link *l)
 
 /* --- phases -------------------------------------------------------------- */
 
-static uint64_t wall_ms(const struct bp_link *l)
+uint64_t bp_link_wall_ms(const struct bp_link *l)
 {
     return l->wall_base_ms + l->now / BP_MS;
 }
@@ -363,7 +363,7 @@ static int tls_done(struct bp_link *l)
         l->phase = BP_LINK_AUTH;
         rc = l->server ? 0 : init_server_auth(l);
         if (rc == 0) {
-            int started = bp_auth_start(&l->setup->auth, l->now, wall_ms(l));
+            int started = bp_auth_start(&l->setup->auth, l->now, bp_link_wall_ms(l));
             (void)started; /* it comes as an effect too, with words */
         }
         return rc;
@@ -540,7 +540,7 @@ void bp_link_trust(struct bp_link *l, bool found, const uint8_t *key, bp_time no
         return;
     }
     l->now = now;
-    rc = bp_auth_trust(&l->setup->auth, found, key, now, wall_ms(l));
+    rc = bp_auth_trust(&l->setup->auth, found, key, now, bp_link_wall_ms(l));
     (void)rc; /* it comes as an effect too */
     (void)bp_link_advance(l);
 }
@@ -559,12 +559,11 @@ int bp_link_auth_recv(struct bp_link *l, const uint8_t **p, size_t *len, bool *f
     if (l->phase != BP_LINK_EXTERNAL) {
         return BP_E_STATE;
     }
-    *p = s->ext + s->ext_taken;
-    *len = s->ext_len - s->ext_taken;
+    *p = s->ext;
+    *len = s->ext_len;
     *fin = s->ext_fin;
     bp_conn_credit(l->conn, bp_link_auth_stream(!l->server), *len);
     s->ext_len = 0;
-    s->ext_taken = 0;
     return 0;
 }
 

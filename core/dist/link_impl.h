@@ -30,7 +30,6 @@ struct bp_link_setup {
     unsigned out_n;
     uint8_t ext[BP_EXT_AUTH_MAX]; /* phase EXTERNAL: unread bytes of the peer */
     size_t ext_len;
-    size_t ext_taken;
     bool ext_fin;
 };
 
@@ -92,12 +91,14 @@ struct bp_link {
 int64_t bp_link_auth_stream(bool server);
 #define BP_CONTROL_STREAM 0
 
+/* The wall clock in ms since the epoch, as it is at l->now. */
+uint64_t bp_link_wall_ms(const struct bp_link *l);
+
 extern const struct bp_conn_ops bp_link_conn_ops;
 
 void bp_link_event(struct bp_link *l, const struct bp_link_event *ev);
 /* What may be done now that a callback only noted. Returns the link's error. */
 int bp_link_advance(struct bp_link *l);
-void bp_link_release_slices(struct bp_link *l, struct bp_slice *slices, size_t n);
 void bp_link_drop_held(struct bp_link *l);
 /* Sends what a fence no longer holds back. */
 int bp_link_release_held(struct bp_link *l);

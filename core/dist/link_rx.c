@@ -75,7 +75,7 @@ static int auth_data(struct bp_link *l, int64_t id, const uint8_t *p, size_t len
     bp_conn_credit(l->conn, id, len);
     /* Failures come as an effect, which says more than the code. */
     if (len > 0) {
-        rc = bp_auth_recv(&l->setup->auth, p, len, l->now, l->wall_base_ms + l->now / BP_MS);
+        rc = bp_auth_recv(&l->setup->auth, p, len, l->now, bp_link_wall_ms(l));
     }
     if (rc == 0 && fin) {
         rc = bp_auth_peer_fin(&l->setup->auth);

@@ -9,7 +9,7 @@
 /* A first slice shorter than this may end inside of the control message. */
 #define HEAD_ENOUGH 256u
 
-void bp_link_release_slices(struct bp_link *l, struct bp_slice *slices, size_t n)
+static void release_slices(struct bp_link *l, struct bp_slice *slices, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         if (slices[i].owner != NULL) {
@@ -57,7 +57,7 @@ static int put_frame(struct bp_link *l, unsigned stream, struct bp_slice *slices
             rc = bp_conn_put_copy(l->conn, slot, slices[i].base, slices[i].len);
         }
     }
-    bp_link_release_slices(l, slices, n);
+    release_slices(l, slices, n);
     if (rc == 0) {
         bp_order_wrote(&l->order, bp_conn_queued(l->conn, slot));
         l->stats.frames_out++;
@@ -104,7 +104,7 @@ static int hold(struct bp_link *l, const struct bp_route *route, struct bp_slice
     }
     h = l->mem->alloc(l->mem->ctx, sizeof(*h) + n * sizeof(*slices) + copied);
     if (h == NULL) {
-        bp_link_release_slices(l, slices, n);
+        release_slices(l, slices, n);
         return BP_E_NOMEM;
     }
     *h = (struct bp_held){.route = *route, .len = len, .n = n};
@@ -139,7 +139,7 @@ static void free_head(struct bp_link *l)
 void bp_link_drop_held(struct bp_link *l)
 {
     while (l->held_head != NULL) {
-        bp_link_release_slices(l, l->held_head->slices, l->held_head->n);
+        release_slices(l, l->held_head->slices, l->held_head->n);
         free_head(l);
     }
 }
@@ -179,7 +179,7 @@ static int send_frame(struct bp_link *l, struct bp_slice *slices, size_t n, size
     head = gather_head(slices, n, buf, sizeof(buf), &head_len);
     rc = bp_route_peek(head, head_len, &route);
     if (rc != 0) {
-        bp_link_release_slices(l, slices, n);
+        release_slices(l, slices, n);
         return rc;
     }
     if (l->held_head != NULL) {
@@ -192,7 +192,7 @@ static int send_frame(struct bp_link *l, struct bp_slice *slices, size_t n, size
     if (rc == 0) {
         return hold(l, &route, slices, n, len);
     }
-    bp_link_release_slices(l, slices, n);
+    release_slices(l, slices, n);
     return rc;
 }
 
@@ -205,11 +205,11 @@ int bp_link_send(struct bp_link *l, struct bp_slice *slices, size_t n)
         len += slices[i].len;
     }
     if (l->phase != BP_LINK_UP || len > UINT32_MAX) {
-        bp_link_release_slices(l, slices, n);
+        release_slices(l, slices, n);
         return l->phase == BP_LINK_FAILED ? l->err : BP_E_STATE;
     }
     if (len == 0) {
-        bp_link_release_slices(l, slices, n);
+        release_slices(l, slices, n);
         return 0;
     }
     rc = send_frame(l, slices, n, len);

@@ -51,10 +51,8 @@ static ngtcp2_conn *get_conn(ngtcp2_crypto_conn_ref *ref)
     return c->q;
 }
 
-void bp_conn_path(const struct bp_conn *c, const struct bp_addr *local,
-                  const struct bp_addr *remote, ngtcp2_path *out)
+static void fill_path(const struct bp_addr *local, const struct bp_addr *remote, ngtcp2_path *out)
 {
-    (void)c;
     /* ngtcp2's type has no const, but it copies what it needs. */
     union {
         const struct sockaddr *in;
@@ -112,7 +110,7 @@ static int new_client(struct bp_conn *c, const struct bp_conn_config *cfg,
     if (random_cid(&dcid, 16) != 0 || random_cid(&scid, BP_CID_LEN) != 0) {
         return BP_E_CRYPTO;
     }
-    bp_conn_path(c, &cfg->local, &cfg->remote, &path);
+    fill_path(&cfg->local, &cfg->remote, &path);
     if (ngtcp2_conn_client_new(&c->q, &dcid, &scid, &path, NGTCP2_PROTO_VER_V1, cb, settings,
                                params, &c->qmem, c) != 0) {
         return BP_E_NOMEM;
@@ -143,7 +141,7 @@ static int new_server(struct bp_conn *c, const struct bp_conn_config *cfg,
         return BP_E_CRYPTO;
     }
     params->stateless_reset_token_present = 1;
-    bp_conn_path(c, &cfg->local, &cfg->remote, &path);
+    fill_path(&cfg->local, &cfg->remote, &path);
     if (ngtcp2_conn_server_new(&c->q, &dcid, &scid, &path, cfg->version, cb, settings, params,
                                &c->qmem, c) != 0) {
         return BP_E_NOMEM;
@@ -248,7 +246,6 @@ static int peer_closed(struct bp_conn *c)
     char reason[80];
 
     printable(reason, sizeof(reason), e->reason, e->reasonlen);
-    c->peer_code = e->error_code;
     if (e->type == NGTCP2_CCERR_TYPE_APPLICATION) {
         int err = bp_err_from_close_code(e->error_code);
         snprintf(c->text, sizeof(c->text), "the peer closed the connection: %s (code 0x%llx%s%s)",
@@ -356,7 +353,7 @@ int bp_conn_read(struct bp_conn *c, const struct bp_addr *local, const struct bp
         return 0; /* ngtcp2 takes no empty datagram */
     }
     (void)bp_conn_take_decrypted();
-    bp_conn_path(c, local, remote, &path);
+    fill_path(local, remote, &path);
     rc = ngtcp2_conn_read_pkt(c->q, &path, &pi, p, len, now);
     c->datagrams_received++;
     c->bytes_received += len;
@@ -449,17 +446,12 @@ void bp_conn_probe(struct bp_conn *c)
     c->probe = true;
 }
 
+bool bp_cid_equal(const struct bp_cid *a, const struct bp_cid *b)
+{
+    return a->len == b->len && memcmp(a->data, b->data, a->len) == 0;
+}
+
 /* --- look-ups ------------------------------------------------------------ */
-
-bool bp_conn_is_server(const struct bp_conn *c)
-{
-    return c->server;
-}
-
-bool bp_conn_handshake_completed(const struct bp_conn *c)
-{
-    return c->handshake_done;
-}
 
 int bp_conn_binding(const struct bp_conn *c, uint8_t out[static BP_BINDING_LEN])
 {

@@ -32,6 +32,8 @@ struct bp_cid {
     uint8_t data[BP_CID_MAX];
 };
 
+bool bp_cid_equal(const struct bp_cid *a, const struct bp_cid *b);
+
 struct bp_conn_ops {
     /* TLS is done and its ALPN is right: streams may be opened. */
     int (*handshake_done)(void *user);
@@ -161,8 +163,6 @@ void bp_conn_probe(struct bp_conn *c);
 /* What ended the connection, for people: TLS alert, QUIC error, the peer's close code. */
 const char *bp_conn_error_text(const struct bp_conn *c);
 
-bool bp_conn_is_server(const struct bp_conn *c);
-bool bp_conn_handshake_completed(const struct bp_conn *c);
 /* SHA-256 of the server's leaf certificate of this TLS session. Errors: BP_E_STATE. */
 int bp_conn_binding(const struct bp_conn *c, uint8_t out[static BP_BINDING_LEN]);
 /* The peer's certificate (DER, borrowed), NULL if it sent none (clients don't). */
@@ -173,7 +173,6 @@ const uint8_t *bp_conn_peer_cert(const struct bp_conn *c, size_t *len);
  */
 bool bp_conn_peer_is_ours(const struct bp_conn *c);
 const struct bp_addr *bp_conn_remote(const struct bp_conn *c);
-void bp_conn_set_local(struct bp_conn *c, const struct bp_addr *local);
 
 struct bp_conn_stats {
     bp_time latest_rtt;

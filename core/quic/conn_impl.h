@@ -46,7 +46,6 @@ struct bp_conn {
     int err;     /* what ended the connection */
     int cb_err;  /* what a callback refused with */
     int lib_err; /* ngtcp2's code, for the close frame */
-    uint64_t peer_code;
     char text[192];
     uint8_t reset_secret[32];
     struct bp_addr local;
@@ -80,7 +79,5 @@ bool bp_conn_take_decrypted(void);
 int bp_conn_slot_of(const struct bp_conn *c, int64_t id);
 /* A stream may be written again: look at the run queue from its start. */
 void bp_conn_unblock(struct bp_conn *c, struct bp_stream *s);
-void bp_conn_path(const struct bp_conn *c, const struct bp_addr *local,
-                  const struct bp_addr *remote, ngtcp2_path *out);
 
 #endif

@@ -162,7 +162,6 @@ static int on_stateless_reset(ngtcp2_conn *q, const ngtcp2_pkt_stateless_reset *
 
     (void)q;
     (void)sr;
-    c->peer_code = 0;
     c->err = BP_E_STATELESS_RESET;
     c->closed = true;
     return 0;

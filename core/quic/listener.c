@@ -27,19 +27,12 @@ int bp_listener_init(struct bp_listener *l, const uint8_t reset_secret[static 32
 /* One IPv4 address, or one /64 of IPv6: what one host can easily have. */
 static void source_of(const struct bp_addr *a, uint8_t out[16])
 {
-    static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+    struct bp_addr v6 = *a;
 
     memset(out, 0, 16);
-    if (a->len == 0) {
-        return;
-    }
-    if (a->u.sa.sa_family == AF_INET) {
-        memcpy(out, mapped, sizeof(mapped));
-        memcpy(out + 12, &a->u.v4.sin_addr, 4);
-    } else if (memcmp(a->u.v6.sin6_addr.s6_addr, mapped, sizeof(mapped)) == 0) {
-        memcpy(out, a->u.v6.sin6_addr.s6_addr, 16);
-    } else {
-        memcpy(out, a->u.v6.sin6_addr.s6_addr, 8);
+    if (a->len != 0) {
+        bp_addr_map_v6(&v6);
+        memcpy(out, v6.u.v6.sin6_addr.s6_addr, bp_addr_is_mapped(&v6) ? 16 : 8);
     }
 }
 

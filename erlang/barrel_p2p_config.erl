@@ -132,7 +132,10 @@ validate_runtime() ->
     check(cookie_only_nodes, [],
           fun(L) -> is_list(L) andalso lists:all(fun is_name/1, L) end, "a list of node names"),
     check(dist_streams, 16, fun(N) -> is_integer(N) andalso N >= 1 andalso N =< 16 end, "1 to 16"),
-    check(max_frame_bytes, 1, fun(N) -> is_integer(N) andalso N >= 1 end, "bytes > 0"),
+    %% The VM fragments at about 64 KB: with less, ordinary messages would end connections.
+    check(max_frame_bytes, 65536,
+          fun(N) -> is_integer(N) andalso N >= 65536 andalso N < 1 bsl 32 end,
+          "bytes from 65536 to 4294967295"),
     Timeout = dist(auth_handshake_timeout, ?DEFAULT_HANDSHAKE_TIMEOUT_MS),
     Timeout =:= infinity orelse positive(Timeout)
         orelse bad(auth_handshake_timeout, Timeout, "milliseconds > 0 or infinity"),

@@ -12,6 +12,20 @@
 /* Below this round-trip time the timer is coarser than the pace (DESIGN 5). */
 #define PACING_MIN_RTT (2 * BP_MS)
 
+/* Of the connection's window: ticks pass while the peer takes no data (256 of them). */
+#define URGENT_CREDIT 1024u
+
+/* How much of the connection's window a stream may use. */
+static uint64_t window_for(const struct bp_conn *c, const struct bp_stream *s)
+{
+    uint64_t left = ngtcp2_conn_get_max_data_left(c->q);
+
+    if (s->urgent) {
+        return left;
+    }
+    return left > URGENT_CREDIT ? left - URGENT_CREDIT : 0;
+}
+
 /* --- streams ------------------------------------------------------------- */
 
 int bp_conn_slot_of(const struct bp_conn *c, int64_t id)
@@ -318,7 +332,13 @@ static ngtcp2_ssize write_packet(struct bp_conn *c, ngtcp2_path *path, uint8_t *
         ngtcp2_ssize n;
 
         if (s != NULL) {
-            n_vec = bp_sendq_peek(&s->q, cap, vec, VECS);
+            uint64_t window = window_for(c, s);
+
+            if (window == 0 && s->q.sent < s->q.end) {
+                s->blocked = true; /* retry_blocked() looks again before each batch */
+                continue;
+            }
+            n_vec = bp_sendq_peek(&s->q, window < cap ? (size_t)window : cap, vec, VECS);
             for (size_t i = 0; i < n_vec; i++) {
                 /* ngtcp2's vector has no const, but it only reads. */
                 qvec[i] =
@@ -343,12 +363,6 @@ static ngtcp2_ssize write_packet(struct bp_conn *c, ngtcp2_path *path, uint8_t *
             continue;
         case NGTCP2_ERR_STREAM_DATA_BLOCKED:
             s->blocked = true;
-            if (ngtcp2_conn_get_max_data_left(c->q) == 0) {
-                /* The connection's window, which opens without a callback: ask again next time. */
-                for (unsigned i = 0; i < c->n_streams; i++) {
-                    c->streams[i].blocked = true;
-                }
-            }
             continue;
         case NGTCP2_ERR_STREAM_SHUT_WR:
         case NGTCP2_ERR_STREAM_NOT_FOUND:
@@ -366,7 +380,7 @@ static void retry_blocked(struct bp_conn *c)
 {
     for (unsigned i = 0; i < c->n_streams; i++) {
         struct bp_stream *s = &c->streams[i];
-        if (s->blocked && ngtcp2_conn_get_max_data_left(c->q) > 0 &&
+        if (s->blocked && window_for(c, s) > 0 &&
             ngtcp2_conn_get_max_stream_data_left(c->q, s->id) > 0) {
             bp_conn_unblock(c, s);
         }

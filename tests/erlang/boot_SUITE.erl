@@ -305,6 +305,7 @@ auth_enabled_without_callback(Config) ->
 bad_configuration_is_named(Config) ->
     Cases = [{[{barrel_p2p, [{auth_trust_mode, maybe_so}]}], ["auth_trust_mode", "maybe_so"]},
              {[{barrel_p2p, [{dist_streams, 17}]}], ["dist_streams"]},
+             {[{barrel_p2p, [{max_frame_bytes, 65535}]}], ["max_frame_bytes", "65536"]},
              {[{quic, [{dist_port, "no port"}]}], ["dist_port"]},
              {[{quic, [{dist, [{auth_callback, {no_such_module, f}}]}]}],
               ["auth_callback_not_found", "no_such_module"]},

@@ -198,6 +198,41 @@ static void link_key_update_goes_on(void **state)
     sim_free(&s);
 }
 
+static void link_ticks_pass_while_data_is_blocked(void **state)
+{
+    struct sim s;
+    struct bp_link_stats before, after;
+    uint32_t at_b[SENDERS] = {0}, got = 0, n = 0;
+
+    (void)state;
+    sim_init(&s, 8);
+    s.b_holds = true;
+    connect_up(&s);
+    for (; n < 400; n++) {
+        send_message(&s.a, n % SENDERS, n / SENDERS, 60000); /* 24 MB: more than the window */
+    }
+    sim_flush(&s);
+    sim_run(&s, s.now + 30 * BP_SEC);
+    assert_true(bp_link_pending(s.a.link) > 1000000);
+    bp_link_stats(s.b.link, &before);
+    for (unsigned i = 0; i < 20; i++) {
+        bp_link_tick(s.a.link);
+        sim_flush(&s);
+        sim_run(&s, s.now + BP_SEC);
+    }
+    bp_link_stats(s.b.link, &after);
+    assert_int_equal(after.frames_in, before.frames_in + 20);
+    bp_link_deliver(s.b.link);
+    sim_flush(&s);
+    for (unsigned i = 0; i < 100 && got < n; i++) {
+        sim_run(&s, s.now + BP_SEC);
+        receive(&s.b, at_b, &got);
+        sim_flush(&s);
+    }
+    assert_int_equal(got, n);
+    sim_free(&s);
+}
+
 /* --- refusals ------------------------------------------------------------ */
 
 static void refused(struct sim *s, int at_a, int at_b)
@@ -339,6 +374,7 @@ int main(void)
         cmocka_unit_test(link_reordering_network_delivers_in_order),
         cmocka_unit_test(link_lossy_network_delivers_in_order),
         cmocka_unit_test(link_key_update_goes_on),
+        cmocka_unit_test(link_ticks_pass_while_data_is_blocked),
         cmocka_unit_test(link_other_key_pinned_at_server_refused),
         cmocka_unit_test(link_other_key_pinned_at_client_refused),
         cmocka_unit_test(link_strict_server_refuses_stranger),

@@ -11,11 +11,11 @@
 
 struct sim_net {
     bp_time delay;
-    bp_time jitter;    /* added at random: reorders */
-    unsigned loss;     /* per mille */
-    unsigned dup;      /* per mille */
-    size_t mtu;        /* larger UDP payloads vanish; 0: none do */
-    bool cut;          /* nothing gets through */
+    bp_time jitter; /* added at random: reorders */
+    unsigned loss;  /* per mille */
+    unsigned dup;   /* per mille */
+    size_t mtu;     /* larger UDP payloads vanish; 0: none do */
+    bool cut;       /* nothing gets through */
     uint64_t n_sent;
     uint64_t n_lost;
 };
@@ -56,6 +56,7 @@ struct sim {
     struct sim_node b; /* is dialled */
     struct sim_packet *queue;
     bool b_exists;
+    bool b_holds; /* b does not deliver after the handshake */
     bp_time setup_timeout;
     const char *dialled;
 };

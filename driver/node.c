@@ -2,6 +2,8 @@
 /* The node port: settings, the listener, and connections until they are authenticated. */
 #include "driver/drv.h"
 
+#include "io/name_claim.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,6 +16,7 @@ struct drv_node drv_node;
 /* Only touched by callbacks of the node port, under its lock. */
 static struct drv_conn *half_open;
 static int listen_fd = -1;
+static int name_fd = -1; /* our claim on the node name, while we listen */
 static struct drv_node_port *the_port;
 
 /* --- life ---------------------------------------------------------------- */
@@ -95,6 +98,10 @@ void drv_node_port_stop(struct drv_node_port *np)
         (void)close(listen_fd);
     }
     listen_fd = -1;
+    if (name_fd >= 0) {
+        (void)close(name_fd);
+        name_fd = -1;
+    }
     the_port = NULL;
     drv_port_timer_close(&np->p);
 }
@@ -370,11 +377,34 @@ static void listen_error(struct drv_reply *r, int rc, const struct drv_settings 
     drv_reply_error(r, rc, text);
 }
 
+/* The socket and the listener's state; an error is in `r`. */
+static int open_listener(const struct drv_settings *s, int *fd, struct bp_addr *bound,
+                         struct drv_reply *r)
+{
+    int rc = bp_udp_listen(fd, &s->bind, s->port, s->family, bound);
+
+    if (rc != 0) {
+        listen_error(r, rc, s);
+        return rc;
+    }
+    erl_drv_mutex_lock(drv_node.lock);
+    rc = bp_listener_init(&drv_node.listener, drv_node.reset_secret);
+    drv_node.bound = *bound;
+    erl_drv_mutex_unlock(drv_node.lock);
+    if (rc != 0) {
+        (void)close(*fd);
+        drv_reply_error(r, rc, NULL);
+    }
+    return rc;
+}
+
 static void op_listen(struct drv_node_port *np, struct drv_reply *r)
 {
-    struct drv_settings *s = drv_node.settings;
+    const struct drv_settings *s = drv_node.settings;
+    struct bp_errbuf err;
     struct bp_addr bound;
     char text[BP_ADDR_TEXT_MAX];
+    int claim;
     int fd;
     int rc;
 
@@ -382,21 +412,17 @@ static void op_listen(struct drv_node_port *np, struct drv_reply *r)
         drv_reply_error(r, BP_E_STATE, s == NULL ? "CONFIG comes first" : "already listening");
         return;
     }
-    rc = bp_udp_listen(&fd, &s->bind, s->port, s->family, &bound);
+    rc = bp_name_claim(s->node_name, &claim, &err);
     if (rc != 0) {
-        listen_error(r, rc, s);
+        drv_reply_error(r, rc, err.text);
         return;
     }
-    erl_drv_mutex_lock(drv_node.lock);
-    rc = bp_listener_init(&drv_node.listener, drv_node.reset_secret);
-    drv_node.bound = bound;
-    erl_drv_mutex_unlock(drv_node.lock);
-    if (rc != 0) {
-        (void)close(fd);
-        drv_reply_error(r, rc, NULL);
+    if (open_listener(s, &fd, &bound, r) != 0) {
+        (void)close(claim);
         return;
     }
     listen_fd = fd;
+    name_fd = claim;
     np->fd_selected = true;
     driver_select(np->p.port, (ErlDrvEvent)(intptr_t)fd, ERL_DRV_READ | ERL_DRV_USE, 1);
     drv_reply_ok(r);

@@ -97,6 +97,7 @@ failure(defaults, R) -> {"step 3 of 4, defaults,", {defaults_failed, R}};
 failure(validation, R) -> {"step 4 of 4, validation,", R};
 failure(driver, R) -> {"loading the driver", {driver_failed, plain(R)}};
 failure(config, R) -> {"configuring the driver", {config_failed, plain(R)}};
+failure(listen, {duplicate_name, _}) -> {"claiming the node name", duplicate_name};
 failure(listen, {eaddrinuse, _}) -> {"opening the UDP port", eaddrinuse};
 failure(listen, R) -> {"opening the UDP port", {listen_failed, plain(R)}}.
 

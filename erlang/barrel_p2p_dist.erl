@@ -47,6 +47,7 @@ listen(Name) ->
 %%   {barrel_p2p, cookie_only_nodes_with_default_cookie}   step 4
 %%   {driver_failed | config_failed | listen_failed, {Err, Text}}   before and after the steps
 %%   eaddrinuse                            the configured UDP port is taken
+%%   duplicate_name                        another node on this machine has the name
 -spec listen(atom(), string()) -> {ok, {pid(), #net_address{}, pos_integer()}} | {error, term()}.
 listen(Name, Host) ->
     %% An `undef' that escapes would make net_kernel try listen/1.

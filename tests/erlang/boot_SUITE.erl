@@ -450,15 +450,18 @@ same_name_twice(Config) ->
     NA = bp_cluster:name(A),
     B = bp_cluster:start(Config, #{name => b, cwd => "b"}),
     true = bp_cluster:connect(A, B),
-    case bp_cluster:boot(Config, #{node => NA, cwd => "second"}) of
-        {exit, _, _} ->
-            ok;
-        {ok, A2} ->
-            %% another key under a pinned name
-            ?EQ(false, bp_cluster:connect(A2, B))
-    end,
+    boot_fails(Config, #{node => NA, cwd => "second"},
+               ["claiming the node name failed", "process " ++ pid_of(A), atom_to_list(NA),
+                "seems to be in use by another Erlang node"]),
     ?EQ([NA], bp_cluster:call(B, erlang, nodes, [])),
-    ?EQ(NA, bp_cluster:run(B, fun() -> erpc:call(NA, erlang, node, []) end)).
+    ?EQ(NA, bp_cluster:run(B, fun() -> erpc:call(NA, erlang, node, []) end)),
+    %% free at once when its node is gone, even by SIGKILL
+    bp_cluster:kill(A),
+    A2 = bp_cluster:start(Config, #{node => NA, cwd => "a"}),
+    bp_cluster:until(fun() -> bp_cluster:connect(A2, B) end).
+
+pid_of(Node) ->
+    bp_cluster:call(Node, os, getpid, []).
 
 %% `rebar3 compile' in a copy of the tree leaves what a node needs.
 rebar3_compile(Config) ->

@@ -161,8 +161,8 @@ static void signed_message(const struct bp_auth *a, const uint8_t *nonce, uint64
 
 /* --- trust ----------------------------------------------------------------- */
 
-/* The peer's key is trusted: challenge it. A server also says who it is. */
-static int accept_key(struct bp_auth *a, bp_time now, uint64_t wall_ms)
+/* Sends our HELLO, our challenge or both. */
+static int introduce(struct bp_auth *a, bool hello, bool challenge, bp_time now, uint64_t wall_ms)
 {
     const struct bp_auth_msg msgs[2] = {
         {.type = BP_AUTH_MSG_HELLO,
@@ -171,16 +171,25 @@ static int accept_key(struct bp_auth *a, bp_time now, uint64_t wall_ms)
          .pub = bp_identity_pub(a->cfg.identity)},
         {.type = BP_AUTH_MSG_CHALLENGE, .nonce = a->nonce, .ts_ms = wall_ms},
     };
-    bool server = a->cfg.role == BP_AUTH_SERVER;
-    int rc = send_msgs(a, server ? &msgs[0] : &msgs[1], server ? 2 : 1, false);
 
-    if (rc != 0) {
-        return rc;
+    if (challenge) {
+        a->sent_at = now;
+        a->sent_ts_ms = wall_ms;
     }
-    a->sent_at = now;
-    a->sent_ts_ms = wall_ms;
-    a->state = BP_AUTH_ST_WAIT_CHALLENGE;
-    return 0;
+    return send_msgs(a, hello ? &msgs[0] : &msgs[1], hello && challenge ? 2 : 1, false);
+}
+
+/* The peer's key is trusted: challenge it, if that is still to be done. A server also says who it
+ * is. */
+static int accept_key(struct bp_auth *a, bp_time now, uint64_t wall_ms)
+{
+    int rc = a->challenged ? 0
+                           : introduce(a, a->cfg.role == BP_AUTH_SERVER, true, now, wall_ms);
+
+    if (rc == 0) {
+        a->state = BP_AUTH_ST_WAIT_CHALLENGE;
+    }
+    return rc;
 }
 
 static int judge_key(struct bp_auth *a, bool found, const uint8_t *pinned_key, bp_time now,
@@ -410,22 +419,29 @@ void bp_auth_free(struct bp_auth *a)
 
 int bp_auth_start(struct bp_auth *a, bp_time now, uint64_t wall_ms)
 {
-    struct bp_auth_msg hello;
-
-    (void)now;
-    (void)wall_ms;
     if (a->cfg.role == BP_AUTH_SERVER && a->state == BP_AUTH_ST_WAIT_HELLO) {
         return 0;
     }
     if (a->state != BP_AUTH_ST_START) {
         return BP_E_STATE;
     }
-    hello = (struct bp_auth_msg){.type = BP_AUTH_MSG_HELLO,
-                                 .name = a->cfg.self_name,
-                                 .name_len = strlen(a->cfg.self_name),
-                                 .pub = bp_identity_pub(a->cfg.identity)};
     a->state = BP_AUTH_ST_WAIT_HELLO;
-    return send_msgs(a, &hello, 1, false);
+    return introduce(a, true, false, now, wall_ms);
+}
+
+int bp_auth_start_early(struct bp_auth *a, bp_time now, uint64_t wall_ms)
+{
+    bool server = a->cfg.role == BP_AUTH_SERVER;
+
+    if (a->state != (server ? BP_AUTH_ST_WAIT_HELLO : BP_AUTH_ST_START) || a->challenged) {
+        return BP_E_STATE;
+    }
+    if (server && a->cfg.n_cookie_only != 0) {
+        return 0;
+    }
+    a->state = BP_AUTH_ST_WAIT_HELLO;
+    a->challenged = true;
+    return introduce(a, true, true, now, wall_ms);
 }
 
 int bp_auth_recv(struct bp_auth *a, const uint8_t *p, size_t len, bp_time now, uint64_t wall_ms)

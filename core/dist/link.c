@@ -13,13 +13,11 @@ int64_t bp_link_auth_stream(bool server)
 
 /* --- life ---------------------------------------------------------------- */
 
-static int init_server_auth(struct bp_link *l)
+/* A client can do it when it has the server's certificate. */
+static int init_auth(struct bp_link *l)
 {
     int rc;
 
-    if (l->auth_mode != BP_AUTH_BUILTIN) {
-        return 0;
-    }
     l->auth_cfg.role = l->server ? BP_AUTH_SERVER : BP_AUTH_CLIENT;
     rc = bp_conn_binding(l->conn, l->auth_cfg.binding);
     if (rc == 0) {
@@ -48,8 +46,8 @@ static int set_up(struct bp_link *l, const struct bp_link_config *cfg, bp_time n
     if (rc != 0) {
         return rc;
     }
-    if (l->server) {
-        rc = init_server_auth(l);
+    if (l->server && l->auth_mode == BP_AUTH_BUILTIN) {
+        rc = init_auth(l);
     }
     bp_conn_list_cids(l->conn);
     return rc;
@@ -272,6 +270,9 @@ static int begin_handshake(struct bp_link *l)
     int rc;
 
     l->phase = BP_LINK_HANDSHAKE;
+    if (bp_conn_peer_is_ours(l->conn)) {
+        bp_conn_coarse(l->conn);
+    }
     if (!l->server) {
         rc = bp_conn_open_bidi(l->conn, &id);
         if (rc < 0) {
@@ -361,13 +362,46 @@ static int tls_done(struct bp_link *l)
     case BP_AUTH_BUILTIN:
     default:
         l->phase = BP_LINK_AUTH;
-        rc = l->server ? 0 : init_server_auth(l);
-        if (rc == 0) {
-            int started = bp_auth_start(&l->setup->auth, l->now, bp_link_wall_ms(l));
-            (void)started; /* it comes as an effect too, with words */
-        }
-        return rc;
+        return 0;
     }
+}
+
+int bp_link_start_auth(struct bp_link *l)
+{
+    struct bp_link_setup *s = l->setup;
+    int rc = 0;
+
+    if (l->auth_mode != BP_AUTH_BUILTIN || s->auth_started) {
+        return 0;
+    }
+    if (!l->server) {
+        rc = init_auth(l);
+    }
+    if (rc == 0) {
+        /* A failure comes as an effect too, with words. */
+        int started = bp_conn_peer_is_ours(l->conn)
+                          ? bp_auth_start_early(&s->auth, l->now, bp_link_wall_ms(l))
+                          : bp_auth_start(&s->auth, l->now, bp_link_wall_ms(l));
+        (void)started;
+        s->auth_started = true;
+    }
+    return rc;
+}
+
+/* A server's first words, before the client's Finished has come. */
+static int speak_early(struct bp_link *l)
+{
+    struct bp_auth_effect e;
+    int rc = 0;
+
+    if (!bp_conn_peer_is_ours(l->conn)) {
+        return 0;
+    }
+    rc = bp_link_start_auth(l);
+    while (rc == 0 && l->auth_mode == BP_AUTH_BUILTIN && bp_auth_poll(&l->setup->auth, &e)) {
+        rc = on_auth_effect(l, &e);
+    }
+    return rc;
 }
 
 /*
@@ -403,7 +437,11 @@ int bp_link_advance(struct bp_link *l)
     if (l->phase == BP_LINK_FAILED) {
         return l->err;
     }
-    if (l->phase == BP_LINK_TLS && l->handshake_done) {
+    if (l->phase == BP_LINK_TLS && l->early_ready) {
+        l->early_ready = false;
+        rc = speak_early(l);
+    }
+    if (rc == 0 && l->phase == BP_LINK_TLS && l->handshake_done) {
         rc = tls_done(l);
     }
     if (rc == 0 && l->phase == BP_LINK_AUTH) {

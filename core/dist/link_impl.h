@@ -20,6 +20,7 @@
 struct bp_link_setup {
     struct bp_auth auth;
     bool auth_ready;
+    bool auth_started;
     bool peer_fin;
     struct bp_hs_split split;
     struct {
@@ -51,7 +52,8 @@ struct bp_link {
     enum bp_auth_mode auth_mode;
     struct bp_auth_config auth_cfg;
     bool server;
-    bool handshake_done; /* of TLS; noted in a callback */
+    bool early_ready;    /* noted in a callback, as is the next */
+    bool handshake_done; /* of TLS */
     bool delivering;
     int err;
     char text[192];
@@ -96,6 +98,8 @@ uint64_t bp_link_wall_ms(const struct bp_link *l);
 
 extern const struct bp_conn_ops bp_link_conn_ops;
 
+/* Starts the built-in authentication, if it is used and was not started. */
+int bp_link_start_auth(struct bp_link *l);
 void bp_link_event(struct bp_link *l, const struct bp_link_event *ev);
 /* What may be done now that a callback only noted. Returns the link's error. */
 int bp_link_advance(struct bp_link *l);

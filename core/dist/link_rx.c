@@ -22,7 +22,15 @@ static int on_handshake_done(void *user)
     struct bp_link *l = user;
 
     l->handshake_done = true;
-    return 0;
+    /* What comes next may be in the same datagram. */
+    return bp_link_start_auth(l);
+}
+
+static void on_early_ready(void *user)
+{
+    struct bp_link *l = user;
+
+    l->early_ready = true;
 }
 
 /* The index of a data stream that the peer writes, NOT_DATA or USER_STREAM. */
@@ -215,6 +223,7 @@ static void on_cid(void *user, const struct bp_cid *cid, bool added)
 }
 
 const struct bp_conn_ops bp_link_conn_ops = {.handshake_done = on_handshake_done,
+                                             .early_ready = on_early_ready,
                                              .stream_data = on_stream_data,
                                              .stream_reset = on_stream_reset,
                                              .acked = on_acked,

@@ -377,9 +377,15 @@ bp_time bp_conn_deadline(const struct bp_conn *c, bp_time now)
     return at;
 }
 
+void bp_conn_coarse(struct bp_conn *c)
+{
+    c->coarse = true;
+}
+
 void bp_conn_settle(struct bp_conn *c)
 {
     c->coarse = true;
+    c->settled = true;
     if (c->tls != NULL && c->handshake_done) {
         gnutls_deinit(c->tls);
         c->tls = NULL;

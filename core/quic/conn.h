@@ -37,6 +37,9 @@ bool bp_cid_equal(const struct bp_cid *a, const struct bp_cid *b);
 struct bp_conn_ops {
     /* TLS is done and its ALPN is right: streams may be opened. */
     int (*handshake_done)(void *user);
+    /* A server may send before the client has finished (RFC 9001, 4.9: "0.5-RTT"): what it sends
+     * can be read by nobody but that client, but who the client is is not known yet. */
+    void (*early_ready)(void *user);
     /* In-order bytes of a stream; `fin` after the last. Credit is returned with bp_conn_credit.
      * An error ends the connection with its close code. */
     int (*stream_data)(void *user, int64_t stream_id, const uint8_t *p, size_t len, bool fin);
@@ -109,10 +112,16 @@ int bp_conn_write(struct bp_conn *c, uint8_t *buf, size_t cap, struct bp_tx_run 
 bp_time bp_conn_deadline(const struct bp_conn *c, bp_time now);
 int bp_conn_on_timer(struct bp_conn *c, bp_time now);
 /*
- * Setting up is over. From now on deadlines are at least a millisecond away: ngtcp2 shows its ACK
- * delay, a fraction of the round-trip time, as a deadline: right while handshakes wait for it,
- * 48,000 wake-ups a second under load. And the TLS session is given back (24 KB): QUIC has the
- * secrets, updates its keys without it, and session tickets are not used. There is no peer
+ * From now on deadlines are at least a millisecond away. ngtcp2 shows its ACK delay, a fraction of
+ * the round-trip time, as a deadline: right while somebody waits for the acknowledgement, a packet
+ * and a wake-up for each message of the distribution handshake where nobody does, and 48,000
+ * wake-ups a second under load.
+ */
+void bp_conn_coarse(struct bp_conn *c);
+/*
+ * Setting up is over. Deadlines become coarse. Path MTU discovery begins: its probes do not get in
+ * the way of the messages that a dialler waits for. And the TLS session is given back (24 KB): QUIC
+ * has the secrets, updates its keys without it, and session tickets are not used. There is no peer
  * certificate any more.
  */
 void bp_conn_settle(struct bp_conn *c);

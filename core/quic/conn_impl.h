@@ -41,7 +41,9 @@ struct bp_conn {
     bool server;
     bool handshake_done;
     bool probe;
-    bool coarse; /* deadlines of less than a millisecond are not worth a wake-up */
+    bool early_ready; /* a server that may send */
+    bool coarse;      /* deadlines of less than a millisecond are not worth a wake-up */
+    bool settled;     /* path MTU probes may be sent */
     bool closed; /* CONNECTION_CLOSE was written, or nothing may be sent any more */
     int err;     /* what ended the connection */
     int cb_err;  /* what a callback refused with */

@@ -38,6 +38,18 @@ static int on_handshake_completed(ngtcp2_conn *q, void *user)
     return rc == 0 ? 0 : refuse(c, rc);
 }
 
+static int on_tx_key(ngtcp2_conn *q, ngtcp2_encryption_level level, void *user)
+{
+    struct bp_conn *c = user;
+
+    (void)q;
+    if (c->server && level == NGTCP2_ENCRYPTION_LEVEL_1RTT) {
+        c->early_ready = true;
+        c->ops->early_ready(c->user);
+    }
+    return 0;
+}
+
 static int on_stream_data(ngtcp2_conn *q, uint32_t flags, int64_t id, uint64_t offset,
                           const uint8_t *p, size_t len, void *user, void *stream_user)
 {
@@ -225,6 +237,7 @@ void bp_conn_callbacks(ngtcp2_callbacks *cb, bool server)
                                  server ? ngtcp2_crypto_recv_client_initial_cb : NULL,
                              .recv_crypto_data = on_crypto_data,
                              .handshake_completed = on_handshake_completed,
+                             .recv_tx_key = on_tx_key,
                              .encrypt = ngtcp2_crypto_encrypt_cb,
                              .decrypt = on_decrypt,
                              .hp_mask = ngtcp2_crypto_hp_mask_cb,

@@ -321,7 +321,7 @@ static ngtcp2_ssize write_packet(struct bp_conn *c, ngtcp2_path *path, uint8_t *
     ngtcp2_pkt_info pi;
 
     for (;;) {
-        int slot = c->handshake_done ? next_slot(c) : -1;
+        int slot = c->handshake_done || c->early_ready ? next_slot(c) : -1;
         struct bp_stream *s = slot >= 0 ? &c->streams[slot] : NULL;
         struct bp_vec vec[VECS];
         ngtcp2_vec qvec[VECS];
@@ -393,6 +393,7 @@ int bp_conn_write(struct bp_conn *c, uint8_t *buf, size_t cap, struct bp_tx_run 
     ngtcp2_path_storage ps;
     size_t used = 0;
     size_t n_packets = 0;
+    size_t room;
 
     *n_runs = 0;
     if (c->err != 0) {
@@ -404,12 +405,14 @@ int bp_conn_write(struct bp_conn *c, uint8_t *buf, size_t cap, struct bp_tx_run 
          * one. */
         ngtcp2_conn_set_keep_alive_timeout(c->q, 1);
     }
+    /* ngtcp2 sends path MTU probes only where there is room for them. */
+    room = c->settled ? BP_DGRAM_MAX : ngtcp2_conn_get_path_max_tx_udp_payload_size(c->q);
     /* Leave room for a path MTU probe of any size; keep a run free for a change of path. */
     while (cap - used >= BP_DGRAM_MAX && *n_runs < BP_TX_RUNS) {
         ngtcp2_ssize n;
 
         ngtcp2_path_storage_zero(&ps);
-        n = write_packet(c, &ps.path, buf + used, BP_DGRAM_MAX, now);
+        n = write_packet(c, &ps.path, buf + used, room, now);
         if (n < 0) {
             return bp_conn_fail(c, (int)n);
         }

@@ -235,6 +235,9 @@ static void step(struct world *w)
 static void open_side(struct world *w, struct side *s, size_t who, enum bp_auth_role role,
                       uint8_t how)
 {
+    bool early = (how & (who == 0 ? 32 : 64)) != 0;
+    int rc;
+
     s->cfg = (struct bp_auth_config){
         .role = role,
         .identity = ids[who],
@@ -250,7 +253,9 @@ static void open_side(struct world *w, struct side *s, size_t who, enum bp_auth_
         s->cfg.binding[0] = 1; /* a man in the middle: no success is possible */
     }
     check(bp_auth_init(&s->a, &s->cfg) == 0);
-    check(bp_auth_start(&s->a, w->now, w->wall) == 0);
+    rc = early ? bp_auth_start_early(&s->a, w->now, w->wall)
+               : bp_auth_start(&s->a, w->now, w->wall);
+    check(rc == 0);
     drain(w, s);
 }
 

@@ -32,9 +32,26 @@ $(REPLAY_BIN): $(B)/tests/fuzz/%: $(B)/tests/fuzz/%.o $(FUZZ_MAIN) $(TEST_LIBS)
 	$(call say,LD,$@)
 	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(DEP_LIBS)
 
+# --- drivers that are wrong on purpose (tests/faulty/README.md) ------------
+
+FAULTY := lossy wrong_order
+faulty-drivers: $(foreach f,$(FAULTY),build/faulty/$(f)/priv/barrel_p2p_drv.so)
+
+# What an object defines, the library is not asked for.
+build/faulty/lossy/priv/barrel_p2p_drv.so: $(B)/tests/faulty/lossy_udp.o
+build/faulty/wrong_order/priv/barrel_p2p_drv.so: $(B)/tests/faulty/lossy_udp.o \
+  $(B)/tests/faulty/wrong_order.o
+build/faulty/%/priv/barrel_p2p_drv.so: $(call obj,$(DRV_SRC)) $(IO_LIB) $(CORE_LIB) $(BEAMS)
+	@mkdir -p $(@D) build/faulty/$*/ebin
+	$(call say,LD,$@)
+	$(Q)cp ebin/* build/faulty/$*/ebin/
+	$(Q)$(CC) -shared -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LDFLAGS) \
+	  -Wl,--wrap=bp_udp_send -Wl,--version-script=driver/exports.map -Wl,-z,now $(DEP_LIBS)
+
 # `make test` in a clean checkout: installs, builds, runs every tier. C tests run under ASan and UBSan.
 test: deps-test ## install, build and run every test
 	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory faulty-drivers
 	@$(MAKE) --no-print-directory BUILD=asan c-tests
 	@$(MAKE) --no-print-directory static
 	@scripts/run-tests --ct all $(patsubst build/release/%,build/asan/%,$(ALL_TEST_BIN))
@@ -84,7 +101,7 @@ bench-idle: deps-test ## memory of an idle connection
 	@$(MAKE) --no-print-directory all
 	@bench/idle_memory $(ARGS)
 
-.PHONY: test check c-tests static layering fuzz bench bench-idle unit-bins sim-bins driver-bins \
+.PHONY: test faulty-drivers check c-tests static layering fuzz bench bench-idle unit-bins sim-bins driver-bins \
   replay-bins
 
 unit-bins: $(UNIT_BIN)

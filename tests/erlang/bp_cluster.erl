@@ -48,6 +48,9 @@ app() ->
         App -> App
     end.
 
+app(#{app := Below}) -> filename:join([root(), "build", Below]);
+app(_) -> app().
+
 carrier_args(quic) ->
     ["-proto_dist", "barrel_p2p", "-epmd_module", "barrel_p2p_epmd", "-start_epmd", "false"];
 carrier_args(tcp) ->
@@ -153,6 +156,7 @@ stop_everything() ->
 %%   args    [string()] more arguments       env  [{string(), string() | false}]
 %%   config  term(): sys.config              cookie  string() (default "ct") | none
 %%   carrier_args  [string()]: instead of the carrier's own
+%%   app           string(): below build/, another ebin/ and priv/ than the product's
 %%   config_file   string(): name of the sys.config (default: after the node)
 %% Returns a handle (a map), or fails with the end of the node's log.
 start(Config, Opts) ->
@@ -175,7 +179,7 @@ boot(Config, Opts) ->
     Label = case Node of undefined -> unique(maps:get(name, Opts, n)); _ -> atom_to_list(Node) end,
     Log = filename:join(Dir, Label ++ ".log"),
     Args = name_args(Node, Opts) ++ maps:get(carrier_args, Opts, carrier_args(carrier())) ++
-        ["-pa", filename:join(app(), "ebin"), "-pa", filename:dirname(code:which(?MODULE))] ++
+        ["-pa", filename:join(app(Opts), "ebin"), "-pa", filename:dirname(code:which(?MODULE))] ++
         cookie_args(Opts) ++ config_args(Label, Dir, Opts) ++ maps:get(args, Opts, []) ++
         ["-noinput", agent],
     {ok, Pid} = bp_peer:start(#{cwd => Cwd, log => Log, exe => erl(), args => Args,

@@ -99,16 +99,26 @@ list_nodes(_Host) ->
                                       {ok, List} <- [barrel_p2p_drv:endpoint_list(Dir)],
                                       {Node, _, Port} <- List])}.
 
-%% The directories in use, in the order of lookup.
+%% The directories in use, in the order of lookup. Worked out again when what they follow from has
+%% changed; a runtime directory that could not be used is looked at each time.
 -spec directories() -> [file:filename()].
 directories() ->
-    case application:get_env(barrel_p2p, discovery_dir) of
-        {ok, Dir} ->
-            [barrel_p2p_config:absolute(Dir) | configured_runtime([])];
-        undefined ->
-            [barrel_p2p_config:absolute(?BP_DEFAULT_DISCOVERY_DIR)
-             | configured_runtime(default_runtime())]
+    Source = {application:get_env(barrel_p2p, discovery_dir),
+              application:get_env(barrel_p2p, runtime_dir), os:getenv("XDG_RUNTIME_DIR")},
+    case persistent_term:get({?MODULE, directories}, undefined) of
+        {Source, Dirs} ->
+            Dirs;
+        _ ->
+            Dirs = directories(element(1, Source)),
+            length(Dirs) > 1 andalso persistent_term:put({?MODULE, directories}, {Source, Dirs}),
+            Dirs
     end.
+
+directories({ok, Dir}) ->
+    [barrel_p2p_config:absolute(Dir) | configured_runtime([])];
+directories(undefined) ->
+    [barrel_p2p_config:absolute(?BP_DEFAULT_DISCOVERY_DIR)
+     | configured_runtime(default_runtime())].
 
 configured_runtime(Default) ->
     case application:get_env(barrel_p2p, runtime_dir) of

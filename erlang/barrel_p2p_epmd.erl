@@ -157,7 +157,11 @@ lookup(Host, Family) ->
     end.
 
 own_host() ->
-    [_, Host] = string:split(barrel_p2p_node:node_name(), "@"),
+    Name = case node() of
+               nonode@nohost -> barrel_p2p_node:node_name();    % still booting
+               Node -> atom_to_list(Node)
+           end,
+    [_, Host] = string:split(Name, "@"),
     Host.
 
 unique(List) ->

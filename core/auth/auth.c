@@ -275,6 +275,7 @@ static int on_challenge(struct bp_auth *a, const struct bp_auth_msg *msg, uint64
     }
     answer.sig = sig;
     a->state = BP_AUTH_ST_WAIT_RESPONSE;
+    a->paused = a->cfg.pause && a->cfg.role == BP_AUTH_SERVER;
     return send_msgs(a, &answer, 1, false);
 }
 
@@ -368,7 +369,7 @@ static int run(struct bp_auth *a, bp_time now, uint64_t wall_ms)
     size_t len = 0;
     int rc;
 
-    while (!is_over(a) && a->state != BP_AUTH_ST_WAIT_TRUST) {
+    while (!is_over(a) && a->state != BP_AUTH_ST_WAIT_TRUST && !a->paused) {
         rc = bp_auth_split_next(&a->in, &p, &len);
         if (rc == 0 && p == NULL) {
             return 0;
@@ -475,11 +476,31 @@ int bp_auth_peer_fin(struct bp_auth *a)
     if (a->state == BP_AUTH_ST_START) {
         return BP_E_STATE;
     }
-    if (a->state == BP_AUTH_ST_WAIT_TRUST) {
+    if (a->state == BP_AUTH_ST_WAIT_TRUST || a->paused) {
         a->fin = true;
         return 0;
     }
     return fail(a, BP_E_AUTH_FINISHED, NULL);
+}
+
+/* Handles what has waited for an answer or a pause, the end of the stream last. */
+static int catch_up(struct bp_auth *a, bp_time now, uint64_t wall_ms)
+{
+    int rc = run(a, now, wall_ms);
+
+    if (rc == 0 && a->fin) {
+        rc = bp_auth_peer_fin(a);
+    }
+    return rc;
+}
+
+int bp_auth_continue(struct bp_auth *a, bp_time now, uint64_t wall_ms)
+{
+    if (!a->paused) {
+        return 0;
+    }
+    a->paused = false;
+    return catch_up(a, now, wall_ms);
 }
 
 int bp_auth_trust(struct bp_auth *a, bool found, const uint8_t *pinned_key, bp_time now,
@@ -494,13 +515,7 @@ int bp_auth_trust(struct bp_auth *a, bool found, const uint8_t *pinned_key, bp_t
         return BP_E_INVALID;
     }
     rc = judge_key(a, found, pinned_key, now, wall_ms);
-    if (rc == 0) {
-        rc = run(a, now, wall_ms);
-    }
-    if (rc == 0 && a->fin) {
-        rc = bp_auth_peer_fin(a);
-    }
-    return rc;
+    return rc == 0 ? catch_up(a, now, wall_ms) : rc;
 }
 
 bool bp_auth_poll(struct bp_auth *a, struct bp_auth_effect *out)

@@ -92,6 +92,9 @@ struct bp_auth_config {
     const uint8_t *nonce_secret;     /* 32 bytes, random per node start, never told to anybody */
     const char *const *cookie_only;  /* patterns, see bp_node_name_match */
     size_t n_cookie_only;
+    /* Servers: pause after S3 until bp_auth_continue, so that S3 can be sent, and verified by the
+     * client, while we verify C3. */
+    bool pause;
     const uint8_t *test_nonce; /* NULL; tests: our challenge's BP_NONCE_LEN bytes */
 };
 
@@ -134,6 +137,7 @@ struct bp_auth {
     bool has_key;
     bool has_identity;
     bool pin;
+    bool paused;
     bool challenged; /* our challenge went out before the peer's HELLO came */
     uint64_t skew_max_ms;
     bp_time sent_at;                      /* when our challenge went out */
@@ -184,8 +188,11 @@ int bp_auth_start_early(struct bp_auth *a, bp_time now, uint64_t wall_ms) BP_MUS
 int bp_auth_recv(struct bp_auth *a, const uint8_t *p, size_t len, bp_time now,
                  uint64_t wall_ms) BP_MUST_CHECK;
 
+/* Goes on after a pause (bp_auth_config.pause); else nothing. Returns as bp_auth_recv. */
+int bp_auth_continue(struct bp_auth *a, bp_time now, uint64_t wall_ms) BP_MUST_CHECK;
+
 /* The peer ended its stream. Returns as bp_auth_recv; before the end that is BP_E_AUTH_FINISHED,
- * but while a LOOKUP is unanswered the error comes after its answer. */
+ * but while a LOOKUP is unanswered, or in a pause, the error comes afterwards. */
 int bp_auth_peer_fin(struct bp_auth *a) BP_MUST_CHECK;
 
 /*

@@ -19,6 +19,7 @@ static int init_auth(struct bp_link *l)
     int rc;
 
     l->auth_cfg.role = l->server ? BP_AUTH_SERVER : BP_AUTH_CLIENT;
+    l->auth_cfg.pause = true;
     rc = bp_conn_binding(l->conn, l->auth_cfg.binding);
     if (rc == 0) {
         rc = bp_auth_init(&l->setup->auth, &l->auth_cfg);
@@ -35,6 +36,12 @@ static int set_up(struct bp_link *l, const struct bp_link_config *cfg, bp_time n
     l->setup = bp_mem_zalloc(l->mem, 1, sizeof(*l->setup));
     if (l->setup == NULL) {
         return BP_E_NOMEM;
+    }
+    if (l->auth_mode == BP_AUTH_EXTERNAL) {
+        l->setup->ext = l->mem->alloc(l->mem->ctx, BP_EXT_AUTH_MAX);
+        if (l->setup->ext == NULL) {
+            return BP_E_NOMEM;
+        }
     }
     bp_hs_init(&l->setup->split, l->server ? BP_HS_SERVER : BP_HS_CLIENT);
     bp_order_init(&l->order, l->n_streams, l->mem);
@@ -105,6 +112,10 @@ static void drop_setup(struct bp_link *l)
     if (l->setup != NULL) {
         if (l->setup->auth_ready) {
             bp_auth_free(&l->setup->auth);
+        }
+        if (l->setup->ext != NULL) {
+            bp_wipe(l->setup->ext, BP_EXT_AUTH_MAX);
+            l->mem->release(l->mem->ctx, l->setup->ext);
         }
         bp_wipe(l->setup, sizeof(*l->setup));
         l->mem->release(l->mem->ctx, l->setup);
@@ -491,6 +502,14 @@ int bp_link_write(struct bp_link *l, uint8_t *buf, size_t cap, struct bp_tx_run 
         return l->err;
     }
     l->now = now;
+    if (l->phase == BP_LINK_AUTH && bp_conn_unsent(l->conn) == 0) {
+        /* What came before the pause is on its way, and the peer busy with it. */
+        int resumed = bp_auth_continue(&l->setup->auth, now, bp_link_wall_ms(l));
+        (void)resumed; /* it comes as an effect too */
+        if (bp_link_advance(l) != 0) {
+            return l->err;
+        }
+    }
     rc = bp_conn_write(l->conn, buf, cap, runs, n_runs, now);
     if (rc == 0 && l->phase == BP_LINK_TLS && l->handshake_done) {
         /* A client's handshake completes while it writes its Finished. */

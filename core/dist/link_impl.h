@@ -29,7 +29,7 @@ struct bp_link_setup {
     } out[BP_HS_OUT];
     unsigned out_head;
     unsigned out_n;
-    uint8_t ext[BP_EXT_AUTH_MAX]; /* phase EXTERNAL: unread bytes of the peer */
+    uint8_t *ext; /* auth mode EXTERNAL: BP_EXT_AUTH_MAX bytes for what the peer has sent */
     size_t ext_len;
     bool ext_fin;
 };

@@ -1,19 +1,18 @@
 %% SPDX-License-Identifier: Apache-2.0
-%% Runs in a node under test and does what the test asks over a TCP socket of its own, so that
-%% control needs no distribution. Ends the node when the test goes away.
+%% Runs in a node under test and does what the test asks over a Unix socket of its own, so that
+%% control needs no distribution and no network. Ends the node when the test goes away.
 -module(bp_agent).
 
 -export([start/1]).
 
-%% `-run bp_agent start Port Token`: connects to the test on 127.0.0.1.
-start([Port, Token]) ->
-    spawn(fun() -> connect(list_to_integer(Port), Token) end).
+%% `-run bp_agent start Path Token`: connects to the test's socket.
+start([Path, Token]) ->
+    spawn(fun() -> connect(Path, Token) end).
 
-connect(Port, Token) ->
+connect(Path, Token) ->
     group_leader(whereis(user), self()),
     process_flag(priority, high),
-    Opts = [binary, {packet, 4}, {active, true}, {nodelay, true}],
-    case gen_tcp:connect({127, 0, 0, 1}, Port, Opts, 10000) of
+    case gen_tcp:connect({local, Path}, 0, [binary, {packet, 4}, {active, true}], 10000) of
         {ok, Sock} ->
             send(Sock, {hello, Token}),
             loop(Sock);

@@ -156,6 +156,7 @@ stop_everything() ->
 %%   args    [string()] more arguments       env  [{string(), string() | false}]
 %%   config  term(): sys.config              cookie  string() (default "ct") | none
 %%   carrier_args  [string()]: instead of the carrier's own
+%%   prefix        [string()]: the command that runs the node, a program and its arguments
 %%   app           string(): below build/, another ebin/ and priv/ than the product's
 %%   config_file   string(): name of the sys.config (default: after the node)
 %% Returns a handle (a map), or fails with the end of the node's log.
@@ -182,7 +183,8 @@ boot(Config, Opts) ->
         ["-pa", filename:join(app(Opts), "ebin"), "-pa", filename:dirname(code:which(?MODULE))] ++
         cookie_args(Opts) ++ config_args(Label, Dir, Opts) ++ maps:get(args, Opts, []) ++
         ["-noinput", agent],
-    {ok, Pid} = bp_peer:start(#{cwd => Cwd, log => Log, exe => erl(), args => Args,
+    [Exe | Before] = maps:get(prefix, Opts, []) ++ [erl()],
+    {ok, Pid} = bp_peer:start(#{cwd => Cwd, log => Log, exe => Exe, args => Before ++ Args,
                                 env => env(Dir, Opts)}),
     table(),
     ets:insert(?MODULE, {Dir, Pid}),

@@ -61,11 +61,11 @@ kill(Pid) ->
 
 init(#{cwd := Cwd, log := Log, exe := Exe, args := Args0, env := Env}) ->
     process_flag(trap_exit, true),
-    {ok, Listen} = gen_tcp:listen(0, [binary, {packet, 4}, {active, false}, {nodelay, true},
-                                      {ip, {127, 0, 0, 1}}]),
-    {ok, TcpPort} = inet:port(Listen),
     Token = integer_to_list(rand:uniform(1 bsl 60), 36),
-    Agent = ["-run", "bp_agent", "start", integer_to_list(TcpPort), Token],
+    %% A socket file reaches into other network namespaces; its path must be short.
+    Path = "/tmp/bp_peer." ++ Token,
+    {ok, Listen} = gen_tcp:listen(0, [binary, {packet, 4}, {active, false}, {ifaddr, {local, Path}}]),
+    Agent = ["-run", "bp_agent", "start", Path, Token],
     Args = lists:append([case A of agent -> Agent; _ -> [A] end || A <- Args0]),
     Script = "cd \"$1\" || exit 98; log=$2; shift 2; exec \"$@\" >>\"$log\" 2>&1",
     Port = open_port({spawn_executable, "/bin/sh"},
@@ -74,7 +74,7 @@ init(#{cwd := Cwd, log := Log, exe := Exe, args := Args0, env := Env}) ->
     {os_pid, OsPid} = erlang:port_info(Port, os_pid),
     note_pid(OsPid),
     Self = self(),
-    spawn_link(fun() -> accept(Self, Listen) end),
+    spawn_link(fun() -> accept(Self, Listen, Path) end),
     {ok, #st{port = Port, os_pid = OsPid, listen = Listen, token = Token}}.
 
 %% The runner ends what a crashed test run may leave behind.
@@ -84,12 +84,13 @@ note_pid(OsPid) ->
         File -> ok = file:write_file(File, [integer_to_list(OsPid), $\n], [append])
     end.
 
-accept(Server, Listen) ->
-    case gen_tcp:accept(Listen) of
+accept(Server, Listen, Path) ->
+    Accepted = gen_tcp:accept(Listen),
+    _ = file:delete(Path),
+    case Accepted of
         {ok, Sock} ->
             ok = gen_tcp:controlling_process(Sock, Server),
-            Server ! {accepted, Sock},
-            accept(Server, Listen);
+            Server ! {accepted, Sock};
         {error, _} ->
             ok
     end.

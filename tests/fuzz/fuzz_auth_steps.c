@@ -194,7 +194,7 @@ static void step(struct world *w)
 {
     size_t n;
 
-    switch (next(w) % 9) {
+    switch (next(w) % 11) {
     case 0:
         n = next(w);
         n = n < w->left ? n : w->left;
@@ -223,6 +223,14 @@ static void step(struct world *w)
     case 7:
         forge(w);
         break;
+    case 8:
+        (void)!bp_auth_continue(&w->target.a, w->now, w->wall);
+        drain(w, &w->target);
+        break;
+    case 9:
+        (void)!bp_auth_continue(&w->peer.a, w->now, w->wall);
+        drain(w, &w->peer);
+        break;
     default:
         if (bp_auth_peer_fin(&w->target.a) != 0) {
             check(w->target.a.state == BP_AUTH_ST_FAILED);
@@ -247,6 +255,7 @@ static void open_side(struct world *w, struct side *s, size_t who, enum bp_auth_
         .nonce_secret = secrets[who],
         .cookie_only = patterns,
         .n_cookie_only = who == 0 && (how & 4) != 0 ? 1 : 0,
+        .pause = (how & 128) != 0,
         .test_nonce = nonces[who],
     };
     if (who == 1 && (how & 16) != 0) {

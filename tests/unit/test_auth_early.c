@@ -128,6 +128,43 @@ static void server_with_cookie_only_names_waits(void **state)
     assert_false(s.done.has_identity);
 }
 
+/* S3 can be sent before C3 is verified: C2, C3 and the end of the stream wait in between. */
+static void server_pauses_between_answer_and_verification(void **state)
+{
+    struct bp_auth_config cfg = config(SERVER);
+    struct side s;
+
+    (void)state;
+    cfg.pause = true;
+    for (int fin = 0; fin < 2; fin++) {
+        open_early(&s, &cfg);
+        assert_int_equal(recv_type(&s, BP_AUTH_MSG_HELLO), 0);
+        assert_int_equal(trust(&s, false, NULL), 0);
+        assert_int_equal(recv_type(&s, BP_AUTH_MSG_CHALLENGE), 0);
+        assert_string_equal(s.log, "SLS");
+        assert_int_equal(recv_type(&s, BP_AUTH_MSG_RESPONSE), 0);
+        if (fin != 0) {
+            assert_int_equal(bp_auth_peer_fin(&s.a), 0);
+        }
+        drain(&s);
+        assert_string_equal(s.log, "SLS");
+        assert_int_equal(bp_auth_continue(&s.a, NOW, WALL), 0);
+        drain(&s);
+        assert_string_equal(s.log, "SLSsD");
+        assert_true(s.done.has_identity);
+    }
+    /* an end without C3 is one that comes too early, pause or not */
+    open_early(&s, &cfg);
+    assert_int_equal(recv_type(&s, BP_AUTH_MSG_HELLO), 0);
+    assert_int_equal(trust(&s, false, NULL), 0);
+    assert_int_equal(recv_type(&s, BP_AUTH_MSG_CHALLENGE), 0);
+    assert_int_equal(bp_auth_peer_fin(&s.a), 0);
+    assert_int_equal(bp_auth_continue(&s.a, NOW, WALL), BP_E_AUTH_FINISHED);
+    drain(&s);
+    assert_failed(&s, BP_E_AUTH_FINISHED, "SLSF", NULL);
+    assert_int_equal(bp_auth_continue(&s.a, NOW, WALL), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -137,6 +174,7 @@ int main(void)
         cmocka_unit_test(own_challenge_sent_back_is_refused),
         cmocka_unit_test(challenge_ages_from_its_sending),
         cmocka_unit_test(server_with_cookie_only_names_waits),
+        cmocka_unit_test(server_pauses_between_answer_and_verification),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown) != 0;

@@ -111,9 +111,15 @@ void drv_node_port_stop(struct drv_node_port *np)
 static void log_refusal(const struct drv_conn *c)
 {
     int err = drv_conn_error(c);
+    enum drv_level level = DRV_WARNING;
 
-    drv_log(err == BP_E_PEER_CLOSED || err == BP_E_IDLE_TIMEOUT ? DRV_INFO : DRV_WARNING,
-            "connection_refused", drv_conn_peer(c),
+    if (err == BP_E_FIRST_PACKET) {
+        /* RFC 9000, 5.2.2. Most are a server's answers to a dial that was given up meanwhile. */
+        level = DRV_DEBUG;
+    } else if (err == BP_E_PEER_CLOSED || err == BP_E_IDLE_TIMEOUT) {
+        level = DRV_INFO;
+    }
+    drv_log(level, "connection_refused", drv_conn_peer(c),
             "incoming connection ended before it was authenticated: %s (%s)",
             drv_conn_error_text(c), bp_err_atom(err));
 }

@@ -27,6 +27,7 @@
 -define(FAILURE, {?MODULE, failure}).
 -define(CLAIMED, {?MODULE, claimed}).
 -define(UP, {?MODULE, up}).
+-define(REFUSED, {?MODULE, refused}).
 
 %% --- boot --------------------------------------------------------------------
 
@@ -450,6 +451,10 @@ net_address(#{ip := Ip, port := UdpPort} = Peer, Node) ->
     #net_address{address = {Ip, UdpPort}, host = Host, protocol = quic, family = inet}.
 
 hs_send(Port, Data) ->
+    case iolist_to_binary(Data) of
+        <<"sn", _/binary>> -> put(?REFUSED, true);      % nok, not_allowed
+        _ -> ok
+    end,
     barrel_p2p_drv:send(Port, Data).
 
 hs_recv(Port, _Length, _Timeout) ->
@@ -498,7 +503,7 @@ handshake(Fun, HsData, Peer) ->
 handshake_failed(Class, Reason, Stack, Node, Peer) ->
     case explain(Class, Reason, Stack, get(?FAILURE), maps:get(direction, Peer)) of
         silent ->
-            last_words(Peer);
+            last_words();
         {Err, Text} ->
             #{ip := Ip, port := UdpPort, name := Authenticated} = Peer,
             Name = case {Node, Authenticated, get(?CLAIMED)} of
@@ -515,12 +520,14 @@ handshake_failed(Class, Reason, Stack, Node, Peer) ->
         _ -> ?shutdown2(Node, {handshake_crashed, Reason})
     end.
 
-%% The status that refuses the connection (`nok' of a simultaneous connect) must reach the peer
-%% before the close does.
-last_words(#{direction := accepted}) ->
-    receive after ?LAST_WORDS_MS -> ok end;
-last_words(_) ->
-    ok.
+%% A status that refuses the connection must reach the peer before the close does. In all other
+%% cases this process ends at once: as long as it lives it is pending for net_kernel, which would
+%% refuse the peer's next attempt, and the peer would wait for a connection of ours that never comes.
+last_words() ->
+    case get(?REFUSED) of
+        true -> receive after ?LAST_WORDS_MS -> ok end;
+        undefined -> ok
+    end.
 
 explain(exit, {recv_challenge_reply_failed, bad_cookie}, _, _, _) ->
     {bad_cookie, "its cookie is not ours: start both nodes with the same -setcookie or "

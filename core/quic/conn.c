@@ -305,8 +305,8 @@ static int translate(struct bp_conn *c, int lib_err)
         return BP_E_VERSION;
     case NGTCP2_ERR_DROP_CONN:
     case NGTCP2_ERR_RETRY:
-        snprintf(c->text, sizeof(c->text), "the first packet of the peer was no good");
-        return BP_E_PROTOCOL;
+        snprintf(c->text, sizeof(c->text), "%s", bp_err_text(BP_E_FIRST_PACKET));
+        return BP_E_FIRST_PACKET;
     case NGTCP2_ERR_CLOSING:
         snprintf(c->text, sizeof(c->text), "closed by this node");
         return BP_E_LOCAL_CLOSE;

@@ -12,8 +12,8 @@
          exit_reason_10mb/1, remote_spawn/1, spawn_request_forms/1, erpc_forms/1, rpc_forms/1,
          gen_server_forms/1, global_names/1, pg_groups/1, group_leader_is_remote/1,
          getopts_setopts/1, nodes_info_counts/1, connect_disconnect_nodedown_reason/1,
-         simultaneous_connect/1, autoconnect_send_delivers/1, autoconnect_call_and_link/1,
-         fragments_1mb_to_100mb/1, structured_terms/1, concurrent_large/1, many_small/1,
+         simultaneous_connect/1, reconnect_at_once/1, autoconnect_send_delivers/1,
+         autoconnect_call_and_link/1, fragments_1mb_to_100mb/1, structured_terms/1, concurrent_large/1, many_small/1,
          echo_1gb/1, file_io_server/1]).
 -export([echo_1gb/0, tail_call/1]).
 
@@ -23,9 +23,9 @@ all() ->
     [send_to_pid_name_alias, link_exit_reaches_peer, monitor_pid_and_name, exit_reason_10mb,
      remote_spawn, spawn_request_forms, erpc_forms, rpc_forms, gen_server_forms, global_names,
      pg_groups, group_leader_is_remote, file_io_server, getopts_setopts, nodes_info_counts,
-     connect_disconnect_nodedown_reason, simultaneous_connect, autoconnect_send_delivers,
-     autoconnect_call_and_link, structured_terms, many_small, concurrent_large,
-     fragments_1mb_to_100mb, echo_1gb].
+     connect_disconnect_nodedown_reason, simultaneous_connect, reconnect_at_once,
+     autoconnect_send_delivers, autoconnect_call_and_link, structured_terms, many_small,
+     concurrent_large, fragments_1mb_to_100mb, echo_1gb].
 
 init_per_suite(Config0) ->
     Config = bp_cluster:init_dir("dist_SUITE", Config0),
@@ -430,6 +430,26 @@ simultaneous_connect(Config) ->
         ?EQ({Round, {true, NB}}, {Round, bp_cluster:await(JA)}),
         ?EQ({Round, {true, NA}}, {Round, bp_cluster:await(JB)})
     end, lists:seq(1, 40)).
+
+%% A connection that is ended while the peer is still in its handshake must not stand in the way of
+%% the next one. (The peer's `global' dials back in between.)
+reconnect_at_once(Config) ->
+    Slow = in_a(Config, fun(B) ->
+        [begin
+             {Us, true} = timer:tc(net_kernel, connect_node, [B]),
+             _ = erlang:disconnect_node(B),
+             gone(B),
+             timer:sleep(I rem 4),
+             Us
+         end || I <- lists:seq(1, 300)]
+    end),
+    ?EQ([], [Us || Us <- Slow, Us > 3000000]).
+
+gone(B) ->
+    case lists:member(B, nodes(connected)) of
+        true -> timer:sleep(1), gone(B);
+        false -> ok
+    end.
 
 wait_clock(At) ->
     case erlang:system_time(millisecond) >= At of

@@ -199,6 +199,7 @@ int bp_conn_new(struct bp_conn **out, bool server, const struct bp_conn_config *
     c->cred = bp_tls_cred_ref(cfg->cred);
     memcpy(c->reset_secret, cfg->reset_secret, sizeof(c->reset_secret));
     bp_block_pool_init(&c->pool, c->mem);
+    c->clock = now;
     rc = set_up(c, cfg, now);
     if (rc != 0) {
         bp_conn_del(c);
@@ -339,6 +340,12 @@ const char *bp_conn_error_text(const struct bp_conn *c)
 
 /* --- reading and time ---------------------------------------------------- */
 
+bp_time bp_conn_clock(struct bp_conn *c, bp_time now)
+{
+    c->clock = now > c->clock ? now : c->clock;
+    return c->clock;
+}
+
 int bp_conn_read(struct bp_conn *c, const struct bp_addr *local, const struct bp_addr *remote,
                  const uint8_t *p, size_t len, bp_time now)
 {
@@ -354,6 +361,7 @@ int bp_conn_read(struct bp_conn *c, const struct bp_addr *local, const struct bp
     }
     (void)bp_conn_take_decrypted();
     fill_path(local, remote, &path);
+    now = bp_conn_clock(c, now);
     rc = ngtcp2_conn_read_pkt(c->q, &path, &pi, p, len, now);
     c->datagrams_received++;
     c->bytes_received += len;
@@ -402,7 +410,7 @@ int bp_conn_on_timer(struct bp_conn *c, bp_time now)
     if (ngtcp2_conn_get_expiry(c->q) > now) {
         return 0;
     }
-    rc = ngtcp2_conn_handle_expiry(c->q, now);
+    rc = ngtcp2_conn_handle_expiry(c->q, bp_conn_clock(c, now));
     return rc == 0 ? 0 : bp_conn_fail(c, rc);
 }
 
@@ -430,7 +438,8 @@ size_t bp_conn_write_close(struct bp_conn *c, int err, uint8_t *buf, size_t cap,
         ngtcp2_ccerr_set_application_error(&ccerr, bp_err_close_code(err), r, strlen(reason));
     }
     ngtcp2_path_storage_zero(&ps);
-    n = ngtcp2_conn_write_connection_close(c->q, &ps.path, &pi, buf, cap, &ccerr, now);
+    n = ngtcp2_conn_write_connection_close(c->q, &ps.path, &pi, buf, cap, &ccerr,
+                                             bp_conn_clock(c, now));
     c->closed = true;
     if (c->err == 0) {
         c->err = err != 0 ? err : BP_E_LOCAL_CLOSE;

@@ -65,6 +65,7 @@ struct bp_conn {
 
     bp_time keepalive;
     bp_time last_authentic;
+    bp_time clock; /* the latest time that ngtcp2 was told */
     uint64_t datagrams_received;
     uint64_t packets_sent;
     uint64_t bytes_sent;
@@ -75,6 +76,8 @@ struct bp_conn {
 void bp_conn_callbacks(ngtcp2_callbacks *cb, bool server);
 /* The one place where ngtcp2's error codes become ours; remembers the text. */
 int bp_conn_fail(struct bp_conn *c, int lib_err);
+/* `now`, or the latest time that was used: ngtcp2 aborts the process when its clock goes back. */
+bp_time bp_conn_clock(struct bp_conn *c, bp_time now);
 /* Whether a packet was decrypted on this thread since the last call. */
 bool bp_conn_take_decrypted(void);
 /* The slot of a stream that we write, or -1. */

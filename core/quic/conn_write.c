@@ -399,6 +399,7 @@ int bp_conn_write(struct bp_conn *c, uint8_t *buf, size_t cap, struct bp_tx_run 
     if (c->err != 0) {
         return c->err;
     }
+    now = bp_conn_clock(c, now);
     retry_blocked(c);
     if (c->probe && c->handshake_done) {
         /* ngtcp2 has no "send a PING now": a keep-alive that is due while packets are written is

@@ -441,7 +441,7 @@ reconnect_at_once(Config) ->
              gone(B),
              timer:sleep(I rem 4),
              Us
-         end || I <- lists:seq(1, 300)]
+         end || I <- lists:seq(1, 1000)]
     end),
     ?EQ([], [Us || Us <- Slow, Us > 3000000]).
 

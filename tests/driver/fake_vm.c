@@ -1,0 +1,662 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "driver/fake_vm.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdarg.h>
+
+#define FDS_MAX  256u
+#define ATOMS    256u
+#define OWNER_ID 4711u
+
+struct fd_entry {
+    int fd;
+    int mode;
+    ErlDrvPort port;
+};
+
+struct bin_head {
+    long refs;
+    long size;
+    ErlDrvBinary bin;
+};
+
+ErlDrvEntry *driver_init(void);
+
+static ErlDrvEntry *entry;
+static struct _erl_drv_port *ports;
+static struct _erl_drv_port node_owner; /* its msgs are what the node's owner got */
+static struct fd_entry fds[FDS_MAX];
+static unsigned n_fds;
+static char *atoms[ATOMS];
+static long live;
+static long live_bins;
+static long allow = -1;
+static bool refused;
+static bool once;
+
+static void die(const char *what)
+{
+    fail_msg("the driver: %s", what);
+}
+
+/* --- memory -------------------------------------------------------------- */
+
+static bool may_alloc(void)
+{
+    if (allow == 0) {
+        refused = true;
+        allow = once ? -1 : 0;
+        return false;
+    }
+    if (allow > 0) {
+        allow--;
+    }
+    return true;
+}
+
+void vm_fail_after(long n)
+{
+    allow = n;
+    refused = false;
+    once = false;
+}
+
+void vm_never_fail(void)
+{
+    allow = -1;
+}
+
+void vm_fail_once(long n)
+{
+    vm_fail_after(n);
+    once = true;
+}
+
+bool vm_has_failed(void)
+{
+    return refused;
+}
+
+long vm_live(void)
+{
+    return live;
+}
+
+long vm_live_bins(void)
+{
+    return live_bins;
+}
+
+void *driver_alloc(ErlDrvSizeT size)
+{
+    void *p = may_alloc() ? malloc(size) : NULL;
+
+    live += p != NULL;
+    return p;
+}
+
+void *driver_realloc(void *p, ErlDrvSizeT size)
+{
+    void *q = may_alloc() ? realloc(p, size) : NULL;
+
+    live += q != NULL && p == NULL;
+    return q;
+}
+
+void driver_free(void *p)
+{
+    if (p == NULL) {
+        die("driver_free(NULL)");
+    }
+    live--;
+    free(p);
+}
+
+static struct bin_head *head_of(const ErlDrvBinary *b)
+{
+    return (struct bin_head *)(uintptr_t)((const uint8_t *)b - offsetof(struct bin_head, bin));
+}
+
+static ErlDrvBinary *new_bin(size_t size)
+{
+    struct bin_head *h = malloc(sizeof(*h) + size);
+
+    assert_non_null(h);
+    h->refs = 1;
+    h->bin.orig_size = (ErlDrvSInt)size;
+    live_bins++;
+    return &h->bin;
+}
+
+ErlDrvBinary *driver_alloc_binary(ErlDrvSizeT size)
+{
+    return may_alloc() ? new_bin(size) : NULL;
+}
+
+ErlDrvBinary *driver_realloc_binary(ErlDrvBinary *b, ErlDrvSizeT size)
+{
+    struct bin_head *h = head_of(b);
+
+    if (h->refs != 1) {
+        die("driver_realloc_binary of a shared binary");
+    }
+    h = may_alloc() ? realloc(h, sizeof(*h) + size) : NULL;
+    if (h == NULL) {
+        return NULL;
+    }
+    h->bin.orig_size = (ErlDrvSInt)size;
+    return &h->bin;
+}
+
+void driver_free_binary(ErlDrvBinary *b)
+{
+    struct bin_head *h = head_of(b);
+
+    if (h->refs < 1) {
+        die("a binary freed too often");
+    }
+    if (--h->refs == 0) {
+        live_bins--;
+        free(h);
+    }
+}
+
+ErlDrvSInt driver_binary_inc_refc(ErlDrvBinary *b)
+{
+    return ++head_of(b)->refs;
+}
+
+ErlDrvBinary *vm_bin(const void *data, size_t len)
+{
+    ErlDrvBinary *b = new_bin(len);
+
+    memcpy(b->orig_bytes, data, len);
+    return b;
+}
+
+long vm_bin_refs(const ErlDrvBinary *bin)
+{
+    return head_of(bin)->refs;
+}
+
+/* --- locks --------------------------------------------------------------- */
+
+struct ErlDrvMutex_ {
+    pthread_mutex_t m;
+};
+
+ErlDrvMutex *erl_drv_mutex_create(char *name)
+{
+    struct ErlDrvMutex_ *m = calloc(1, sizeof(*m));
+    pthread_mutexattr_t a;
+
+    (void)name;
+    assert_non_null(m);
+    pthread_mutexattr_init(&a);
+    pthread_mutexattr_settype(&a, PTHREAD_MUTEX_ERRORCHECK);
+    pthread_mutex_init(&m->m, &a);
+    pthread_mutexattr_destroy(&a);
+    return m;
+}
+
+void erl_drv_mutex_destroy(ErlDrvMutex *m)
+{
+    if (pthread_mutex_destroy(&m->m) != 0) {
+        die("a locked mutex destroyed");
+    }
+    free(m);
+}
+
+void erl_drv_mutex_lock(ErlDrvMutex *m)
+{
+    if (pthread_mutex_lock(&m->m) != 0) {
+        die("a mutex locked twice");
+    }
+}
+
+void erl_drv_mutex_unlock(ErlDrvMutex *m)
+{
+    if (pthread_mutex_unlock(&m->m) != 0) {
+        die("a mutex unlocked that was not locked");
+    }
+}
+
+/* --- terms --------------------------------------------------------------- */
+
+ErlDrvTermData driver_mk_atom(char *name)
+{
+    for (unsigned i = 0; i < ATOMS; i++) {
+        if (atoms[i] == NULL) {
+            atoms[i] = strdup(name);
+        }
+        if (strcmp(atoms[i], name) == 0) {
+            return (ErlDrvTermData)atoms[i];
+        }
+    }
+    die("an atom table that grows without end");
+    return 0;
+}
+
+ErlDrvTermData driver_mk_port(ErlDrvPort p)
+{
+    return (ErlDrvTermData)p;
+}
+
+ErlDrvTermData driver_connected(ErlDrvPort p)
+{
+    (void)p;
+    return OWNER_ID;
+}
+
+static void append(struct vm_msg *m, const char *fmt, ...)
+{
+    size_t n = strlen(m->text);
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(m->text + n, sizeof(m->text) - n, fmt, ap);
+    va_end(ap);
+}
+
+static void append_bytes(struct vm_msg *m, const char *p, size_t len)
+{
+    bool text = len <= 500;
+
+    for (size_t i = 0; i < len; i++) {
+        text = text && p[i] >= ' ' && p[i] <= '~';
+    }
+    if (text) {
+        append(m, " <%.*s>", (int)len, p);
+    } else {
+        append(m, " <%zu bytes>", len);
+    }
+}
+
+static void note(struct _erl_drv_port *to, const ErlDrvTermData *t, int n)
+{
+    struct vm_msg *m;
+    int i = 0;
+
+    if (to->msgs == NULL) {
+        to->msgs = calloc(VM_MSGS_MAX, sizeof(*to->msgs));
+    }
+    assert_non_null(to->msgs);
+    if (to->n_msgs == VM_MSGS_MAX) {
+        die("more messages than any test causes");
+    }
+    m = &to->msgs[to->n_msgs++];
+    m->text[0] = '\0';
+    while (i < n) {
+        switch (t[i]) {
+        case ERL_DRV_PORT:
+            i += 2;
+            break;
+        case ERL_DRV_ATOM:
+            append(m, "%s%s", m->text[0] != '\0' ? " " : "", (const char *)t[i + 1]);
+            i += 2;
+            break;
+        case ERL_DRV_UINT:
+            append(m, " %lu", (unsigned long)t[i + 1]);
+            i += 2;
+            break;
+        case ERL_DRV_BUF2BINARY:
+            append_bytes(m, (const char *)t[i + 1], (size_t)t[i + 2]);
+            i += 3;
+            break;
+        case ERL_DRV_TUPLE:
+            i += 2;
+            break;
+        default:
+            die("a term that it does not use");
+        }
+    }
+}
+
+int erl_drv_output_term(ErlDrvTermData port, ErlDrvTermData *t, int n)
+{
+    struct _erl_drv_port *p = (struct _erl_drv_port *)port;
+
+    if (!p->open) {
+        return -1;
+    }
+    note(p, t, n);
+    return 1;
+}
+
+int erl_drv_send_term(ErlDrvTermData port, ErlDrvTermData to, ErlDrvTermData *t, int n)
+{
+    (void)port;
+    if (to != OWNER_ID) {
+        die("a message to a process that does not exist");
+    }
+    note(&node_owner, t, n);
+    return 1;
+}
+
+const char *vm_find(ErlDrvPort port, const char *start)
+{
+    const struct _erl_drv_port *p = port != NULL ? port : &node_owner;
+
+    for (unsigned i = 0; i < p->n_msgs; i++) {
+        if (strncmp(p->msgs[i].text, start, strlen(start)) == 0) {
+            return p->msgs[i].text;
+        }
+    }
+    return NULL;
+}
+
+unsigned vm_count(ErlDrvPort port, const char *start)
+{
+    const struct _erl_drv_port *p = port != NULL ? port : &node_owner;
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < p->n_msgs; i++) {
+        n += strncmp(p->msgs[i].text, start, strlen(start)) == 0;
+    }
+    return n;
+}
+
+void vm_forget(ErlDrvPort port)
+{
+    (port != NULL ? port : &node_owner)->n_msgs = 0;
+}
+
+/* --- data to the distribution -------------------------------------------- */
+
+static int output(ErlDrvPort p, const void *data, size_t len)
+{
+    if (!p->open) {
+        die("output to a closed port");
+    }
+    if (p->rx_cap - p->rx_len < len) {
+        p->rx_cap = (p->rx_len + len) * 2;
+        p->rx = realloc(p->rx, p->rx_cap);
+        assert_non_null(p->rx);
+    }
+    if (len > 0) {
+        memcpy(p->rx + p->rx_len, data, len);
+    }
+    p->rx_len += len;
+    p->n_frames++;
+    return 0;
+}
+
+int driver_output2(ErlDrvPort p, char *hbuf, ErlDrvSizeT hlen, char *buf, ErlDrvSizeT len)
+{
+    (void)hbuf;
+    assert_int_equal(hlen, 0);
+    return output(p, buf, len);
+}
+
+int driver_output_binary(ErlDrvPort p, char *hbuf, ErlDrvSizeT hlen, ErlDrvBinary *bin,
+                         ErlDrvSizeT offset, ErlDrvSizeT len)
+{
+    (void)hbuf;
+    assert_int_equal(hlen, 0);
+    if (offset + len > (ErlDrvSizeT)bin->orig_size) {
+        die("output from outside of a binary");
+    }
+    return output(p, bin->orig_bytes + offset, len);
+}
+
+void set_busy_port(ErlDrvPort p, int on)
+{
+    p->busy = on != 0;
+    p->busy_changes++;
+}
+
+void set_port_control_flags(ErlDrvPort p, int flags)
+{
+    (void)p;
+    assert_int_equal(flags, PORT_CONTROL_FLAG_BINARY);
+}
+
+/* --- descriptors --------------------------------------------------------- */
+
+static struct fd_entry *find_fd(int fd)
+{
+    for (unsigned i = 0; i < n_fds; i++) {
+        if (fds[i].fd == fd) {
+            return &fds[i];
+        }
+    }
+    return NULL;
+}
+
+int driver_select(ErlDrvPort p, ErlDrvEvent event, int mode, int on)
+{
+    int fd = (int)(intptr_t)event;
+    struct fd_entry *e = find_fd(fd);
+
+    if (on != 0) {
+        if (e == NULL) {
+            assert_true(n_fds < FDS_MAX);
+            e = &fds[n_fds++];
+            *e = (struct fd_entry){.fd = fd, .port = p};
+        }
+        if (e->port != p) {
+            die("one descriptor selected by two ports");
+        }
+        e->mode |= mode;
+        return 0;
+    }
+    if (e == NULL) {
+        die("a descriptor deselected that was not selected");
+        return -1;
+    }
+    e->mode &= ~mode;
+    if ((mode & ERL_DRV_USE) != 0) {
+        *e = fds[--n_fds];
+        entry->stop_select(event, NULL);
+    }
+    return 0;
+}
+
+static void callback(int fd, ErlDrvPort p, int mode)
+{
+    /* An earlier callback of this turn may have closed it. */
+    const struct fd_entry *e = find_fd(fd);
+
+    if (e == NULL || e->port != p || (e->mode & mode) == 0) {
+        return;
+    }
+    if (mode == ERL_DRV_READ) {
+        entry->ready_input(p->data, (ErlDrvEvent)(intptr_t)fd);
+    } else {
+        entry->ready_output(p->data, (ErlDrvEvent)(intptr_t)fd);
+    }
+}
+
+void vm_poll(int ms, const int *also, unsigned n_also)
+{
+    struct pollfd p[FDS_MAX + 8];
+    struct fd_entry then[FDS_MAX];
+    unsigned n = n_fds;
+
+    memcpy(then, fds, sizeof(then));
+    for (unsigned i = 0; i < n; i++) {
+        p[i] = (struct pollfd){.fd = then[i].fd};
+        p[i].events = (short)(((then[i].mode & ERL_DRV_READ) != 0 ? POLLIN : 0) |
+                              ((then[i].mode & ERL_DRV_WRITE) != 0 ? POLLOUT : 0));
+    }
+    for (unsigned i = 0; i < n_also; i++) {
+        p[n + i] = (struct pollfd){.fd = also[i], .events = POLLIN};
+    }
+    if (poll(p, n + n_also, ms) <= 0) {
+        return;
+    }
+    for (unsigned i = 0; i < n; i++) {
+        if ((p[i].revents & POLLNVAL) != 0) {
+            die("a selected descriptor was closed");
+        }
+        if ((p[i].revents & (POLLIN | POLLERR | POLLHUP)) != 0) {
+            callback(then[i].fd, then[i].port, ERL_DRV_READ);
+        }
+        if ((p[i].revents & POLLOUT) != 0) {
+            callback(then[i].fd, then[i].port, ERL_DRV_WRITE);
+        }
+    }
+}
+
+/* --- ports --------------------------------------------------------------- */
+
+static void stop(ErlDrvPort p)
+{
+    if (p->open) {
+        p->open = false;
+        entry->stop(p->data);
+    }
+    for (unsigned i = 0; i < n_fds; i++) {
+        if (fds[i].port == p) {
+            die("a closed port with a selected descriptor");
+        }
+    }
+}
+
+int driver_failure_atom(ErlDrvPort p, char *reason)
+{
+    snprintf(p->failed, sizeof(p->failed), "%s", reason);
+    stop(p);
+    return 0;
+}
+
+ErlDrvPort vm_open(const char *command)
+{
+    struct _erl_drv_port *p = calloc(1, sizeof(*p));
+    char *copy = strdup(command);
+
+    assert_non_null(p);
+    p->open = true;
+    p->data = entry->start(p, copy);
+    free(copy);
+    if (p->data == ERL_DRV_ERROR_BADARG || p->data == ERL_DRV_ERROR_GENERAL ||
+        p->data == ERL_DRV_ERROR_ERRNO) {
+        free(p->msgs);
+        free(p);
+        return NULL;
+    }
+    p->next = ports;
+    ports = p;
+    return p;
+}
+
+void vm_close(ErlDrvPort p)
+{
+    struct _erl_drv_port **at = &ports;
+
+    stop(p);
+    while (*at != p) {
+        at = &(*at)->next;
+    }
+    *at = p->next;
+    free(p->msgs);
+    free(p->rx);
+    free(p);
+}
+
+void vm_control(ErlDrvPort p, unsigned op, const void *data, size_t len, struct vm_reply *r)
+{
+    char small[64];
+    char *rbuf = small;
+    /* In a block of its own, so that reading beyond it is seen. */
+    char *copy = malloc(len != 0 ? len : 1);
+    ErlDrvSSizeT n;
+
+    assert_true(p->open);
+    assert_non_null(copy);
+    if (len > 0) {
+        memcpy(copy, data, len);
+    }
+    memset(r, 0, sizeof(*r));
+    n = entry->control(p->data, op, copy, (ErlDrvSizeT)len, &rbuf, sizeof(small));
+    free(copy);
+    if (n < 0) {
+        r->badarg = true;
+        return;
+    }
+    assert_true(n > 0 && (size_t)n < sizeof(r->data));
+    {
+        const char *bytes = rbuf == small ? small : ((ErlDrvBinary *)(void *)rbuf)->orig_bytes;
+        r->ok = bytes[0] == 0;
+        if (r->ok) {
+            r->len = (size_t)n - 1;
+            memcpy(r->data, bytes + 1, r->len);
+        } else {
+            size_t atom = (uint8_t)bytes[1];
+            memcpy(r->err, bytes + 2, atom);
+            r->len = (size_t)n - 2 - atom;
+            memcpy(r->data, bytes + 2 + atom, r->len);
+        }
+    }
+    if (rbuf != small) {
+        driver_free_binary((ErlDrvBinary *)(void *)rbuf);
+    }
+}
+
+void vm_control_ok(ErlDrvPort p, unsigned op, const void *data, size_t len, struct vm_reply *r)
+{
+    vm_control(p, op, data, len, r);
+    if (!r->ok) {
+        fail_msg("operation %u: %s: %s", op, r->badarg ? "badarg" : r->err, (char *)r->data);
+    }
+}
+
+void vm_command(ErlDrvPort p, const struct vm_piece *pieces, int n)
+{
+    SysIOVec *iov = calloc((size_t)n + 1, sizeof(*iov));
+    ErlDrvBinary **binv = calloc((size_t)n + 1, sizeof(*binv));
+    ErlIOVec ev = {.vsize = n, .iov = iov, .binv = binv};
+
+    assert_non_null(iov);
+    assert_non_null(binv);
+    for (int i = 0; i < n; i++) {
+        iov[i].iov_base = (char *)(uintptr_t)pieces[i].base;
+        iov[i].iov_len = pieces[i].len;
+        binv[i] = pieces[i].bin;
+        ev.size += (ErlDrvSizeT)pieces[i].len;
+    }
+    entry->outputv(p->data, &ev);
+    free(iov);
+    free(binv);
+}
+
+void vm_command_bytes(ErlDrvPort p, const void *data, size_t len)
+{
+    struct vm_piece piece = {.base = data, .len = len};
+
+    vm_command(p, &piece, len > 0 ? 1 : 0);
+}
+
+/* --- the whole ----------------------------------------------------------- */
+
+void vm_init(void)
+{
+    entry = driver_init();
+    assert_int_equal(entry->init(), 0);
+}
+
+void vm_close_all(void)
+{
+    vm_fail_after(-1);
+    while (ports != NULL) {
+        vm_close(ports);
+    }
+    node_owner.n_msgs = 0;
+}
+
+void vm_finish(void)
+{
+    vm_close_all();
+    entry->finish();
+    assert_int_equal(n_fds, 0);
+    assert_int_equal(live_bins, 0);
+    assert_int_equal(live, 0);
+    for (unsigned i = 0; i < ATOMS; i++) {
+        free(atoms[i]);
+        atoms[i] = NULL;
+    }
+    free(node_owner.msgs);
+    node_owner = (struct _erl_drv_port){0};
+}

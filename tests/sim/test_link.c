@@ -1,23 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Whole links against each other over good and bad networks, in virtual time. */
-#include "sim/world.h"
+#include "sim/traffic.h"
 #include "support/t.h"
 
-#include "base/rw.h"
 #include "quic/conn_impl.h"
 
 #define MESSAGES 10000u
-#define SENDERS  40u
-
-static void connect_up(struct sim *s)
-{
-    assert_int_equal(sim_dial(s), 0);
-    sim_run_auth(s, 30 * BP_SEC);
-    assert_string_equal(s->a.failed ? bp_link_error_text(s->a.link) : "", "");
-    assert_true(s->a.authenticated);
-    assert_true(s->b.authenticated);
-    assert_int_equal(sim_handshake(s, "a@sim", "b@sim"), 0);
-}
 
 static void link_clean_network_authenticates(void **state)
 {
@@ -25,7 +13,7 @@ static void link_clean_network_authenticates(void **state)
 
     (void)state;
     sim_init(&s, 1);
-    connect_up(&s);
+    sim_connect_up(&s);
     assert_string_equal(s.a.peer, "b@sim");
     assert_string_equal(s.b.peer, "a@sim");
     assert_true(s.a.pin_wanted && s.b.pin_wanted);
@@ -35,92 +23,11 @@ static void link_clean_network_authenticates(void **state)
 
 /* --- frames -------------------------------------------------------------- */
 
-/* What the VM writes for Pid ! Msg: header, {SEND_SENDER, FromPid, ToPid}, then a payload that says
- * whose n-th message it is. Every 97th is an exit of a process monitored by name: a fence. */
-static size_t make_message(uint8_t *buf, size_t cap, uint32_t sender, uint32_t n, size_t payload)
-{
-    struct bp_writer w;
-
-    bp_writer_init(&w, buf, cap);
-    bp_write_bytes(&w, "\x83\x44\x00\x68\x03", 5);
-    if (n % 97 == 96) {
-        bp_write_bytes(&w,
-                       "\x61\x15\x77\x01"
-                       "x",
-                       5); /* MONITOR_P_EXIT from the name x */
-    } else {
-        bp_write_bytes(&w,
-                       "\x61\x16\x58\x77\x03"
-                       "a@s",
-                       8); /* SEND_SENDER, a pid */
-        bp_write_u32(&w, sender);
-        bp_write_u32(&w, 0);
-        bp_write_u32(&w, 1);
-    }
-    bp_write_bytes(&w,
-                   "\x77\x01"
-                   "y\x83\x6d",
-                   5);
-    bp_write_u32(&w, (uint32_t)(8 + payload));
-    bp_write_u32(&w, sender);
-    bp_write_u32(&w, n);
-    assert_false(w.bad);
-    return w.len;
-}
-
-/* Sends one message in two pieces: the control part copied, the payload owned. */
-static void send_message(struct sim_node *node, uint32_t sender, uint32_t n, size_t payload)
-{
-    uint8_t head[128];
-    uint8_t *body = malloc(payload + 1);
-    struct bp_slice slices[2];
-    size_t len = make_message(head, sizeof(head), sender, n, payload);
-
-    memset(body, (int)(sender + n), payload);
-    node->owners++;
-    slices[0] = (struct bp_slice){.base = head, .len = len};
-    slices[1] = (struct bp_slice){.base = body, .len = payload, .owner = body};
-    assert_int_equal(bp_link_send(node->link, slices, 2), 0);
-}
-
-/* Pops what arrived and checks that each sender's messages come whole, once and in order. */
-static void receive(struct sim_node *node, uint32_t *next, uint32_t *total)
-{
-    struct bp_frame f;
-
-    while (bp_frame_queue_pop(bp_link_frames(node->link), &f)) {
-        size_t at = 0;
-        struct bp_reader r;
-        uint32_t len, sender, n;
-
-        while (at + 3 < f.len && !(f.data[at] == 0x79 && f.data[at + 1] == 0x83)) {
-            at++;
-        }
-        bp_reader_init(&r, f.data + at + 3, f.len - at - 3);
-        len = bp_read_u32(&r);
-        sender = bp_read_u32(&r);
-        n = bp_read_u32(&r);
-        assert_false(r.bad);
-        assert_int_equal(bp_reader_left(&r) + 8, len);
-        assert_true(sender < SENDERS);
-        assert_int_equal(n, next[sender]);
-        for (size_t i = 0; i < len - 8; i++) {
-            assert_int_equal(r.p[i], (uint8_t)(sender + n));
-        }
-        next[sender]++;
-        (*total)++;
-        if (f.bin != NULL) {
-            node->bins--;
-            free(f.bin);
-        }
-    }
-    bp_frame_queue_reset(bp_link_frames(node->link));
-}
-
 static void exchange(uint64_t seed, unsigned loss, unsigned dup, bp_time jitter)
 {
     struct sim s;
-    uint32_t at_a[SENDERS] = {0}, at_b[SENDERS] = {0}, from_a[SENDERS] = {0}, from_b[SENDERS] = {0};
+    uint32_t at_a[SIM_SENDERS] = {0}, at_b[SIM_SENDERS] = {0};
+    uint32_t from_a[SIM_SENDERS] = {0}, from_b[SIM_SENDERS] = {0};
     uint32_t got_a = 0, got_b = 0, sent = 0;
     bp_time until;
 
@@ -128,22 +35,22 @@ static void exchange(uint64_t seed, unsigned loss, unsigned dup, bp_time jitter)
     s.net.loss = loss;
     s.net.dup = dup;
     s.net.jitter = jitter;
-    connect_up(&s);
+    sim_connect_up(&s);
     until = s.now + 600 * BP_SEC;
     while (got_a < MESSAGES || got_b < MESSAGES) {
         for (unsigned i = 0; i < 20 && sent < MESSAGES && bp_link_pending(s.a.link) < 500000; i++) {
-            uint32_t who = (uint32_t)(t_rand(&s.rng) % SENDERS);
+            uint32_t who = (uint32_t)(t_rand(&s.rng) % SIM_SENDERS);
             size_t payload =
                 t_rand(&s.rng) % 50 == 0 ? t_rand(&s.rng) % 60000 : t_rand(&s.rng) % 300;
-            send_message(&s.a, who, from_a[who]++, payload);
-            send_message(&s.b, who, from_b[who]++, payload / 2);
+            sim_send_message(&s.a, who, from_a[who]++, payload);
+            sim_send_message(&s.b, who, from_b[who]++, payload / 2);
             sent++;
         }
         sim_flush(&s);
         assert_true(sim_step(&s, until));
         assert_false(s.a.failed || s.b.failed);
-        receive(&s.a, at_a, &got_a);
-        receive(&s.b, at_b, &got_b);
+        sim_receive(&s.a, at_a, &got_a);
+        sim_receive(&s.b, at_b, &got_b);
     }
     sim_run(&s, s.now + 5 * BP_SEC);
     assert_int_equal(s.a.owners, 0);
@@ -177,19 +84,19 @@ static void link_lossy_network_delivers_in_order(void **state)
 static void link_key_update_goes_on(void **state)
 {
     struct sim s;
-    uint32_t at_b[SENDERS] = {0}, got = 0;
+    uint32_t at_b[SIM_SENDERS] = {0}, got = 0;
     unsigned updates = 0;
 
     (void)state;
     sim_init(&s, 7);
-    connect_up(&s);
+    sim_connect_up(&s);
     sim_run(&s, s.now + BP_SEC);
     assert_null(s.a.link == NULL ? NULL : bp_conn_peer_cert(bp_link_conn(s.a.link), &(size_t){0}));
     for (uint32_t i = 0; i < 30; i++) {
-        send_message(&s.a, 0, i, 100);
+        sim_send_message(&s.a, 0, i, 100);
         sim_flush(&s);
         sim_run(&s, s.now + 5 * BP_SEC);
-        receive(&s.b, at_b, &got);
+        sim_receive(&s.b, at_b, &got);
         assert_int_equal(got, i + 1);
         /* Not possible while the last one is young: counted, not demanded each time. */
         updates += ngtcp2_conn_initiate_key_update(bp_link_conn(s.a.link)->q, s.now) == 0;
@@ -202,14 +109,15 @@ static void link_ticks_pass_while_data_is_blocked(void **state)
 {
     struct sim s;
     struct bp_link_stats before, after;
-    uint32_t at_b[SENDERS] = {0}, got = 0, n = 0;
+    uint32_t at_b[SIM_SENDERS] = {0}, got = 0, n = 0;
 
     (void)state;
     sim_init(&s, 8);
     s.b_holds = true;
-    connect_up(&s);
+    sim_connect_up(&s);
     for (; n < 400; n++) {
-        send_message(&s.a, n % SENDERS, n / SENDERS, 60000); /* 24 MB: more than the window */
+        sim_send_message(&s.a, n % SIM_SENDERS, n / SIM_SENDERS,
+                         60000); /* 24 MB: more than the window */
     }
     sim_flush(&s);
     sim_run(&s, s.now + 30 * BP_SEC);
@@ -226,7 +134,7 @@ static void link_ticks_pass_while_data_is_blocked(void **state)
     sim_flush(&s);
     for (unsigned i = 0; i < 100 && got < n; i++) {
         sim_run(&s, s.now + BP_SEC);
-        receive(&s.b, at_b, &got);
+        sim_receive(&s.b, at_b, &got);
         sim_flush(&s);
     }
     assert_int_equal(got, n);
@@ -332,7 +240,7 @@ static void misbehave(unsigned index, const char *text, size_t len, bool fin, in
 
     sim_init(&s, 20 + index);
     s.b.max_frame_bytes = 1u << 20;
-    connect_up(&s);
+    sim_connect_up(&s);
     c = bp_link_conn(s.a.link);
     if (index == 0) {
         slot = s.a.link != NULL ? bp_conn_adopt(c, 0) : -1;

@@ -3,14 +3,18 @@
 #include "sim/world.h"
 
 #include "base/rw.h"
-#include "quic/listener.h"
 #include "quic/tls_cert.h"
 #include "support/t.h"
+
+#define BACKLOG_MAX (4u * 1024u * 1024u)
+/* Steps without progress of time: more than any burst needs. */
+#define SPIN_MAX    200000u
 
 struct sim_packet {
     struct sim_packet *next;
     bp_time at;
     bool to_b;
+    struct bp_addr peer; /* to b: the sender, as b sees it; to a: where it was sent */
     size_t len;
     uint8_t data[];
 };
@@ -20,7 +24,7 @@ struct sim_packet {
 static void *rx_alloc(void *ctx, size_t cap, uint8_t **data)
 {
     struct sim_node *n = ctx;
-    void *p = malloc(cap);
+    void *p = n->mem->alloc(n->mem->ctx, cap);
 
     n->bins += p != NULL;
     *data = p;
@@ -29,9 +33,9 @@ static void *rx_alloc(void *ctx, size_t cap, uint8_t **data)
 
 static void *rx_grow(void *ctx, void *bin, size_t cap, uint8_t **data)
 {
-    void *p = realloc(bin, cap);
+    struct sim_node *n = ctx;
+    void *p = n->mem->grow(n->mem->ctx, bin, cap);
 
-    (void)ctx;
     *data = p;
     return p;
 }
@@ -41,7 +45,7 @@ static void rx_release(void *ctx, void *bin)
     struct sim_node *n = ctx;
 
     n->bins -= bin != NULL;
-    free(bin);
+    n->mem->release(n->mem->ctx, bin);
 }
 
 static void owner_release(void *ctx, void *owner)
@@ -90,23 +94,33 @@ void sim_init(struct sim *s, uint64_t seed)
                       .rng = seed,
                       .net = {.delay = 5 * BP_MS},
                       .setup_timeout = 30 * BP_SEC,
+                      .idle_timeout = 300 * BP_SEC,
                       .dialled = "b@sim"};
     node_init(&s->a, "a@sim", 1001);
     node_init(&s->b, "b@sim", 1002);
+    s->a_seen = s->a.addr;
+    assert_int_equal(bp_listener_init(&s->listener, s->b.reset_secret), 0);
+}
+
+static void free_packets(struct sim_packet *p)
+{
+    while (p != NULL) {
+        struct sim_packet *next = p->next;
+        free(p);
+        p = next;
+    }
 }
 
 void sim_free(struct sim *s)
 {
-    while (s->queue != NULL) {
-        struct sim_packet *p = s->queue;
-        s->queue = p->next;
-        free(p);
-    }
+    free_packets(s->queue);
+    free_packets(s->a.backlog);
+    free_packets(s->b.backlog);
     node_free(&s->a);
     node_free(&s->b);
 }
 
-static void fill_config(const struct sim *s, struct sim_node *n, const struct sim_node *peer,
+static void fill_config(const struct sim *s, struct sim_node *n, const struct bp_addr *remote,
                         struct bp_link_config *c)
 {
     *c = (struct bp_link_config){
@@ -116,8 +130,9 @@ static void fill_config(const struct sim *s, struct sim_node *n, const struct si
         .conn = {.cred = n->cred,
                  .reset_secret = n->reset_secret,
                  .local = n->addr,
-                 .remote = peer->addr,
-                 .idle_timeout = 300 * BP_SEC},
+                 .remote = *remote,
+                 .idle_timeout = s->idle_timeout,
+                 .keepalive = s->keepalive},
         .auth_mode = n->auth_mode,
         .auth = {.identity = n->identity,
                  .self_name = n->name,
@@ -136,13 +151,42 @@ int sim_dial(struct sim *s)
     struct bp_link_config c;
     int rc;
 
-    fill_config(s, &s->a, &s->b, &c);
+    fill_config(s, &s->a, &s->b.addr, &c);
     c.auth.dialled_name = s->dialled;
     rc = bp_link_new(&s->a.link, false, &c, s->now);
     if (rc == 0) {
+        if (s->on_link != NULL) {
+            s->on_link(&s->a);
+        }
         sim_flush(s);
     }
     return rc;
+}
+
+static void add_cid(struct sim_node *n, const struct bp_cid *cid)
+{
+    assert_true(n->n_cids < SIM_CIDS_MAX);
+    n->cids[n->n_cids++] = *cid;
+}
+
+static bool owns_cid(const struct sim_node *n, const struct bp_cid *cid)
+{
+    for (unsigned i = 0; i < n->n_cids; i++) {
+        if (bp_cid_equal(&n->cids[i], cid)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void remove_cid(struct sim_node *n, const struct bp_cid *cid)
+{
+    for (unsigned i = 0; i < n->n_cids; i++) {
+        if (bp_cid_equal(&n->cids[i], cid)) {
+            n->cids[i] = n->cids[--n->n_cids];
+            return;
+        }
+    }
 }
 
 static void events(struct sim *s, struct sim_node *n)
@@ -163,27 +207,27 @@ static void events(struct sim *s, struct sim_node *n)
         case BP_LINK_EV_FAILED:
             n->failed = true;
             break;
-        case BP_LINK_EV_TLS_DONE:
         case BP_LINK_EV_CID_ADDED:
+            add_cid(n, &ev.cid);
+            break;
         case BP_LINK_EV_CID_REMOVED:
+            remove_cid(n, &ev.cid);
+            break;
+        case BP_LINK_EV_TLS_DONE:
         default:
             break;
         }
     }
+    /* Without memory for the event the phase alone says it. */
+    n->failed = n->failed || (n->link != NULL && bp_link_phase(n->link) == BP_LINK_FAILED);
 }
 
 /* --- the network --------------------------------------------------------- */
 
-static void put_packet(struct sim *s, bool to_b, const uint8_t *p, size_t len)
+static void enqueue(struct sim *s, struct sim_packet *pkt)
 {
-    struct sim_packet *pkt = malloc(sizeof(*pkt) + len);
     struct sim_packet **at = &s->queue;
 
-    *pkt = (struct sim_packet){.at = s->now + s->net.delay, .to_b = to_b, .len = len};
-    if (s->net.jitter > 0) {
-        pkt->at += t_rand(&s->rng) % s->net.jitter;
-    }
-    memcpy(pkt->data, p, len);
     while (*at != NULL && (*at)->at <= pkt->at) {
         at = &(*at)->next;
     }
@@ -191,17 +235,45 @@ static void put_packet(struct sim *s, bool to_b, const uint8_t *p, size_t len)
     *at = pkt;
 }
 
-static void transmit(struct sim *s, bool to_b, const uint8_t *p, size_t len)
+static void put_packet(struct sim *s, bool to_b, const struct bp_addr *peer, const uint8_t *p,
+                       size_t len)
+{
+    struct sim_packet *pkt = malloc(sizeof(*pkt) + len);
+
+    *pkt =
+        (struct sim_packet){.at = s->now + s->net.delay, .to_b = to_b, .peer = *peer, .len = len};
+    if (s->net.jitter > 0) {
+        pkt->at += t_rand(&s->rng) % s->net.jitter;
+    }
+    memcpy(pkt->data, p, len);
+    if (s->net.flip > 0 && t_rand(&s->rng) % 1000 < s->net.flip) {
+        s->net.n_flipped++;
+        if (t_rand(&s->rng) % 4 == 0) {
+            pkt->len = 1 + t_rand(&s->rng) % len;
+        }
+        for (uint64_t i = t_rand(&s->rng) % 8 + 1; i > 0; i--) {
+            /* Every other one in the first bytes, which no encryption covers. */
+            size_t at = t_rand(&s->rng) % (i % 2 == 0 && pkt->len > 24 ? 24 : pkt->len);
+            pkt->data[at] ^= (uint8_t)(1u << t_rand(&s->rng) % 8);
+        }
+    }
+    s->net.largest = len > s->net.largest ? len : s->net.largest;
+    enqueue(s, pkt);
+}
+
+static void transmit(struct sim *s, bool to_b, const struct bp_addr *peer, const uint8_t *p,
+                     size_t len)
 {
     s->net.n_sent++;
     if (s->net.cut || (s->net.mtu != 0 && len > s->net.mtu) ||
-        t_rand(&s->rng) % 1000 < s->net.loss) {
+        t_rand(&s->rng) % 1000 < s->net.loss ||
+        (s->net.drop != NULL && s->net.drop(s->net.drop_ctx, to_b, p, len))) {
         s->net.n_lost++;
         return;
     }
-    put_packet(s, to_b, p, len);
+    put_packet(s, to_b, peer, p, len);
     if (t_rand(&s->rng) % 1000 < s->net.dup) {
-        put_packet(s, to_b, p, len);
+        put_packet(s, to_b, peer, p, len);
     }
 }
 
@@ -211,7 +283,8 @@ static void transmit_runs(struct sim *s, bool to_b, const uint8_t *buf,
     for (unsigned i = 0; i < n; i++) {
         for (size_t off = 0; off < runs[i].len; off += runs[i].seg) {
             size_t left = runs[i].len - off;
-            transmit(s, to_b, buf + runs[i].off + off, left < runs[i].seg ? left : runs[i].seg);
+            transmit(s, to_b, to_b ? &s->a_seen : &runs[i].remote, buf + runs[i].off + off,
+                     left < runs[i].seg ? left : runs[i].seg);
         }
     }
 }
@@ -222,7 +295,7 @@ static void flush_node(struct sim *s, struct sim_node *n, bool to_b)
     struct bp_tx_run runs[BP_TX_RUNS + 1];
     unsigned n_runs = 1;
 
-    if (n->link == NULL) {
+    if (n->link == NULL || n->stalled) {
         return;
     }
     while (n_runs > 0 && bp_link_write(n->link, buf, sizeof(buf), runs, &n_runs, s->now) == 0) {
@@ -241,49 +314,131 @@ void sim_flush(struct sim *s)
     flush_node(s, &s->b, false);
 }
 
-static void accept_b(struct sim *s, const struct sim_packet *p)
+void sim_rebind(struct sim *s, const char *ip, uint16_t port)
 {
-    static struct bp_listener listener;
+    assert_int_equal(bp_addr_parse(&s->a_seen, ip, port), 0);
+}
+
+void sim_stall(struct sim *s, struct sim_node *n, bool stalled)
+{
+    n->stalled = stalled;
+    while (!stalled && n->backlog != NULL) {
+        struct sim_packet *p = n->backlog;
+        n->backlog = p->next;
+        p->at = s->now;
+        enqueue(s, p);
+    }
+    if (!stalled) {
+        n->backlog_bytes = 0;
+    }
+}
+
+/* Takes `p`: the socket's buffer, which drops what does not fit. */
+static void keep_for_later(struct sim *s, struct sim_node *n, struct sim_packet *p)
+{
+    struct sim_packet **at = &n->backlog;
+
+    if (n->backlog_bytes + p->len > BACKLOG_MAX) {
+        s->net.n_lost++;
+        free(p);
+        return;
+    }
+    n->backlog_bytes += p->len;
+    while (*at != NULL) {
+        at = &(*at)->next;
+    }
+    p->next = NULL;
+    *at = p;
+}
+
+/* Forgets b's link as a whole. */
+static void drop_b(struct sim *s)
+{
+    bp_link_del(s->b.link);
+    s->b.link = NULL;
+    s->b.n_cids = 0;
+    s->b.authenticated = false;
+    s->b.failed = false;
+    s->b_exists = false;
+}
+
+void sim_restart_b(struct sim *s)
+{
+    drop_b(s);
+    assert_int_equal(bp_listener_init(&s->listener, s->b.reset_secret), 0);
+}
+
+/* What the listener of b does with a datagram that no connection owns. */
+static void stranger(struct sim *s, const struct sim_packet *p)
+{
     uint8_t reply[1500];
     struct bp_listener_result r;
     struct bp_link_config c;
 
-    assert_int_equal(bp_listener_init(&listener, s->b.reset_secret), 0);
-    bp_listener_classify(&listener, p->data, p->len, &r);
+    bp_listener_classify(&s->listener, p->data, p->len, &r);
     if (r.action == BP_LISTENER_ROUTE) {
-        bp_listener_unknown(&listener, &s->a.addr, p->data, p->len, reply, sizeof(reply), s->now,
+        bp_listener_unknown(&s->listener, &p->peer, p->data, p->len, reply, sizeof(reply), s->now,
                             &r);
     }
-    if (r.action != BP_LISTENER_ACCEPT) {
+    if (r.action == BP_LISTENER_REPLY) {
+        transmit(s, false, &p->peer, reply, r.reply_len);
+    }
+    if (r.action != BP_LISTENER_ACCEPT || (s->b_exists && (!s->b.failed || s->b.authenticated))) {
         return;
     }
-    fill_config(s, &s->b, &s->a, &c);
+    drop_b(s); /* one whose first packet was damaged */
+    fill_config(s, &s->b, &p->peer, &c);
     c.conn.version = r.initial.version;
     c.conn.client_scid = r.initial.client_scid;
     c.conn.client_dcid = r.initial.client_dcid;
     c.conn.original_dcid = r.initial.original_dcid;
+    c.conn.retried = r.initial.retried;
+    c.conn.token = r.initial.token;
+    c.conn.token_len = r.initial.token_len;
     if (bp_link_new(&s->b.link, true, &c, s->now) == 0) {
         s->b_exists = true;
+        add_cid(&s->b, &c.conn.client_dcid);
+        events(s, &s->b);
+        if (s->on_link != NULL) {
+            s->on_link(&s->b);
+        }
     }
+}
+
+/* As the driver looks them up: the owner of the id, else the listener. */
+static bool is_for_b(struct sim *s, const struct sim_packet *p)
+{
+    struct bp_listener_result r;
+
+    bp_listener_classify(&s->listener, p->data, p->len, &r);
+    return s->b_exists && r.action == BP_LISTENER_ROUTE && owns_cid(&s->b, &r.cid);
 }
 
 static void deliver(struct sim *s, const struct sim_packet *p)
 {
     struct sim_node *n = p->to_b ? &s->b : &s->a;
-    const struct sim_node *from = p->to_b ? &s->a : &s->b;
 
-    if (p->to_b && !s->b_exists) {
-        accept_b(s, p);
+    if (!p->to_b && !bp_addr_equal(&p->peer, &s->a_seen)) {
+        s->net.n_stale++;
+        return;
+    }
+    if (p->to_b && !is_for_b(s, p)) {
+        stranger(s, p);
+        if (!is_for_b(s, p)) {
+            return;
+        }
     }
     if (n->link != NULL) {
-        (void)bp_link_read(n->link, &n->addr, &from->addr, p->data, p->len, s->now);
+        (void)bp_link_read(n->link, &n->addr, p->to_b ? &p->peer : &s->b.addr, p->data, p->len,
+                           s->now);
         events(s, n);
     }
 }
 
 static bp_time deadline(const struct sim *s, const struct sim_node *n)
 {
-    return n->link != NULL && !n->failed ? bp_link_deadline(n->link, s->now) : BP_TIME_NEVER;
+    return n->link != NULL && !n->failed && !n->stalled ? bp_link_deadline(n->link, s->now)
+                                                        : BP_TIME_NEVER;
 }
 
 bool sim_step(struct sim *s, bp_time until)
@@ -301,8 +456,13 @@ bool sim_step(struct sim *s, bp_time until)
     if (at > until) {
         return false;
     }
+    s->spin = at > s->now ? 0 : s->spin + 1;
+    assert_true(s->spin < SPIN_MAX);
     s->now = at > s->now ? at : s->now;
-    if (p != NULL) {
+    if (p != NULL && (p->to_b ? &s->b : &s->a)->stalled) {
+        s->queue = p->next;
+        keep_for_later(s, p->to_b ? &s->b : &s->a, p);
+    } else if (p != NULL) {
         s->queue = p->next;
         deliver(s, p);
         free(p);

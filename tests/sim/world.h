@@ -8,16 +8,26 @@
 #define BP_SIM_WORLD_H
 
 #include "dist/link.h"
+#include "quic/listener.h"
+
+#define SIM_CIDS_MAX 32u
 
 struct sim_net {
     bp_time delay;
     bp_time jitter; /* added at random: reorders */
     unsigned loss;  /* per mille */
     unsigned dup;   /* per mille */
+    unsigned flip;  /* per mille: one to eight bits change, or the end is missing */
     size_t mtu;     /* larger UDP payloads vanish; 0: none do */
     bool cut;       /* nothing gets through */
+    /* True: this one is lost. */
+    bool (*drop)(void *ctx, bool to_b, const uint8_t *p, size_t len);
+    void *drop_ctx;
     uint64_t n_sent;
     uint64_t n_lost;
+    uint64_t n_flipped;
+    uint64_t n_stale; /* sent to an address that a no longer has */
+    size_t largest;   /* UDP payload that got through */
 };
 
 struct sim_packet;
@@ -43,8 +53,13 @@ struct sim_node {
     bool has_key;
     bool failed;
     char peer[BP_NODE_NAME_MAX + 1];
-    long bins;   /* received frames' binaries alive */
-    long owners; /* sent slices' owners alive */
+    long bins;                        /* received frames' binaries alive */
+    long owners;                      /* sent slices' owners alive */
+    struct bp_cid cids[SIM_CIDS_MAX]; /* of the link */
+    unsigned n_cids;
+    struct sim_packet *backlog; /* what came while the host was stalled */
+    size_t backlog_bytes;
+    bool stalled; /* the host neither reads nor looks at its clock */
     const struct bp_mem *mem;
 };
 
@@ -55,10 +70,17 @@ struct sim {
     struct sim_node a; /* dials */
     struct sim_node b; /* is dialled */
     struct sim_packet *queue;
+    unsigned spin;         /* steps since time moved */
+    struct bp_addr a_seen; /* a's address as b sees it: sim_rebind */
+    struct bp_listener listener;
     bool b_exists;
     bool b_holds; /* b does not deliver after the handshake */
     bp_time setup_timeout;
+    bp_time idle_timeout;
+    bp_time keepalive;
     const char *dialled;
+    /* Called for each new link before it has sent or read anything. */
+    void (*on_link)(struct sim_node *n);
 };
 
 /* Keys, certificates and defaults (TOFU, built-in auth, 16 streams); no packet is sent. */
@@ -77,5 +99,12 @@ int sim_handshake(struct sim *s, const char *a_name, const char *b_name);
 bool sim_step(struct sim *s, bp_time until);
 /* Sends what both have to send, now. */
 void sim_flush(struct sim *s);
+/* A NAT between a and b forgets a: from now on b sees a at this address, and what is under way or
+ * sent to the old one is lost. */
+void sim_rebind(struct sim *s, const char *ip, uint16_t port);
+/* b's process is killed and starts again: same keys, no memory of connections. */
+void sim_restart_b(struct sim *s);
+/* The host of `n` stops or goes on; up to 4 MB of datagrams wait for it. */
+void sim_stall(struct sim *s, struct sim_node *n, bool stalled);
 
 #endif

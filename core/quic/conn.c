@@ -199,7 +199,7 @@ int bp_conn_new(struct bp_conn **out, bool server, const struct bp_conn_config *
     c->cred = bp_tls_cred_ref(cfg->cred);
     memcpy(c->reset_secret, cfg->reset_secret, sizeof(c->reset_secret));
     bp_block_pool_init(&c->pool, c->mem);
-    c->clock = now;
+    c->now = now;
     rc = set_up(c, cfg, now);
     if (rc != 0) {
         bp_conn_del(c);
@@ -342,8 +342,8 @@ const char *bp_conn_error_text(const struct bp_conn *c)
 
 bp_time bp_conn_clock(struct bp_conn *c, bp_time now)
 {
-    c->clock = now > c->clock ? now : c->clock;
-    return c->clock;
+    c->now = now > c->now ? now : c->now;
+    return c->now;
 }
 
 int bp_conn_read(struct bp_conn *c, const struct bp_addr *local, const struct bp_addr *remote,
@@ -506,22 +506,23 @@ const struct bp_addr *bp_conn_remote(const struct bp_conn *c)
 void bp_conn_stats(const struct bp_conn *c, struct bp_conn_stats *out)
 {
     ngtcp2_conn_info info;
+    size_t size =
+        c->small ? NGTCP2_MAX_UDP_PAYLOAD_SIZE : ngtcp2_conn_get_path_max_tx_udp_payload_size(c->q);
 
     ngtcp2_conn_get_conn_info(c->q, &info);
-    *out =
-        (struct bp_conn_stats){.latest_rtt = info.latest_rtt,
-                               .min_rtt = info.min_rtt == UINT64_MAX ? 0 : info.min_rtt,
-                               .smoothed_rtt = info.smoothed_rtt,
-                               .rttvar = info.rttvar,
-                               .cwnd = info.cwnd,
-                               .bytes_in_flight = info.bytes_in_flight,
-                               .datagram_size = ngtcp2_conn_get_path_max_tx_udp_payload_size(c->q),
-                               .packets_sent = c->packets_sent,
-                               .datagrams_received = c->datagrams_received,
-                               .bytes_sent = c->bytes_sent,
-                               .bytes_received = c->bytes_received,
-                               .last_authentic = c->last_authentic,
-                               .pto = ngtcp2_conn_get_pto(c->q)};
+    *out = (struct bp_conn_stats){.latest_rtt = info.latest_rtt,
+                                  .min_rtt = info.min_rtt == UINT64_MAX ? 0 : info.min_rtt,
+                                  .smoothed_rtt = info.smoothed_rtt,
+                                  .rttvar = info.rttvar,
+                                  .cwnd = info.cwnd,
+                                  .bytes_in_flight = info.bytes_in_flight,
+                                  .datagram_size = size,
+                                  .packets_sent = c->packets_sent,
+                                  .datagrams_received = c->datagrams_received,
+                                  .bytes_sent = c->bytes_sent,
+                                  .bytes_received = c->bytes_received,
+                                  .last_authentic = c->last_authentic,
+                                  .pto = ngtcp2_conn_get_pto(c->q)};
 }
 
 void bp_conn_list_cids(struct bp_conn *c)

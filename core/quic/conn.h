@@ -5,6 +5,7 @@
  *   conn.c            life, settings, timers, close
  *   conn_read.c       what ngtcp2 reports while it reads
  *   conn_write.c      what goes into the next datagrams, and in which order
+ *   conn_mtu.c        what to do when a path stops taking large datagrams
  *   sendq.c           bytes of a stream until they are acknowledged
  *   tls_session.c     TLS 1.3
  *

@@ -14,6 +14,7 @@ struct bp_stream {
     int64_t id;
     struct bp_sendq q;
     uint64_t ahead; /* bytes sent before their turn in the run queue */
+    bp_time progress; /* last acknowledgement, or when bytes began to wait for one */
     bool used;
     bool urgent;
     bool blocked; /* by the peer's stream window */
@@ -63,9 +64,13 @@ struct bp_conn {
     uint32_t runs_scan; /* all runs before it are of blocked streams or empty */
     uint64_t unsent;
 
+    bool small; /* no large datagrams for now (conn_mtu.c) */
+    bp_time small_for;
+    bp_time small_until;
+    bp_time now; /* of the call that is under way, and the latest that ngtcp2 was told */
+
     bp_time keepalive;
     bp_time last_authentic;
-    bp_time clock; /* the latest time that ngtcp2 was told */
     uint64_t datagrams_received;
     uint64_t packets_sent;
     uint64_t bytes_sent;
@@ -82,6 +87,8 @@ bp_time bp_conn_clock(struct bp_conn *c, bp_time now);
 bool bp_conn_take_decrypted(void);
 /* The slot of a stream that we write, or -1. */
 int bp_conn_slot_of(const struct bp_conn *c, int64_t id);
+/* The largest datagram that may be sent now: all that ngtcp2 wants, or little. */
+size_t bp_conn_datagram_limit(struct bp_conn *c, bp_time now);
 /* A stream may be written again: look at the run queue from its start. */
 void bp_conn_unblock(struct bp_conn *c, struct bp_stream *s);
 

@@ -74,6 +74,7 @@ static int on_acked(ngtcp2_conn *q, int64_t id, uint64_t offset, uint64_t len, v
     if (slot >= 0) {
         struct bp_stream *s = &c->streams[slot];
         bp_sendq_acked(&s->q, offset + len, &c->pool, &c->owner);
+        s->progress = c->now;
         c->ops->acked(c->user, (unsigned)slot, s->q.acked);
     }
     return 0;

@@ -277,6 +277,9 @@ static void took(struct bp_conn *c, int slot, size_t len)
 {
     struct bp_stream *s = &c->streams[slot];
 
+    if (s->q.acked == s->q.sent) {
+        s->progress = c->now;
+    }
     bp_sendq_sent(&s->q, len);
     c->unsent -= len;
     if (!s->urgent) {
@@ -393,27 +396,26 @@ int bp_conn_write(struct bp_conn *c, uint8_t *buf, size_t cap, struct bp_tx_run 
     ngtcp2_path_storage ps;
     size_t used = 0;
     size_t n_packets = 0;
-    size_t room;
+    size_t limit;
 
     *n_runs = 0;
     if (c->err != 0) {
         return c->err;
     }
     now = bp_conn_clock(c, now);
+    limit = bp_conn_datagram_limit(c, now);
     retry_blocked(c);
     if (c->probe && c->handshake_done) {
         /* ngtcp2 has no "send a PING now": a keep-alive that is due while packets are written is
          * one. */
         ngtcp2_conn_set_keep_alive_timeout(c->q, 1);
     }
-    /* ngtcp2 sends path MTU probes only where there is room for them. */
-    room = c->settled ? BP_DGRAM_MAX : ngtcp2_conn_get_path_max_tx_udp_payload_size(c->q);
     /* Leave room for a path MTU probe of any size; keep a run free for a change of path. */
     while (cap - used >= BP_DGRAM_MAX && *n_runs < BP_TX_RUNS) {
         ngtcp2_ssize n;
 
         ngtcp2_path_storage_zero(&ps);
-        n = write_packet(c, &ps.path, buf + used, room, now);
+        n = write_packet(c, &ps.path, buf + used, limit, now);
         if (n < 0) {
             return bp_conn_fail(c, (int)n);
         }

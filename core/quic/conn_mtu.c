@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A path that stops taking large datagrams (RFC 8899, 4.3: black hole). ngtcp2 finds the size of a
+ * path but never makes it smaller, so everything that it sends again would be lost again.
+ *
+ * A stream whose bytes wait for acknowledgement through two probe timeouts makes us send small
+ * datagrams only, for a second. Were they needed, the next suspicion comes soon, and then it is
+ * two seconds, four and so on: a path that only was silent for a while loses next to nothing, and
+ * one that did shrink is tried rarely.
+ */
+#include "quic/conn_impl.h"
+
+/* Silence of the peer's host is shorter than that, mostly. */
+#define STALL_MIN   (200 * BP_MS)
+#define SMALL_FIRST BP_SEC
+#define SMALL_MAX   (600 * BP_SEC) /* RFC 8899, 5.1.1: PMTU_RAISE_TIMER */
+/* Large datagrams that go through for so long mean that the path is well. */
+#define WELL_AFTER  (60 * BP_SEC)
+
+static bool stalled(const struct bp_conn *c, bp_time now)
+{
+    bp_time pto = ngtcp2_conn_get_pto(c->q);
+    bp_time limit = pto * 5 / 2; /* the second probe timeout is 3 after the last packet */
+
+    limit = limit > STALL_MIN ? limit : STALL_MIN;
+    for (unsigned i = 0; i < c->n_streams; i++) {
+        const struct bp_stream *s = &c->streams[i];
+        if (!s->shut && s->q.acked < s->q.sent && now - s->progress >= limit) {
+            return true;
+        }
+    }
+    return false;
+}
+
+size_t bp_conn_datagram_limit(struct bp_conn *c, bp_time now)
+{
+    if (!c->settled) {
+        /* ngtcp2 sends path MTU probes only where there is room for them. */
+        return ngtcp2_conn_get_path_max_tx_udp_payload_size(c->q);
+    }
+    if (c->small) {
+        if (now < c->small_until) {
+            return NGTCP2_MAX_UDP_PAYLOAD_SIZE;
+        }
+        c->small = false;
+        for (unsigned i = 0; i < c->n_streams; i++) {
+            c->streams[i].progress = now;
+        }
+    }
+    if (ngtcp2_conn_get_path_max_tx_udp_payload_size(c->q) <= NGTCP2_MAX_UDP_PAYLOAD_SIZE ||
+        !stalled(c, now)) {
+        return BP_DGRAM_MAX;
+    }
+    if (c->small_for == 0 || now - c->small_until >= WELL_AFTER) {
+        c->small_for = SMALL_FIRST;
+    } else {
+        c->small_for = c->small_for < SMALL_MAX / 2 ? c->small_for * 2 : SMALL_MAX;
+    }
+    c->small = true;
+    c->small_until = now + c->small_for;
+    return NGTCP2_MAX_UDP_PAYLOAD_SIZE;
+}

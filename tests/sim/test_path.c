@@ -135,6 +135,212 @@ static void path_mtu_shrinks_single_message_arrives(void **state)
     finish(&t);
 }
 
+/* --- silence ------------------------------------------------------------- */
+
+/* Nothing gets through for `long_` while both sides want to send. */
+static void silence(bp_time long_, uint64_t seed)
+{
+    struct path_test t;
+
+    start(&t, seed);
+    sim_connect_up(&t.s);
+    sim_flow_run(&t.s, &t.ab, 3000, BP_SEC);
+    t.s.net.cut = true;
+    for (unsigned i = 0; i < 50; i++) {
+        sim_flow_send(&t.s, &t.ab, 3000);
+        sim_flow_send(&t.s, &t.ba, 3000);
+    }
+    sim_flow_run(&t.s, &t.ab, 0, long_);
+    t.s.net.cut = false;
+    /* Probes back off: the next one may be as far away as the silence was long. */
+    sim_flow_drain(&t.s, &t.ab, long_ + 2 * BP_SEC);
+    sim_flow_drain(&t.s, &t.ba, 2 * BP_SEC + long_ / 4);
+    finish(&t);
+}
+
+static void path_silent_for_a_while_nothing_lost(void **state)
+{
+    (void)state;
+    silence(BP_SEC, 50);
+    silence(10 * BP_SEC, 51);
+    /* Longer than the VM's net_ticktime: QUIC does not give up by itself before its own limit. */
+    silence(90 * BP_SEC, 52);
+}
+
+/* As above, with nothing to send but the VM's ticks and what keeps the path open. */
+static void path_silent_while_idle_link_stays(void **state)
+{
+    struct path_test t;
+
+    (void)state;
+    start(&t, 53);
+    sim_connect_up(&t.s);
+    sim_flow_run(&t.s, &t.ab, 0, 5 * BP_SEC);
+    t.s.net.cut = true;
+    sim_flow_run(&t.s, &t.ab, 0, 10 * BP_SEC);
+    t.s.net.cut = false;
+    sim_flow_send(&t.s, &t.ab, 100);
+    sim_flow_send(&t.s, &t.ba, 100);
+    sim_flow_drain(&t.s, &t.ab, 12 * BP_SEC);
+    sim_flow_drain(&t.s, &t.ba, 2 * BP_SEC);
+    finish(&t);
+}
+
+static void path_silent_for_good_both_sides_end(void **state)
+{
+    struct path_test t;
+
+    (void)state;
+    start(&t, 54);
+    sim_connect_up(&t.s);
+    sim_flow_run(&t.s, &t.ab, 3000, BP_SEC);
+    t.s.net.cut = true;
+    sim_run(&t.s, t.s.now + DEFAULT_IDLE - 10 * BP_SEC);
+    assert_false(t.s.a.failed || t.s.b.failed);
+    sim_run(&t.s, t.s.now + 20 * BP_SEC);
+    assert_true(t.s.a.failed && t.s.b.failed);
+    assert_int_equal(bp_link_error(t.s.a.link), BP_E_IDLE_TIMEOUT);
+    assert_int_equal(bp_link_error(t.s.b.link), BP_E_IDLE_TIMEOUT);
+    assert_non_null(strstr(bp_link_error_text(t.s.a.link), "nothing was heard from the peer"));
+    sim_receive(&t.s.b, t.ab.got, &t.ab.n_got);
+    finish(&t);
+}
+
+/* --- NAT ----------------------------------------------------------------- */
+
+static void rebinding(uint64_t seed, unsigned loss, bool addresses)
+{
+    struct path_test t;
+    char ip[] = "198.51.100.1";
+
+    start(&t, seed);
+    t.s.net.loss = loss;
+    t.s.net.jitter = loss > 0 ? 3 * BP_MS : 0;
+    sim_connect_up(&t.s);
+    for (unsigned i = 0; i < 8; i++) {
+        uint32_t ab, ba;
+
+        ip[sizeof(ip) - 2] = (char)('1' + i);
+        sim_rebind(&t.s, addresses && i > 0 ? ip : "192.0.2.1", (uint16_t)(20000 + i));
+        for (unsigned j = 0; j < 10; j++) {
+            sim_flow_run(&t.s, &t.ab, 8000, 50 * BP_MS);
+            sim_flow_run(&t.s, &t.ba, 8000, 50 * BP_MS);
+        }
+        ab = t.ab.n_got;
+        ba = t.ba.n_got;
+        sim_flow_run(&t.s, &t.ab, 8000, 200 * BP_MS);
+        sim_flow_run(&t.s, &t.ba, 8000, 200 * BP_MS);
+        assert_true(t.ab.n_got > ab && t.ba.n_got > ba);
+    }
+    assert_true(t.s.net.n_stale > 0);
+    sim_flow_drain(&t.s, &t.ab, 10 * BP_SEC);
+    sim_flow_drain(&t.s, &t.ba, 10 * BP_SEC);
+    assert_true(bp_addr_equal(bp_conn_remote(bp_link_conn(t.s.b.link)), &t.s.a_seen));
+    finish(&t);
+}
+
+static void path_nat_changes_port_under_load_nothing_lost(void **state)
+{
+    (void)state;
+    rebinding(t_seed(60), 0, false);
+    rebinding(t_seed(61), 20, false);
+}
+
+static void path_nat_changes_address_under_load_nothing_lost(void **state)
+{
+    (void)state;
+    rebinding(t_seed(62), 0, true);
+    rebinding(t_seed(63), 20, true);
+}
+
+/* Only b has something to say; a's keep-alives show where it is. */
+static void path_nat_changes_while_peer_is_silent_keepalive_tells(void **state)
+{
+    struct path_test t;
+
+    (void)state;
+    start(&t, 64);
+    sim_connect_up(&t.s);
+    for (unsigned i = 0; i < 20; i++) {
+        sim_flow_run(&t.s, &t.ab, 0, 7 * BP_SEC);
+        sim_rebind(&t.s, i % 2 == 0 ? "198.51.100.9" : "192.0.2.1", (uint16_t)(30000 + i));
+        sim_flow_send(&t.s, &t.ba, 5000);
+        sim_flow_drain(&t.s, &t.ba, 2 * DEFAULT_KEEPALIVE);
+    }
+    assert_true(bp_addr_equal(bp_conn_remote(bp_link_conn(t.s.b.link)), &t.s.a_seen));
+    finish(&t);
+}
+
+/* A forged datagram from elsewhere, or a copy of a real one, moves nothing. */
+static void path_copied_datagrams_from_elsewhere_do_not_move_link(void **state)
+{
+    struct path_test t;
+    struct bp_addr real;
+
+    (void)state;
+    start(&t, 65);
+    sim_connect_up(&t.s);
+    sim_flow_run(&t.s, &t.ab, 3000, BP_SEC);
+    real = t.s.a_seen;
+    t.s.net.spoof_per_mille = 100;
+    assert_int_equal(bp_addr_parse(&t.s.net.spoof, "203.0.113.66", 666), 0);
+    sim_flow_run(&t.s, &t.ab, 3000, 3 * BP_SEC);
+    t.s.net.spoof_per_mille = 0;
+    sim_flow_run(&t.s, &t.ab, 3000, 3 * BP_SEC);
+    sim_flow_drain(&t.s, &t.ab, 10 * BP_SEC);
+    assert_true(t.s.net.n_spoofed > 10);
+    assert_true(bp_addr_equal(bp_conn_remote(bp_link_conn(t.s.b.link)), &real));
+    finish(&t);
+}
+
+/* --- damage and stalled hosts -------------------------------------------- */
+
+/* Damaged, cut, doubled and reordered datagrams, from the first one on. */
+static void path_damaged_datagrams_do_no_harm(void **state)
+{
+    (void)state;
+    for (uint64_t i = 0; i < 12; i++) {
+        struct path_test t;
+
+        start(&t, t_seed(70 + i));
+        t.s.net.flip = 100;
+        t.s.net.dup = 100;
+        t.s.net.jitter = 10 * BP_MS;
+        sim_connect_up(&t.s);
+        sim_flow_run(&t.s, &t.ab, 4000, 2 * BP_SEC);
+        sim_flow_run(&t.s, &t.ba, 4000, 2 * BP_SEC);
+        sim_flow_drain(&t.s, &t.ab, 60 * BP_SEC);
+        sim_flow_drain(&t.s, &t.ba, 60 * BP_SEC);
+        assert_true(t.s.net.n_flipped > 50);
+        finish(&t);
+    }
+}
+
+/* A host that is suspended: its socket's buffer fills, then datagrams are lost. */
+static void path_stalled_host_nothing_lost(void **state)
+{
+    static const bp_time stalls[] = {100 * BP_MS, BP_SEC, 10 * BP_SEC};
+
+    (void)state;
+    for (unsigned i = 0; i < sizeof(stalls) / sizeof(stalls[0]); i++) {
+        struct path_test t;
+
+        start(&t, 90 + i);
+        sim_connect_up(&t.s);
+        sim_flow_run(&t.s, &t.ab, 30000, BP_SEC);
+        sim_stall(&t.s, &t.s.b, true);
+        sim_flow_run(&t.s, &t.ab, 30000, stalls[i]);
+        sim_stall(&t.s, &t.s.b, false);
+        sim_flow_run(&t.s, &t.ab, 30000, 100 * BP_MS);
+        sim_stall(&t.s, &t.s.a, true);
+        sim_flow_run(&t.s, &t.ba, 30000, stalls[i]);
+        sim_stall(&t.s, &t.s.a, false);
+        sim_flow_drain(&t.s, &t.ab, stalls[i] + 5 * BP_SEC);
+        sim_flow_drain(&t.s, &t.ba, stalls[i] + 5 * BP_SEC);
+        finish(&t);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -142,6 +348,15 @@ int main(void)
         cmocka_unit_test(path_mtu_shrinks_under_bulk_transfer_goes_on),
         cmocka_unit_test(path_mtu_shrinks_for_a_minute_is_used_again),
         cmocka_unit_test(path_mtu_shrinks_single_message_arrives),
+        cmocka_unit_test(path_silent_for_a_while_nothing_lost),
+        cmocka_unit_test(path_silent_while_idle_link_stays),
+        cmocka_unit_test(path_silent_for_good_both_sides_end),
+        cmocka_unit_test(path_nat_changes_port_under_load_nothing_lost),
+        cmocka_unit_test(path_nat_changes_address_under_load_nothing_lost),
+        cmocka_unit_test(path_nat_changes_while_peer_is_silent_keepalive_tells),
+        cmocka_unit_test(path_copied_datagrams_from_elsewhere_do_not_move_link),
+        cmocka_unit_test(path_damaged_datagrams_do_no_harm),
+        cmocka_unit_test(path_stalled_host_nothing_lost),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;
 }

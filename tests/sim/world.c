@@ -271,6 +271,10 @@ static void transmit(struct sim *s, bool to_b, const struct bp_addr *peer, const
         s->net.n_lost++;
         return;
     }
+    if (to_b && s->net.spoof_per_mille > 0 && t_rand(&s->rng) % 1000 < s->net.spoof_per_mille) {
+        s->net.n_spoofed++;
+        put_packet(s, to_b, &s->net.spoof, p, len);
+    }
     put_packet(s, to_b, peer, p, len);
     if (t_rand(&s->rng) % 1000 < s->net.dup) {
         put_packet(s, to_b, peer, p, len);

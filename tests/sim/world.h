@@ -23,6 +23,10 @@ struct sim_net {
     /* True: this one is lost. */
     bool (*drop)(void *ctx, bool to_b, const uint8_t *p, size_t len);
     void *drop_ctx;
+    /* Per mille of a's datagrams: a copy that says it comes from `spoof` arrives first. */
+    unsigned spoof_per_mille;
+    struct bp_addr spoof;
+    uint64_t n_spoofed;
     uint64_t n_sent;
     uint64_t n_lost;
     uint64_t n_flipped;

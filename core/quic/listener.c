@@ -10,8 +10,6 @@
 #include <string.h>
 
 #define INITIAL_DATAGRAM_MIN 1200u /* RFC 9000, 14.1 */
-/* A reset must be shorter than what caused it, and long enough to look like a packet. */
-#define RESET_MIN_TRIGGER    43u
 #define RESET_RAND_MAX       20u
 
 int bp_listener_init(struct bp_listener *l, const uint8_t reset_secret[static 32])
@@ -157,19 +155,23 @@ static void reset(struct bp_listener *l, const ngtcp2_version_cid *vc, size_t le
 {
     uint8_t token[NGTCP2_STATELESS_RESET_TOKENLEN];
     uint8_t noise[RESET_RAND_MAX];
+    /* RFC 9000, 10.3.3: shorter than what caused it, so that two nodes cannot play ping-pong. The
+     * keep-alive of an idle peer is about 28 bytes, and must be answered: it is all that comes. */
+    size_t room = len > sizeof(token) ? len - 1 - sizeof(token) : 0;
+    size_t n_noise = room < RESET_RAND_MAX ? room : RESET_RAND_MAX;
     ngtcp2_cid cid;
 
-    if (len < RESET_MIN_TRIGGER || !may_reply(l, now)) {
+    if (n_noise < NGTCP2_MIN_STATELESS_RESET_RANDLEN || !may_reply(l, now)) {
         return;
     }
     ngtcp2_cid_init(&cid, vc->dcid, vc->dcidlen);
-    if (gnutls_rnd(GNUTLS_RND_NONCE, noise, sizeof(noise)) != 0 ||
+    if (gnutls_rnd(GNUTLS_RND_NONCE, noise, n_noise) != 0 ||
         ngtcp2_crypto_generate_stateless_reset_token(token, l->reset_secret,
                                                      sizeof(l->reset_secret), &cid) != 0) {
         return;
     }
     l->resets++;
-    reply(out, ngtcp2_pkt_write_stateless_reset(buf, cap, token, noise, sizeof(noise)));
+    reply(out, ngtcp2_pkt_write_stateless_reset(buf, cap, token, noise, n_noise));
 }
 
 static void send_retry(struct bp_listener *l, const ngtcp2_pkt_hd *hd, const struct bp_addr *remote,

@@ -115,6 +115,11 @@ static int control_data(struct bp_link *l, int64_t id, const uint8_t *p, size_t 
     if (fin) {
         return BP_E_STREAM_FINISHED;
     }
+    if (l->phase == BP_LINK_AUTH) {
+        snprintf(l->text, sizeof(l->text), "%s",
+                 "the peer did not authenticate, but authentication is on on this node");
+        return BP_E_AUTH_UNEXPECTED;
+    }
     /* EXTERNAL: the dialler's verdict may come before our own. */
     if (l->phase != BP_LINK_HANDSHAKE && l->phase != BP_LINK_UP && l->phase != BP_LINK_EXTERNAL) {
         return BP_E_STREAM_UNEXPECTED;

@@ -208,6 +208,26 @@ static void connect_authentication_off_at_server_refused(void **state)
             "authentication is off on this node");
 }
 
+static void connect_authentication_off_at_client_refused(void **state)
+{
+    struct sim s;
+
+    (void)state;
+    sim_init(&s, 121);
+    s.a.auth_mode = BP_AUTH_NONE;
+    assert_int_equal(sim_dial(&s), 0);
+    sim_run_auth(&s, BP_SEC);
+    assert_true(s.a.authenticated && !s.b.authenticated);
+    assert_int_equal(sim_handshake(&s, "a@sim", "b@sim"), BP_E_STATE);
+    sim_run(&s, s.now + BP_SEC);
+    assert_true(s.a.failed && s.b.failed);
+    assert_int_equal(bp_link_error(s.a.link), BP_E_PEER_CLOSED);
+    assert_int_equal(bp_link_error(s.b.link), BP_E_AUTH_UNEXPECTED);
+    assert_non_null(strstr(bp_link_error_text(s.b.link), "did not authenticate"));
+    assert_non_null(strstr(bp_link_error_text(s.a.link), "auth_unexpected_message"));
+    sim_free(&s);
+}
+
 static void take_identity(struct sim *s)
 {
     bp_identity_del(s->b.identity);
@@ -363,6 +383,7 @@ int main(void)
         cmocka_unit_test(connect_other_alpn_refused_by_both_sides),
         cmocka_unit_test(connect_no_alpn_refused_by_server),
         cmocka_unit_test(connect_authentication_off_at_server_refused),
+        cmocka_unit_test(connect_authentication_off_at_client_refused),
         cmocka_unit_test(connect_own_node_key_or_name_refused),
         cmocka_unit_test(connect_strict_client_refuses_stranger),
         cmocka_unit_test(connect_strict_both_pinned_comes_up),

@@ -10,7 +10,7 @@
  *   tls_session.c     TLS 1.3
  *
  * The layer above is told through `struct bp_conn_ops`. These functions are part of core (the link
- * implements them), are called from inside bp_conn_read and bp_conn_on_timer, and must only take
+ * implements them), are called from inside bp_conn_read, _write and _on_timer, and must only take
  * notes: they must not call bp_conn_* except bp_conn_credit.
  */
 #ifndef BP_CONN_H
@@ -44,7 +44,8 @@ struct bp_conn_ops {
     /* In-order bytes of a stream; `fin` after the last. Credit is returned with bp_conn_credit.
      * An error ends the connection with its close code. */
     int (*stream_data)(void *user, int64_t stream_id, const uint8_t *p, size_t len, bool fin);
-    /* The peer reset a stream that it wrote, or asked us to stop on one that we write. */
+    /* The peer reset a stream that it wrote, or asked us to stop on one that we write (told by
+     * bp_conn_write, when there is something to write on it). */
     int (*stream_reset)(void *user, int64_t stream_id, uint64_t code);
     /* Everything below `offset` of the stream in `slot` has arrived. */
     void (*acked)(void *user, unsigned slot, uint64_t offset);

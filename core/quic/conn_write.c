@@ -314,6 +314,21 @@ static void add_datagram(struct bp_tx_run *runs, unsigned *n_runs, const ngtcp2_
     (void)bp_addr_from_sockaddr(&r->remote, path->remote.addr, path->remote.addrlen);
 }
 
+/* The peer asked us to stop, which ngtcp2 tells only now; what was queued will never arrive. */
+static int stopped(struct bp_conn *c, struct bp_stream *s)
+{
+    /* After our own end of the stream everything was queued that ever will be. */
+    int rc = s->fin_sent ? 0 : c->ops->stream_reset(c->user, s->id, 0);
+
+    s->shut = true;
+    c->unsent -= s->q.end - s->q.sent;
+    if (rc == 0) {
+        return 0;
+    }
+    c->cb_err = c->cb_err != 0 ? c->cb_err : rc;
+    return NGTCP2_ERR_CALLBACK_FAILURE;
+}
+
 /*
  * One packet into `buf`: asks for streams until it is full. Returns its length, 0 if nothing can
  * be sent now, negative (ngtcp2's code) on failure.
@@ -369,8 +384,10 @@ static ngtcp2_ssize write_packet(struct bp_conn *c, ngtcp2_path *path, uint8_t *
             continue;
         case NGTCP2_ERR_STREAM_SHUT_WR:
         case NGTCP2_ERR_STREAM_NOT_FOUND:
-            s->shut = true;
-            c->unsent -= s->q.end - s->q.sent;
+            n = stopped(c, s);
+            if (n != 0) {
+                return n;
+            }
             continue;
         default:
             return n;

@@ -293,6 +293,11 @@ static void transmit_runs(struct sim *s, bool to_b, const uint8_t *buf,
     }
 }
 
+void sim_transmit(struct sim *s, const struct sim_node *n, const uint8_t *p, size_t len)
+{
+    transmit(s, n == &s->a, &s->a_seen, p, len);
+}
+
 static void flush_node(struct sim *s, struct sim_node *n, bool to_b)
 {
     static uint8_t buf[2 * 65536 + 1024];

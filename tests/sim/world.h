@@ -103,6 +103,8 @@ int sim_handshake(struct sim *s, const char *a_name, const char *b_name);
 bool sim_step(struct sim *s, bp_time until);
 /* Sends what both have to send, now. */
 void sim_flush(struct sim *s);
+/* Sends a datagram that the caller took from n's connection. */
+void sim_transmit(struct sim *s, const struct sim_node *n, const uint8_t *p, size_t len);
 /* A NAT between a and b forgets a: from now on b sees a at this address, and what is under way or
  * sent to the old one is lost. */
 void sim_rebind(struct sim *s, const char *ip, uint16_t port);

@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A peer that is authenticated and then uses streams in ways that the protocol does not know: the
+ * link ends on both sides, with an error and a close code that name what happened, and the close
+ * code is seen by the other side. User streams, which we do not have yet, are refused and harm
+ * nothing.
+ */
+#include "sim/traffic.h"
+#include "support/t.h"
+
+#include "quic/conn_impl.h"
+
+struct misuse {
+    struct sim s;
+    struct sim_node *bad;
+    struct sim_node *good;
+    struct sim_flow to_good;
+    struct sim_flow to_bad;
+};
+
+/* A link with traffic in both directions; a is the one that misbehaves, or b. */
+static void start_n(struct misuse *m, uint64_t seed, bool server, unsigned n_streams)
+{
+    *m = (struct misuse){0};
+    sim_init(&m->s, seed);
+    m->s.a.dist_streams = m->s.b.dist_streams = n_streams;
+    m->bad = server ? &m->s.b : &m->s.a;
+    m->good = server ? &m->s.a : &m->s.b;
+    m->to_good = (struct sim_flow){.from = m->bad, .to = m->good};
+    m->to_bad = (struct sim_flow){.from = m->good, .to = m->bad};
+    sim_connect_up(&m->s);
+    sim_flow_run(&m->s, &m->to_good, 1000, 200 * BP_MS);
+    sim_flow_run(&m->s, &m->to_bad, 1000, 200 * BP_MS);
+    sim_flow_drain(&m->s, &m->to_good, BP_SEC);
+    sim_flow_drain(&m->s, &m->to_bad, BP_SEC);
+}
+
+static void start(struct misuse *m, uint64_t seed, bool server)
+{
+    start_n(m, seed, server, BP_DIST_STREAMS_MAX);
+}
+
+/* Both ends are down within a second, and the bad one was told why. */
+static void ends(struct misuse *m, int expected)
+{
+    char code[32];
+
+    sim_flush(&m->s);
+    sim_run(&m->s, m->s.now + BP_SEC);
+    assert_true(m->good->failed && m->bad->failed);
+    assert_int_equal(bp_link_error(m->good->link), expected);
+    assert_int_equal(bp_link_error(m->bad->link), BP_E_PEER_CLOSED);
+    snprintf(code, sizeof(code), "code 0x%llx", (unsigned long long)bp_err_close_code(expected));
+    assert_non_null(strstr(bp_link_error_text(m->bad->link), code));
+    assert_non_null(strstr(bp_link_error_text(m->bad->link), bp_err_text(expected)));
+    sim_free(&m->s);
+    assert_int_equal(m->s.a.owners + m->s.b.owners, 0);
+    assert_int_equal(m->s.a.bins + m->s.b.bins, 0);
+}
+
+static int ignore_reset(void *user, int64_t id, uint64_t code)
+{
+    (void)user;
+    (void)id;
+    (void)code;
+    return 0;
+}
+
+/* The bad one does not mind when its streams are reset. */
+static void shrug_off_resets(struct misuse *m)
+{
+    static struct bp_conn_ops ops;
+    struct bp_conn *c = bp_link_conn(m->bad->link);
+
+    ops = *c->ops;
+    ops.stream_reset = ignore_reset;
+    c->ops = &ops;
+}
+
+static ngtcp2_conn *q(const struct misuse *m)
+{
+    return bp_link_conn(m->bad->link)->q;
+}
+
+/* The first stream with data that `m->bad` has opened. */
+static int64_t own_stream(const struct misuse *m)
+{
+    return m->bad == &m->s.a ? 4 : 1;
+}
+
+static int64_t other_stream(const struct misuse *m)
+{
+    return m->bad == &m->s.a ? 1 : 4;
+}
+
+/* Bytes on a stream, in the next datagram. */
+static void put(struct misuse *m, int64_t id, const char *text, bool fin)
+{
+    struct bp_conn *c = bp_link_conn(m->bad->link);
+    int slot = bp_conn_adopt(c, id);
+
+    assert_true(slot >= 0);
+    if (text[0] != '\0') {
+        assert_int_equal(bp_conn_put_copy(c, (unsigned)slot, text, strlen(text)), 0);
+    }
+    if (fin) {
+        assert_int_equal(bp_conn_fin(c, (unsigned)slot), 0);
+    }
+    bp_conn_set_urgent(c, (unsigned)slot);
+}
+
+static void misuse_reset_of_data_stream_ends_link(void **state)
+{
+    struct misuse m;
+
+    (void)state;
+    for (unsigned server = 0; server < 2; server++) {
+        start(&m, 200 + server, server != 0);
+        assert_int_equal(ngtcp2_conn_shutdown_stream_write(q(&m), 0, own_stream(&m), 7), 0);
+        ends(&m, BP_E_STREAM_RESET);
+    }
+}
+
+static void misuse_stop_sending_on_data_stream_ends_link(void **state)
+{
+    struct misuse m;
+
+    (void)state;
+    for (unsigned server = 0; server < 2; server++) {
+        start(&m, 202 + server, server != 0);
+        shrug_off_resets(&m);
+        assert_int_equal(ngtcp2_conn_shutdown_stream_read(q(&m), 0, other_stream(&m), 7), 0);
+        sim_flush(&m.s);
+        sim_run(&m.s, m.s.now + 100 * BP_MS);
+        assert_false(m.good->failed); /* ngtcp2 says it when there is something to write */
+        for (uint32_t i = 0; i < SIM_SENDERS; i++) {
+            sim_send_message(m.good, i, m.to_bad.sent[i]++, 100);
+        }
+        ends(&m, BP_E_STREAM_RESET);
+    }
+}
+
+static void misuse_reset_or_stop_of_control_stream_ends_link(void **state)
+{
+    struct misuse m;
+
+    (void)state;
+    for (unsigned server = 0; server < 2; server++) {
+        start(&m, 204 + server, server != 0);
+        assert_int_equal(ngtcp2_conn_shutdown_stream_write(q(&m), 0, 0, 7), 0);
+        ends(&m, BP_E_STREAM_RESET);
+        start(&m, 206 + server, server != 0);
+        shrug_off_resets(&m);
+        assert_int_equal(ngtcp2_conn_shutdown_stream_read(q(&m), 0, 0, 7), 0);
+        sim_flush(&m.s);
+        sim_run(&m.s, m.s.now + 100 * BP_MS);
+        bp_link_tick(m.good->link);
+        ends(&m, BP_E_STREAM_RESET);
+    }
+}
+
+static void misuse_finished_stream_ends_link(void **state)
+{
+    struct misuse m;
+
+    (void)state;
+    for (unsigned server = 0; server < 2; server++) {
+        start(&m, 208 + server, server != 0);
+        put(&m, own_stream(&m), "", true);
+        ends(&m, BP_E_STREAM_FINISHED);
+        start(&m, 210 + server, server != 0);
+        put(&m, 0, "", true);
+        ends(&m, BP_E_STREAM_FINISHED);
+    }
+}
+
+/* Frames go from who opened a stream to the other; nothing comes back on it. */
+static void misuse_data_on_our_stream_ends_link(void **state)
+{
+    struct misuse m;
+
+    (void)state;
+    for (unsigned server = 0; server < 2; server++) {
+        start(&m, 212 + server, server != 0);
+        put(&m, other_stream(&m), "x", false);
+        ends(&m, BP_E_STREAM_UNEXPECTED);
+    }
+}
+
+static void misuse_second_uni_stream_ends_link(void **state)
+{
+    struct misuse m;
+    int64_t id;
+
+    (void)state;
+    for (unsigned server = 0; server < 2; server++) {
+        start(&m, 214 + server, server != 0);
+        assert_true(bp_conn_open_uni(bp_link_conn(m.bad->link), &id) >= 0);
+        put(&m, id, "x", false);
+        ends(&m, BP_E_STREAM_UNEXPECTED);
+    }
+}
+
+static void misuse_garbage_on_control_stream_ends_link(void **state)
+{
+    struct misuse m;
+
+    (void)state;
+    for (unsigned server = 0; server < 2; server++) {
+        start(&m, 218 + server, server != 0);
+        put(&m, 0, "tick?", false);
+        ends(&m, BP_E_HS_MALFORMED);
+    }
+}
+
+static void misuse_broken_frame_ends_link(void **state)
+{
+    struct misuse m;
+
+    (void)state;
+    for (unsigned server = 0; server < 2; server++) {
+        start(&m, 220 + server, server != 0);
+        put(&m, own_stream(&m), "\x7f\x7f\x7f\x7f too large", false);
+        ends(&m, BP_E_FRAME_TOO_LARGE);
+    }
+}
+
+/* --- user streams -------------------------------------------------------- */
+
+/* Opens all streams that it may and writes as much as fits into a datagram on each. */
+static uint64_t open_and_write(struct misuse *m)
+{
+    static uint8_t data[12000];
+    static uint8_t buf[65536];
+    uint64_t sum = 0;
+    int64_t id;
+
+    while (ngtcp2_conn_open_bidi_stream(q(m), &id, NULL) == 0) {
+        ngtcp2_path_storage ps;
+        ngtcp2_pkt_info pi;
+        ngtcp2_ssize taken = -1;
+        ngtcp2_ssize n;
+
+        if (id / 4 <= (int64_t)BP_DIST_STREAMS_MAX) {
+            continue; /* one that is for frames */
+        }
+        ngtcp2_path_storage_zero(&ps);
+        n = ngtcp2_conn_write_stream(q(m), &ps.path, &pi, buf, sizeof(buf), &taken, 0, id, data,
+                                     sizeof(data), m->s.now);
+        assert_true(n >= 0);
+        if (n > 0) {
+            sim_transmit(&m->s, m->bad, buf, (size_t)n);
+        }
+        sum += taken > 0 ? (uint64_t)taken : 0;
+        if (taken <= 0) {
+            /* Congestion: this one is given up empty. */
+            assert_int_equal(ngtcp2_conn_shutdown_stream(q(m), 0, id, 0), 0);
+        }
+    }
+    return sum;
+}
+
+/*
+ * As many streams as are allowed, again and again, with more data than the connection's window:
+ * each is refused, its credit comes back, and frames are not disturbed.
+ */
+static void misuse_many_user_streams_are_refused(void **state)
+{
+    struct misuse m;
+
+    (void)state;
+    for (unsigned server = 0; server < 2; server++) {
+        uint64_t sum = 0;
+
+        start_n(&m, 230 + server, server != 0, 1);
+        shrug_off_resets(&m);
+        for (unsigned round = 0; sum < 20000000u; round++) {
+            assert_true(round < 500);
+            sum += open_and_write(&m);
+            sim_flow_run(&m.s, &m.to_good, 1000, 50 * BP_MS);
+            sim_flow_run(&m.s, &m.to_bad, 1000, 50 * BP_MS);
+        }
+        sim_flow_drain(&m.s, &m.to_good, BP_SEC);
+        sim_flow_drain(&m.s, &m.to_bad, BP_SEC);
+        sim_free(&m.s);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(misuse_reset_of_data_stream_ends_link),
+        cmocka_unit_test(misuse_stop_sending_on_data_stream_ends_link),
+        cmocka_unit_test(misuse_reset_or_stop_of_control_stream_ends_link),
+        cmocka_unit_test(misuse_finished_stream_ends_link),
+        cmocka_unit_test(misuse_data_on_our_stream_ends_link),
+        cmocka_unit_test(misuse_second_uni_stream_ends_link),
+        cmocka_unit_test(misuse_garbage_on_control_stream_ends_link),
+        cmocka_unit_test(misuse_broken_frame_ends_link),
+        cmocka_unit_test(misuse_many_user_streams_are_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL) != 0;
+}

@@ -113,6 +113,7 @@ static int new_client(struct bp_conn *c, const struct bp_conn_config *cfg,
     fill_path(&cfg->local, &cfg->remote, &path);
     if (ngtcp2_conn_client_new(&c->q, &dcid, &scid, &path, NGTCP2_PROTO_VER_V1, cb, settings,
                                params, &c->qmem, c) != 0) {
+        c->q = NULL; /* ngtcp2 leaves a pointer to what it freed */
         return BP_E_NOMEM;
     }
     return 0;
@@ -144,6 +145,7 @@ static int new_server(struct bp_conn *c, const struct bp_conn_config *cfg,
     fill_path(&cfg->local, &cfg->remote, &path);
     if (ngtcp2_conn_server_new(&c->q, &dcid, &scid, &path, cfg->version, cb, settings, params,
                                &c->qmem, c) != 0) {
+        c->q = NULL;
         return BP_E_NOMEM;
     }
     return 0;
@@ -327,6 +329,11 @@ int bp_conn_fail(struct bp_conn *c, int lib_err)
             c->closed = true; /* RFC 9000, 10.1 and 10.2.2: nothing is sent */
         }
         if (c->err == BP_E_STATELESS_RESET) {
+            c->closed = true;
+        }
+        /* ngtcp2 is half-way through something then, and crashes when it is asked for a close. A
+         * callback of ours that refuses is no such case. */
+        if (ngtcp2_err_is_fatal(lib_err) && c->cb_err == 0) {
             c->closed = true;
         }
     }

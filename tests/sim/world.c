@@ -578,7 +578,9 @@ int sim_handshake(struct sim *s, const char *a_name, const char *b_name)
     rc = rc != 0 ? rc : await_hs(s, &s->a, 'a');
     rc = rc != 0 ? rc : bp_link_up(s->a.link);
     if (rc == 0) {
-        bp_link_deliver(s->a.link);
+        if (!s->a_holds) {
+            bp_link_deliver(s->a.link);
+        }
         if (!s->b_holds) {
             bp_link_deliver(s->b.link);
         }

@@ -78,7 +78,8 @@ struct sim {
     struct bp_addr a_seen; /* a's address as b sees it: sim_rebind */
     struct bp_listener listener;
     bool b_exists;
-    bool b_holds; /* b does not deliver after the handshake */
+    bool a_holds; /* does not deliver after the handshake */
+    bool b_holds;
     bp_time setup_timeout;
     bp_time idle_timeout;
     bp_time keepalive;

@@ -361,6 +361,10 @@ static int tls_done(struct bp_link *l)
 
     switch (l->auth_mode) {
     case BP_AUTH_NONE:
+        if (l->auth_unwanted) {
+            bp_link_fail(l, BP_E_AUTH_UNEXPECTED, BP_LINK_AUTH_UNWANTED);
+            return l->err;
+        }
         rc = begin_handshake(l);
         if (rc == 0) {
             announce(l, l->dialled, NULL, false);

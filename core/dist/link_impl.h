@@ -16,6 +16,9 @@
 #define BP_AUTH_STREAM_MAX     4096u  /* bytes of the built-in one, ever */
 #define BP_USER_STREAM_REFUSED 0x100u /* WIRE 2 */
 
+#define BP_LINK_AUTH_UNWANTED \
+    "the peer wants to authenticate, but authentication is off on this node"
+
 /* What is only needed until the link is up. */
 struct bp_link_setup {
     struct bp_auth auth;
@@ -54,6 +57,7 @@ struct bp_link {
     bool server;
     bool early_ready;    /* noted in a callback, as is the next */
     bool handshake_done; /* of TLS */
+    bool auth_unwanted;  /* the peer authenticates, and we do not */
     bool delivering;
     int err;
     char text[192];

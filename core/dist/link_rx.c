@@ -71,9 +71,14 @@ static int auth_data(struct bp_link *l, int64_t id, const uint8_t *p, size_t len
     if (l->auth_mode == BP_AUTH_EXTERNAL) {
         return external_auth_data(l, p, len, fin);
     }
+    if (l->auth_mode == BP_AUTH_NONE && l->phase == BP_LINK_TLS) {
+        /* A server's first words. Refused once our side of TLS is on its way: a close before that
+         * cannot say why (RFC 9000, 10.2.3). */
+        l->auth_unwanted = true;
+        return 0;
+    }
     if (l->auth_mode == BP_AUTH_NONE) {
-        snprintf(l->text, sizeof(l->text), "%s",
-                 "the peer wants to authenticate, but authentication is off on this node");
+        snprintf(l->text, sizeof(l->text), "%s", BP_LINK_AUTH_UNWANTED);
         return BP_E_AUTH_UNEXPECTED;
     }
     l->auth_bytes += len;

@@ -326,11 +326,14 @@ await_exit(#{pid := Pid}, Timeout) ->
 connect(From, To) ->
     call(From, net_kernel, connect_node, [name(To)]).
 
-%% Disconnects, and waits until both nodes have noticed.
+%% Disconnects, and waits until both nodes have noticed. Again if need be: just after a connect the
+%% peer's `global' has things to say, and what it says connects the nodes again.
 disconnect(A, B) ->
-    _ = call(A, erlang, disconnect_node, [name(B)]),
-    until(fun() -> not lists:member(name(B), call(A, erlang, nodes, [connected])) end),
-    until(fun() -> not lists:member(name(A), call(B, erlang, nodes, [connected])) end).
+    Sees = fun(X, Y) -> lists:member(name(Y), call(X, erlang, nodes, [connected])) end,
+    until(fun() ->
+        _ = call(A, erlang, disconnect_node, [name(B)]),
+        not Sees(A, B) andalso not Sees(B, A)
+    end).
 
 %% ---- logs, waiting ----
 

@@ -99,13 +99,19 @@ static bool life(struct sim *s)
     bp_link_tick(s->a.link);
     bp_link_tick(s->b.link);
     sim_flush(s);
+    sim_run(s, s->now + 100 * BP_MS);
+    bp_link_deliver(s->b.link); /* until now its frames only queued up */
+    sim_flush(s);
     until = s->now + 20 * BP_SEC;
-    while (ab.n_got < ab.n_sent || ba.n_got < ba.n_sent) {
+    for (;;) {
+        sim_receive(&s->b, ab.got, &ab.n_got);
+        sim_receive(&s->a, ba.got, &ba.n_got);
+        if (ab.n_got == ab.n_sent && ba.n_got == ba.n_sent) {
+            break;
+        }
         if (s->a.failed || s->b.failed || !sim_step(s, until)) {
             return false;
         }
-        sim_receive(&s->b, ab.got, &ab.n_got);
-        sim_receive(&s->a, ba.got, &ba.n_got);
     }
     bp_link_fail(s->a.link, 0, NULL);
     sim_flush(s);
@@ -124,6 +130,7 @@ static bool one_life(bool at_b, long at, bool for_good, unsigned *lived)
     faults_init(&f, at, for_good);
     sim_init(&s, 300);
     s.setup_timeout = 7 * BP_SEC;
+    s.b_holds = true;
     n->mem = &f.mem;
     done = life(&s);
     sim_flush(&s); /* what a send refused with comes as an event */

@@ -52,7 +52,7 @@ static void ends(struct misuse *m, int expected)
     assert_int_equal(bp_link_error(m->bad->link), BP_E_PEER_CLOSED);
     snprintf(code, sizeof(code), "code 0x%llx", (unsigned long long)bp_err_close_code(expected));
     assert_non_null(strstr(bp_link_error_text(m->bad->link), code));
-    assert_non_null(strstr(bp_link_error_text(m->bad->link), bp_err_text(expected)));
+    assert_non_null(strstr(bp_link_error_text(m->bad->link), bp_err_atom(expected)));
     sim_free(&m->s);
     assert_int_equal(m->s.a.owners + m->s.b.owners, 0);
     assert_int_equal(m->s.a.bins + m->s.b.bins, 0);
@@ -225,6 +225,60 @@ static void misuse_broken_frame_ends_link(void **state)
     }
 }
 
+/* --- before authentication ----------------------------------------------- */
+
+/*
+ * A stranger: its TLS is right, then it puts `len` bytes on a stream of its choice instead of
+ * authenticating. `streams` bidirectional ones are opened; the last is written (0: the auth
+ * stream).
+ */
+static void stranger_writes(bool server, unsigned streams, size_t len, int expected)
+{
+    static const uint8_t zeros[100000];
+    struct misuse m = {0};
+    struct bp_conn *c;
+    int64_t id = -1;
+    int slot = -1;
+
+    sim_init(&m.s, 240 + streams);
+    m.bad = server ? &m.s.b : &m.s.a;
+    m.good = server ? &m.s.a : &m.s.b;
+    m.bad->auth_mode = BP_AUTH_EXTERNAL; /* its link does nothing by itself */
+    assert_int_equal(sim_dial(&m.s), 0);
+    while (m.s.b.link == NULL || bp_link_phase(m.bad->link) != BP_LINK_EXTERNAL ||
+           bp_link_phase(m.good->link) != BP_LINK_AUTH) {
+        assert_true(sim_step(&m.s, 3 * BP_SEC));
+    }
+    c = bp_link_conn(m.bad->link);
+    if (streams == 0) {
+        slot = bp_conn_open_uni(c, &id);
+    }
+    for (unsigned i = 0; i < streams; i++) {
+        assert_int_equal(ngtcp2_conn_open_bidi_stream(c->q, &id, NULL), 0);
+        slot = bp_conn_adopt(c, id);
+        if (i + 1 < streams) {
+            c->n_streams--;
+        }
+    }
+    assert_true(slot >= 0);
+    assert_int_equal(bp_conn_put_copy(c, (unsigned)slot, zeros, len), 0);
+    ends(&m, expected);
+}
+
+static void misuse_stranger_writes_elsewhere_loses_connection(void **state)
+{
+    (void)state;
+    stranger_writes(false, 0, 3, BP_E_AUTH_MALFORMED);
+    stranger_writes(false, 0, 100000, BP_E_AUTH_MALFORMED);
+    stranger_writes(false, 1, 1, BP_E_AUTH_UNEXPECTED); /* stream 0 */
+    stranger_writes(false, 2, 1, BP_E_STREAM_UNEXPECTED);
+    stranger_writes(false, 2, 100000, BP_E_STREAM_UNEXPECTED);
+    stranger_writes(false, 40, 1, BP_E_STREAM_UNEXPECTED);
+    stranger_writes(true, 0, 100000, BP_E_AUTH_MALFORMED);
+    stranger_writes(true, 1, 1, BP_E_STREAM_UNEXPECTED);
+    stranger_writes(true, 40, 1, BP_E_STREAM_UNEXPECTED);
+}
+
 /* --- user streams -------------------------------------------------------- */
 
 /* Opens all streams that it may and writes as much as fits into a datagram on each. */
@@ -297,6 +351,7 @@ int main(void)
         cmocka_unit_test(misuse_second_uni_stream_ends_link),
         cmocka_unit_test(misuse_garbage_on_control_stream_ends_link),
         cmocka_unit_test(misuse_broken_frame_ends_link),
+        cmocka_unit_test(misuse_stranger_writes_elsewhere_loses_connection),
         cmocka_unit_test(misuse_many_user_streams_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;

@@ -236,6 +236,9 @@ static void rebinding(uint64_t seed, unsigned loss, bool addresses)
     sim_flow_drain(&t.s, &t.ab, 10 * BP_SEC);
     sim_flow_drain(&t.s, &t.ba, 10 * BP_SEC);
     assert_true(bp_addr_equal(bp_conn_remote(bp_link_conn(t.s.b.link)), &t.s.a_seen));
+    /* The size of datagrams was found again on the last path. */
+    assert_true(loss > 0 || datagram_size(&t.s.b) == 16384);
+    assert_true(loss > 0 || datagram_size(&t.s.a) == 16384);
     finish(&t);
 }
 
@@ -269,6 +272,36 @@ static void path_nat_changes_while_peer_is_silent_keepalive_tells(void **state)
     }
     assert_true(bp_addr_equal(bp_conn_remote(bp_link_conn(t.s.b.link)), &t.s.a_seen));
     finish(&t);
+}
+
+/* During the handshake QUIC allows no change (RFC 9000, 9): the link comes up all the same, or
+ * fails within the setup time, with words. */
+static void path_nat_changes_during_setup_ends_in_words_or_works(void **state)
+{
+    unsigned up = 0;
+
+    (void)state;
+    for (unsigned i = 0; i < 12; i++) {
+        struct path_test t;
+
+        start(&t, 110 + i);
+        t.s.setup_timeout = 7 * BP_SEC;
+        assert_int_equal(sim_dial(&t.s), 0);
+        sim_run(&t.s, t.s.now + i * 3 * BP_MS);
+        sim_rebind(&t.s, "198.51.100.77", 7777);
+        sim_run_auth(&t.s, 8 * BP_SEC);
+        if (t.s.a.authenticated && t.s.b.authenticated) {
+            assert_int_equal(sim_handshake(&t.s, "a@sim", "b@sim"), 0);
+            sim_flow_run(&t.s, &t.ab, 1000, 100 * BP_MS);
+            sim_flow_drain(&t.s, &t.ab, 5 * BP_SEC);
+            up++;
+        } else {
+            assert_true(t.s.a.failed && t.s.b.failed);
+            assert_int_equal(bp_link_error(t.s.a.link), BP_E_TIMEOUT);
+        }
+        finish(&t);
+    }
+    assert_true(up >= 4);
 }
 
 /* A forged datagram from elsewhere, or a copy of a real one, moves nothing. */
@@ -354,6 +387,7 @@ int main(void)
         cmocka_unit_test(path_nat_changes_port_under_load_nothing_lost),
         cmocka_unit_test(path_nat_changes_address_under_load_nothing_lost),
         cmocka_unit_test(path_nat_changes_while_peer_is_silent_keepalive_tells),
+        cmocka_unit_test(path_nat_changes_during_setup_ends_in_words_or_works),
         cmocka_unit_test(path_copied_datagrams_from_elsewhere_do_not_move_link),
         cmocka_unit_test(path_damaged_datagrams_do_no_harm),
         cmocka_unit_test(path_stalled_host_nothing_lost),

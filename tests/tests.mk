@@ -11,6 +11,10 @@ DRVTEST_BIN := $(patsubst tests/%.c,$(B)/tests/%,$(DRVTEST_SRC))
 REPLAY_BIN := $(patsubst tests/fuzz/%.c,$(B)/tests/fuzz/%,$(FUZZ_SRC))
 SIM_LIB_SRC := $(filter-out $(SIM_SRC),$(wildcard tests/sim/*.c))
 DRVTEST_LIB_SRC := $(filter-out $(DRVTEST_SRC),$(wildcard tests/driver/*.c))
+WAN_SRC := $(filter-out tests/wan/test_%.c,$(wildcard tests/wan/*.c))
+WAN_BIN := $(B)/tests/wan/wan
+WANTEST_SRC := $(wildcard tests/wan/test_*.c)
+WANTEST_BIN := $(patsubst tests/%.c,$(B)/tests/%,$(WANTEST_SRC))
 FUZZ_MAIN := $(B)/tests/fuzz/standalone_main.o
 
 TEST_LIBS = $(call obj,$(SUPPORT_SRC)) $(IO_LIB) $(CORE_LIB)
@@ -31,6 +35,16 @@ $(DRVTEST_BIN): $(B)/tests/driver/%: $(B)/tests/driver/%.o $(call obj,$(DRVTEST_
 $(REPLAY_BIN): $(B)/tests/fuzz/%: $(B)/tests/fuzz/%.o $(FUZZ_MAIN) $(TEST_LIBS)
 	$(call say,LD,$@)
 	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(DEP_LIBS)
+
+$(WAN_BIN): $(call obj,$(WAN_SRC))
+	$(call say,LD,$@)
+	$(Q)$(CC) -o $@ $^ $(LDFLAGS)
+
+# Needs the emulator of the same build beside it.
+$(WANTEST_BIN): $(B)/tests/wan/%: $(B)/tests/wan/%.o $(call obj,$(filter-out tests/wan/wan.c,$(WAN_SRC))) \
+  $(TEST_LIBS) $(WAN_BIN)
+	$(call say,LD,$@)
+	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(DEP_LIBS) -lcmocka
 
 # --- drivers that are wrong on purpose (tests/faulty/README.md) ------------
 
@@ -61,9 +75,9 @@ check: all ## the C tests only (seconds), under ASan and UBSan
 	@scripts/run-tests $(patsubst build/release/%,build/asan/%,$(ALL_TEST_BIN))
 
 ALL_TEST_BIN := $(patsubst tests/%.c,build/release/tests/%,$(UNIT_SRC) $(SIM_SRC) $(DRVTEST_SRC) \
-  $(FUZZ_SRC))
+  $(WANTEST_SRC) $(FUZZ_SRC))
 
-c-tests: unit-bins sim-bins driver-bins replay-bins
+c-tests: unit-bins sim-bins driver-bins wan-bins replay-bins
 
 # --- rules of the layers, checked without running anything -----------------
 
@@ -101,10 +115,11 @@ bench-idle: deps-test ## memory of an idle connection
 	@$(MAKE) --no-print-directory all
 	@bench/idle_memory $(ARGS)
 
-.PHONY: test faulty-drivers check c-tests static layering fuzz bench bench-idle unit-bins sim-bins driver-bins \
-  replay-bins
+.PHONY: test faulty-drivers check c-tests static layering fuzz bench bench-idle unit-bins sim-bins \
+  driver-bins wan-bins replay-bins
 
 unit-bins: $(UNIT_BIN)
 sim-bins: $(SIM_BIN)
 driver-bins: $(DRVTEST_BIN)
+wan-bins: $(WANTEST_BIN)
 replay-bins: $(REPLAY_BIN)

@@ -119,7 +119,7 @@ reply_before_exit(B, N) ->
     [begin
         {ok, Srv} = erpc:call(B, gen_server, start, [bp_stop_server, [], []]),
         Reply = payload(I),
-        ?EQ(Reply, gen_server:call(Srv, {stop, Reply}))
+        ?EQ(Reply, gen_server:call(Srv, {stop, Reply}, 100000))
      end || I <- lists:seq(1, max(1, N div 2))].
 
 spawn_reply_is_first(B, N) ->
@@ -273,7 +273,7 @@ dead_names_among_traffic(B, N) ->
         receive stop -> ok end
     end),
     [begin
-        ?EQ(noproc, try gen_server:call({nobody_has_this, B}, x)
+        ?EQ(noproc, try gen_server:call({nobody_has_this, B}, x, 100000)
                     catch exit:{R, _} -> R end),
         M = monitor(process, {nobody_has_this, B}),
         ?RECV({'DOWN', M, process, {nobody_has_this, B}, noproc}),

@@ -1,7 +1,7 @@
 %% SPDX-License-Identifier: Apache-2.0
 %% Macros that the suites share.
 
--define(LONG, 30000).
+-define(LONG, 60000).
 
 %% Takes the first message that matches; fails with what is in the mailbox.
 -define(RECV(Pattern), ?RECV(Pattern, ?LONG)).

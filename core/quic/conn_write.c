@@ -15,6 +15,21 @@
 /* Of the connection's window: ticks pass while the peer takes no data (256 of them). */
 #define URGENT_CREDIT 1024u
 
+/*
+ * Data under way on a short path: what fits a path of 32 Gbit/s, at least this. On the same machine
+ * or rack the congestion window grows until the peer's socket buffer overflows; up to there all of
+ * it is queue, which every message waits in, and then come losses.
+ */
+#define FLIGHT_MIN       (1024u * 1024u)
+#define FLIGHT_PER_US    4096u
+
+static uint64_t flight_limit(const ngtcp2_conn_info *info)
+{
+    uint64_t us = info->min_rtt == UINT64_MAX ? UINT32_MAX : info->min_rtt / 1000;
+
+    return us * FLIGHT_PER_US > FLIGHT_MIN ? us * FLIGHT_PER_US : FLIGHT_MIN;
+}
+
 /* How much of the connection's window a stream may use. */
 static uint64_t window_for(const struct bp_conn *c, const struct bp_stream *s)
 {
@@ -248,7 +263,7 @@ static int next_slot(struct bp_conn *c)
             return (int)i;
         }
     }
-    for (; c->runs_scan != c->runs_tail; c->runs_scan++) {
+    for (; !c->flight_full && c->runs_scan != c->runs_tail; c->runs_scan++) {
         struct bp_run *r = run_at(c, c->runs_scan);
         struct bp_stream *s = &c->streams[r->slot];
         uint64_t early = s->ahead < r->bytes ? s->ahead : r->bytes;
@@ -411,9 +426,11 @@ int bp_conn_write(struct bp_conn *c, uint8_t *buf, size_t cap, struct bp_tx_run 
                   unsigned *n_runs, bp_time now)
 {
     ngtcp2_path_storage ps;
+    ngtcp2_conn_info info;
     size_t used = 0;
     size_t n_packets = 0;
     size_t limit;
+    uint64_t max_flight;
 
     *n_runs = 0;
     if (c->err != 0) {
@@ -427,10 +444,13 @@ int bp_conn_write(struct bp_conn *c, uint8_t *buf, size_t cap, struct bp_tx_run 
          * one. */
         ngtcp2_conn_set_keep_alive_timeout(c->q, 1);
     }
+    ngtcp2_conn_get_conn_info(c->q, &info);
+    max_flight = flight_limit(&info);
     /* Leave room for a path MTU probe of any size; keep a run free for a change of path. */
     while (cap - used >= BP_DGRAM_MAX && *n_runs < BP_TX_RUNS) {
         ngtcp2_ssize n;
 
+        c->flight_full = info.bytes_in_flight + used >= max_flight;
         ngtcp2_path_storage_zero(&ps);
         n = write_packet(c, &ps.path, buf + used, limit, now);
         if (n < 0) {
@@ -448,10 +468,8 @@ int bp_conn_write(struct bp_conn *c, uint8_t *buf, size_t cap, struct bp_tx_run 
         ngtcp2_conn_set_keep_alive_timeout(c->q, c->keepalive != 0 ? c->keepalive : UINT64_MAX);
     }
     if (n_packets > 0) {
-        ngtcp2_conn_info info;
         c->packets_sent += n_packets;
         c->bytes_sent += used;
-        ngtcp2_conn_get_conn_info(c->q, &info);
         if (info.smoothed_rtt >= PACING_MIN_RTT) {
             ngtcp2_conn_update_pkt_tx_time(c->q, now);
         }

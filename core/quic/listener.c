@@ -228,6 +228,11 @@ static void accept_initial(struct bp_listener *l, const ngtcp2_pkt_hd *hd,
 
     to_cid(&in->original_dcid, hd->dcid.data, hd->dcid.datalen);
     if (!token_ok(l, hd, remote, now, in)) {
+        /* RFC 9000, 7.2. ngtcp2_accept lets it pass with any token. Nobody may own an empty id. */
+        if (hd->dcid.datalen < NGTCP2_MIN_INITIAL_DCIDLEN) {
+            l->dropped_short++;
+            return;
+        }
         if (l->n_half_open >= BP_HALF_OPEN_RETRY) {
             send_retry(l, hd, remote, buf, cap, now, out);
             return;

@@ -261,6 +261,7 @@ static void listener_only_a_full_initial_begins_a_connection(void **state)
 
 static void listener_bad_id_lengths_begin_nothing(void **state)
 {
+    static const uint8_t token[] = {0x36, 1, 2, 3};
     struct fix f;
     (void)state;
 
@@ -275,14 +276,29 @@ static void listener_bad_id_lengths_begin_nothing(void **state)
         assert_int_equal(classify(&f), BP_LISTENER_DROP);
     }
     assert_int_equal(f.l.dropped_short, 8);
-    /* RFC 9000, 7.2: at least 8 bytes, unless we chose the id. */
+    /* RFC 9000, 7.2: at least 8 bytes, unless we chose the id. A token alone does not show that. */
     for (size_t len = 0; len < 8; len++) {
         struct lh h = header(V1, len, 8);
 
         put_long(&f, &h, FULL);
         assert_int_equal(feed(&f), BP_LISTENER_DROP);
+        h.token = token;
+        h.token_len = sizeof(token);
+        put_long(&f, &h, FULL);
+        assert_int_equal(feed(&f), BP_LISTENER_DROP);
     }
-    assert_int_equal(f.l.dropped_short, 8 + 8);
+    assert_int_equal(f.l.dropped_short, 8 + 16);
+    crowd(&f, BP_HALF_OPEN_RETRY, true); /* nor is it worth a Retry */
+    for (size_t len = 0; len < 8; len++) {
+        struct lh h = header(V1, len, 8);
+
+        h.token = token;
+        h.token_len = sizeof(token);
+        put_long(&f, &h, FULL);
+        assert_int_equal(feed(&f), BP_LISTENER_DROP);
+    }
+    assert_int_equal(f.l.retries, 0);
+    assert_int_equal(f.l.replies, 0);
 }
 
 /* --- Retry --------------------------------------------------------------- */
@@ -426,7 +442,10 @@ static void listener_retry_token_is_bound_to_the_address(void **state)
         const char *ip;
         uint16_t port;
     } others[] = {
-        {"192.0.2.2", 4433}, {"192.0.2.1", 4434}, {"::ffff:192.0.2.1", 4433}, {"2001:db8::1", 4433},
+        {"192.0.2.2", 4433},
+        {"192.0.2.1", 4434},
+        {"::ffff:192.0.2.1", 4433},
+        {"2001:db8::1", 4433},
     };
     struct fix f;
     struct lh h;

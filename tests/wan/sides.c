@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_tun.h>
+#include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <sched.h>
 #include <signal.h>
@@ -56,26 +57,37 @@ static int write_file(const char *path, const char *format, ...)
     return n == len ? 0 : -1;
 }
 
-int wan_become_root(void)
+static int become_root(void)
 {
     unsigned uid = geteuid();
     unsigned gid = getegid();
 
-    if (uid == 0) {
-        return 0;
-    }
     if (unshare(CLONE_NEWUSER) != 0) {
-        return failed("not root, and no user namespace for others");
+        return failed("no rights, and no user namespace");
     }
     /* A kernel that knows setgroups wants it off before gid_map may be written. */
     if (write_file("/proc/self/setgroups", "deny") != 0 && errno != ENOENT) {
-        return failed("not root, /proc/self/setgroups");
+        return failed("user namespace, /proc/self/setgroups");
     }
     if (write_file("/proc/self/uid_map", "0 %u 1", uid) != 0 ||
         write_file("/proc/self/gid_map", "0 %u 1", gid) != 0) {
-        return failed("not root, mapping to root of a user namespace");
+        return failed("user namespace, /proc/self/uid_map");
     }
     return 0;
+}
+
+int wan_new_pid_namespace(void)
+{
+    int rc;
+
+    if (unshare(CLONE_NEWPID) == 0) {
+        return 0;
+    }
+    rc = errno == EPERM ? become_root() : 0;
+    if (rc == 0 && unshare(CLONE_NEWPID) != 0) {
+        rc = failed("new PID namespace");
+    }
+    return rc;
 }
 
 static int open_tun(void)
@@ -120,13 +132,46 @@ static int set_address(int s, unsigned long request, uint32_t address)
     return ioctl(s, request, &r);
 }
 
-static int set_number(int s, unsigned long request, int value)
+static int set_mtu(int s, int mtu)
 {
     struct ifreq r = {0};
 
     memcpy(r.ifr_name, DEVICE, sizeof(DEVICE));
-    r.ifr_mtu = value; /* of the union that ifr_qlen is in, too */
-    return ioctl(s, request, &r);
+    r.ifr_mtu = mtu;
+    return ioctl(s, SIOCSIFMTU, &r);
+}
+
+/* With rtnetlink: the ioctl is refused in user namespaces. */
+static int set_queue_len(uint32_t packets)
+{
+    struct {
+        struct nlmsghdr h;
+        struct ifinfomsg info;
+        struct rtattr a;
+        uint32_t value;
+    } m = {.h = {.nlmsg_len = sizeof(m),
+                 .nlmsg_type = RTM_NEWLINK,
+                 .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK},
+           .info = {.ifi_family = AF_UNSPEC, .ifi_index = (int)if_nametoindex(DEVICE)},
+           .a = {.rta_len = RTA_LENGTH(sizeof(uint32_t)), .rta_type = IFLA_TXQLEN},
+           .value = packets};
+    struct {
+        struct nlmsghdr h;
+        struct nlmsgerr e;
+    } answer = {0};
+    int s = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+    int rc = -1;
+
+    if (s < 0) {
+        return -1;
+    }
+    if (send(s, &m, sizeof(m), 0) == (ssize_t)sizeof(m) &&
+        recv(s, &answer, sizeof(answer), MSG_TRUNC) >= (ssize_t)sizeof(answer)) {
+        errno = -answer.e.error;
+        rc = errno == 0 ? 0 : -1;
+    }
+    close(s);
+    return rc;
 }
 
 static int configure(uint32_t address, unsigned mtu)
@@ -142,9 +187,8 @@ static int configure(uint32_t address, unsigned mtu)
     (void)write_file("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
     (void)write_file("/proc/sys/net/ipv6/conf/" DEVICE "/disable_ipv6", "1");
     if (set_up(s, "lo") == 0 && set_address(s, SIOCSIFADDR, address) == 0 &&
-        set_address(s, SIOCSIFNETMASK, 0xffffff00) == 0 &&
-        set_number(s, SIOCSIFMTU, (int)mtu) == 0 && set_number(s, SIOCSIFTXQLEN, QUEUE_LEN) == 0 &&
-        set_up(s, DEVICE) == 0) {
+        set_address(s, SIOCSIFNETMASK, 0xffffff00) == 0 && set_mtu(s, (int)mtu) == 0 &&
+        set_queue_len(QUEUE_LEN) == 0 && set_up(s, DEVICE) == 0) {
         rc = 0;
     }
     close(s);

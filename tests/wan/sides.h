@@ -18,8 +18,11 @@ struct wan_side {
  * 77 when this machine or user may not do it, else 2.
  */
 
-/* For who is not root: becomes root of a new user namespace. */
-int wan_become_root(void);
+/*
+ * The next child will be the first process of a new PID namespace. Who has not the rights of root
+ * becomes root of a new user namespace on the way.
+ */
+int wan_new_pid_namespace(void);
 
 /*
  * The calling thread, the first one in a new PID namespace, gets a /proc of its own, and two

@@ -260,6 +260,7 @@ static void loss_is_about_right(void **state)
 
 static void duplicates_and_late_ones_arrive(void **state)
 {
+    long in = stat_of("ab", "in");
     uint32_t received = 0;
     uint32_t swapped = 0;
     uint32_t last = 0;
@@ -269,7 +270,7 @@ static void duplicates_and_late_ones_arrive(void **state)
     for (uint32_t i = 1; i <= 500; i++) {
         send_ab(i, 40);
     }
-    wait_stat("ab", "in", 500);
+    wait_stat("ab", "in", in + 500);
     set("delay=100ms dup=0 reorder=0");
     send_ab(9999, 40);
     for (uint32_t n; (n = receive(udp[1], NULL)) != 9999; last = n > last ? n : last) {

@@ -9,14 +9,16 @@
         "bench/run [options]: compare this carrier with TCP and TLS distribution\n"
         "  --rounds N        interleaved rounds (default 5)\n"
         "  --quick           one short round, to see that everything works\n"
-        "  --carriers A,B    of tcp, tcp_delay, tls, quic (default tcp,tls,quic)\n"
-        "  --third           also ping a third node during bulk to another\n"
-        "  --json FILE       write all samples, medians, ratios and targets as JSON\n"
-        "  --md FILE         write the table as Markdown\n"
+        "  --carriers A,B    of tcp, tcp_delay, tls, quic (default: all)\n"
+        "  --json FILE       all samples, medians, ratios and targets (default "
+        "build/bench/speed.json)\n"
+        "  --svg FILE        a bar chart (default build/bench/speed.svg)\n"
+        "  --md FILE         the table as Markdown\n"
         "  --strict          exit with 2 when a target is not met\n").
 
--define(DEFAULTS, #{rounds => 5, quick => false, carriers => [tcp, tls, quic], third => false,
-                    json => none, md => none, strict => false}).
+-define(DEFAULTS, #{rounds => 5, quick => false, carriers => [tcp, tcp_delay, tls, quic],
+                    json => output("speed.json"), svg => output("speed.svg"), md => none,
+                    strict => false}).
 
 -spec main() -> no_return().
 main() ->
@@ -73,8 +75,8 @@ options() ->
     [{"--rounds", rounds, fun positive/1},
      {"--quick", quick, flag},
      {"--carriers", carriers, fun carriers/1},
-     {"--third", third, flag},
      {"--json", json, fun(File) -> {ok, File} end},
+     {"--svg", svg, fun(File) -> {ok, File} end},
      {"--md", md, fun(File) -> {ok, File} end},
      {"--strict", strict, flag}].
 
@@ -147,13 +149,11 @@ one(Round, Carrier, #{rounds := Rounds} = Options, #{samples := S, failures := F
 
 %% All figures of one carrier in one round, on fresh nodes. A part that fails costs its own figures
 %% only: the next one gets fresh nodes.
-measure(Carrier, #{third := Third} = Options) ->
+measure(Carrier, Options) ->
     Parts = [{"round trips", fun round_trips/3}, {"messages", fun messages/3},
              {"bulk", fun bulk/3}, {"ping during bulk", fun ping/3},
-             {"connect", fun connects/3}],
-    Roles = [a, b] ++ [c || Third],
-    All = Parts ++ [{"third node", fun third/3} || Third],
-    measure(Carrier, Roles, All, sizes(Options), {#{}, []}).
+             {"connect", fun connects/3}, {"third node", fun third/3}],
+    measure(Carrier, [a, b, c], Parts, sizes(Options), {#{}, []}).
 
 measure(_, _, [], _, Result) ->
     Result;
@@ -252,9 +252,14 @@ call(Node, Function, Args) ->
 
 %% --- output ----------------------------------------------------------------
 
-publish(Result, #{json := Json, md := Md}) ->
+%% Beside the compiled modules, which are not part of the repository.
+output(Name) ->
+    filename:join(filename:dirname(code:which(?MODULE)), Name).
+
+publish(Result, #{json := Json, svg := Svg, md := Md}) ->
     io:put_chars([$\n, bp_bench_report:text(Result)]),
     write(Json, bp_bench_report:json(Result)),
+    write(Svg, [bp_bench_chart:svg(Result) || lists:member(tcp, maps:get(carriers, Result))]),
     write(Md, bp_bench_report:markdown(Result)).
 
 write(none, _) ->
@@ -278,7 +283,7 @@ exit_code(_, _, _) ->
     0.
 
 json_options(Options) ->
-    maps:with([rounds, quick, carriers, third], Options).
+    maps:with([rounds, quick, carriers], Options).
 
 cpu_model() ->
     {ok, Fd} = file:open("/proc/cpuinfo", [read, raw, binary]),

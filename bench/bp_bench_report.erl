@@ -41,14 +41,19 @@ figures() ->
 %% same round, or an absolute value.
 -spec targets() -> [target()].
 targets() ->
-    [{rtt_p50, quic, at_most, 1.3, tcp},
-     {messages_1, quic, at_least, 1.5, tcp},
-     {messages_16, quic, at_least, 1.5, tcp},
-     {bulk_1, quic, at_least, 0.5, tcp},
-     {bulk_1, quic, at_least, 10, tls},
-     {bulk_8, quic, at_least, 0.5, tcp},
-     {bulk_8, quic, at_least, 10, tls},
-     {connect_p50, quic, at_most, 2, tcp}].
+    [{rtt_p50, quic, at_most, 1.1, tcp},
+     {rtt_p99, quic, at_most, 1.5, tcp},
+     {messages_1, quic, at_least, 2, tcp},
+     {messages_1, quic, at_least, 1.1, tcp_delay},
+     {messages_16, quic, at_least, 2.5, tcp},
+     {messages_16, quic, at_least, 1.1, tcp_delay},
+     {bulk_1, quic, at_least, 0.75, tcp},
+     {bulk_1, quic, at_least, 15, tls},
+     {bulk_8, quic, at_least, 0.75, tcp},
+     {bulk_8, quic, at_least, 15, tls},
+     {bulk_ping_p50, quic, at_most, 1000, absolute},
+     {third_p50, quic, at_most, 2, tcp},
+     {connect_p50, quic, at_most, 1.5, tcp}].
 
 %% Median, minimum and maximum; `none` of nothing.
 -spec summary([number()]) -> spread() | none.

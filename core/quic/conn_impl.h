@@ -63,6 +63,7 @@ struct bp_conn {
     uint32_t runs_tail;
     uint32_t runs_scan; /* all runs before it are of blocked streams or empty */
     uint64_t unsent;
+    bool unpaced;
     bool flight_full; /* no data for now: see flight_limit */
 
     bool small; /* no large datagrams for now (conn_mtu.c) */

@@ -12,6 +12,17 @@
 /* Below this round-trip time the timer is coarser than the pace (DESIGN 5). */
 #define PACING_MIN_RTT (2 * BP_MS)
 
+/*
+ * ngtcp2 counts what was sent since it last was asked for the pace, and nothing takes back what was
+ * counted: who begins to pace after a while without must wait for all that went out meanwhile,
+ * seconds on a fast path. So a connection that once went without pacing stays without it.
+ */
+static bool paced(struct bp_conn *c, const ngtcp2_conn_info *info)
+{
+    c->unpaced = c->unpaced || info->min_rtt < PACING_MIN_RTT; /* UINT64_MAX: not measured yet */
+    return !c->unpaced;
+}
+
 /* Of the connection's window: ticks pass while the peer takes no data (256 of them). */
 #define URGENT_CREDIT 1024u
 
@@ -20,8 +31,8 @@
  * or rack the congestion window grows until the peer's socket buffer overflows; up to there all of
  * it is queue, which every message waits in, and then come losses.
  */
-#define FLIGHT_MIN       (1024u * 1024u)
-#define FLIGHT_PER_US    4096u
+#define FLIGHT_MIN    (512u * 1024u)
+#define FLIGHT_PER_US 4096u
 
 static uint64_t flight_limit(const ngtcp2_conn_info *info)
 {
@@ -470,7 +481,7 @@ int bp_conn_write(struct bp_conn *c, uint8_t *buf, size_t cap, struct bp_tx_run 
     if (n_packets > 0) {
         c->packets_sent += n_packets;
         c->bytes_sent += used;
-        if (info.smoothed_rtt >= PACING_MIN_RTT) {
+        if (paced(c, &info)) {
             ngtcp2_conn_update_pkt_tx_time(c->q, now);
         }
     }

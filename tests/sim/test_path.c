@@ -326,6 +326,29 @@ static void path_copied_datagrams_from_elsewhere_do_not_move_link(void **state)
     finish(&t);
 }
 
+/* Hundreds of megabytes on a path too short for pacing; then it becomes longer. What went out
+ * before must not be paced afterwards. */
+static void path_becomes_longer_after_bulk_no_stall(void **state)
+{
+    struct sim s;
+    struct sim_flow f = {0};
+
+    (void)state;
+    sim_init(&s, 90);
+    s.net.delay = BP_MS / 50;
+    sim_connect_up(&s);
+    f = (struct sim_flow){.from = &s.a, .to = &s.b};
+    sim_flow_run(&s, &f, 400000, 500 * BP_MS);
+    sim_flow_drain(&s, &f, BP_SEC);
+    assert_true(f.n_got > 400);
+    s.net.delay = 5 * BP_MS;
+    for (int i = 0; i < 20; i++) {
+        sim_flow_send(&s, &f, 100000);
+        sim_flow_drain(&s, &f, 150 * BP_MS);
+    }
+    sim_free(&s);
+}
+
 /* --- damage and stalled hosts -------------------------------------------- */
 
 /* Damaged, cut, doubled and reordered datagrams, from the first one on. */
@@ -391,6 +414,7 @@ int main(void)
         cmocka_unit_test(path_copied_datagrams_from_elsewhere_do_not_move_link),
         cmocka_unit_test(path_damaged_datagrams_do_no_harm),
         cmocka_unit_test(path_stalled_host_nothing_lost),
+        cmocka_unit_test(path_becomes_longer_after_bulk_no_stall),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;
 }

@@ -107,6 +107,9 @@ static void add_cid(struct drv_conn *c, const struct bp_cid *cid)
     erl_drv_mutex_unlock(drv_node.lock);
     if (added) {
         c->cids[c->n_cids++] = *cid;
+    } else {
+        /* Datagrams would not find it: better a clear end than a timeout. */
+        bp_link_fail(c->link, BP_E_NOMEM, NULL);
     }
 }
 
@@ -165,6 +168,11 @@ int drv_conn_new(struct drv_conn **out, bool server, struct drv_settings *settin
         add_cid(c, &lc->conn.client_dcid);
     }
     drv_conn_events(c, now);
+    if (bp_link_phase(c->link) == BP_LINK_FAILED) {
+        rc = bp_link_error(c->link);
+        drv_conn_del(c);
+        return rc;
+    }
     *out = c;
     return 0;
 }
@@ -467,6 +475,9 @@ bool drv_conn_flush(struct drv_conn *c, int fd, bp_time now)
     }
     s = drv_scratch_take();
     if (s == NULL) {
+        /* Nothing would make it try again: what was never sent has no timer. */
+        bp_link_fail(c->link, BP_E_NOMEM, NULL);
+        drv_conn_events(c, now);
         return true;
     }
     do {

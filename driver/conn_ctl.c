@@ -212,11 +212,14 @@ static void op_setopts(const struct drv_conn *c, const uint8_t *p, size_t len, s
         if (arg.key == 5) {
             continue; /* nodelay: there is no Nagle to switch off */
         }
-        if (opt_place(arg.key, c, &level, &name) != 0 ||
+        if (arg.len == 0 || arg.len > 8 || opt_place(arg.key, c, &level, &name) != 0 ||
             setsockopt(c->fd, level, name, &value, sizeof(value)) != 0) {
             drv_reply_error(r, BP_E_INVALID, "the socket does not take this option");
             return;
         }
+    }
+    if (a.bad) {
+        drv_reply_error(r, BP_E_INVALID, "the list of options is cut off");
     }
 }
 

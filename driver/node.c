@@ -28,12 +28,14 @@ struct drv_port *drv_node_port_start(ErlDrvPort port)
 
     erl_drv_mutex_lock(drv_node.lock);
     taken = drv_node.has_port;
-    drv_node.has_port = true;
-    drv_node.port = driver_mk_port(port);
-    drv_node.owner = driver_connected(port);
-    drv_node.has_owner = true;
-    drv_node.log_tokens = DRV_LOG_BURST;
-    drv_node.log_at = drv_now();
+    if (!taken) { /* else the first one's owner would not be told any more */
+        drv_node.has_port = true;
+        drv_node.port = driver_mk_port(port);
+        drv_node.owner = driver_connected(port);
+        drv_node.has_owner = true;
+        drv_node.log_tokens = DRV_LOG_BURST;
+        drv_node.log_at = drv_now();
+    }
     erl_drv_mutex_unlock(drv_node.lock);
     if (taken) {
         return NULL;

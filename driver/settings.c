@@ -65,10 +65,39 @@ static uint64_t number(const uint8_t *p, size_t len, uint8_t key, uint64_t fallb
     return v < min ? min : v > max ? max : v;
 }
 
+static bool is_text(uint8_t key)
+{
+    return key <= K_KEY_DIR || key == K_COOKIE_ONLY || key == K_BIND || key > K_LOG_LEVEL;
+}
+
+/* A value that cannot be read must not become the default, which may be the less safe one. */
+static int check_form(const uint8_t *p, size_t len, bool *has_bind, struct bp_errbuf *err)
+{
+    struct drv_args a;
+    struct drv_arg arg;
+
+    *has_bind = false;
+    drv_args_init(&a, p, len);
+    while (drv_args_next(&a, &arg)) {
+        *has_bind = *has_bind || arg.key == K_BIND;
+        if (!is_text(arg.key) && (arg.len == 0 || arg.len > 8)) {
+            char what[32];
+            snprintf(what, sizeof(what), "number %u", arg.key);
+            return bad(err, what);
+        }
+    }
+    return a.bad ? bad(err, "list") : 0;
+}
+
 static int read_numbers(struct drv_settings *s, const uint8_t *p, size_t len, struct bp_errbuf *err)
 {
     char bind[BP_ADDR_TEXT_MAX];
+    bool has_bind;
+    int rc = check_form(p, len, &has_bind, err);
 
+    if (rc != 0) {
+        return rc;
+    }
     s->auth_mode = (enum bp_auth_mode)number(p, len, K_AUTH_MODE, BP_AUTH_BUILTIN, BP_AUTH_NONE,
                                              BP_AUTH_EXTERNAL);
     s->trust_mode = (enum bp_trust_mode)number(p, len, K_TRUST_MODE, BP_TRUST_TOFU, BP_TRUST_TOFU,
@@ -84,8 +113,8 @@ static int read_numbers(struct drv_settings *s, const uint8_t *p, size_t len, st
     s->log_level = (enum drv_level)number(p, len, K_LOG_LEVEL, DRV_INFO, DRV_ERROR, DRV_DEBUG);
     s->port = (uint16_t)number(p, len, K_PORT, 0, 0, UINT16_MAX);
     s->family = (int)number(p, len, K_FAMILY, 0, 0, 6);
-    if (drv_args_string(p, len, K_BIND, bind, sizeof(bind)) &&
-        bp_addr_parse(&s->bind, bind, s->port) != 0) {
+    if (has_bind && (!drv_args_string(p, len, K_BIND, bind, sizeof(bind)) ||
+                     bp_addr_parse(&s->bind, bind, s->port) != 0)) {
         return bad(err, "bind address (an IPv4 or IPv6 literal is wanted)");
     }
     return 0;
@@ -101,9 +130,6 @@ static int read_cookie_only(struct drv_settings *s, const uint8_t *p, size_t len
     drv_args_init(&a, p, len);
     while (drv_args_next(&a, &arg)) {
         n += arg.key == K_COOKIE_ONLY;
-    }
-    if (a.bad) {
-        return bad(err, "list");
     }
     if (n == 0) {
         return 0;

@@ -199,6 +199,29 @@ static void ticks_count_on_both_sides(void **state)
     pair_free(&p);
 }
 
+static void options_set_and_read_and_refused(void **state)
+{
+    static struct vm_reply r;
+    static struct tlv t;
+    struct pair p;
+
+    pair_dial(&p, state);
+    t.len = 0;
+    tlv_uint(&t, 1, 3, 4); /* priority */
+    tlv_uint(&t, 5, 1, 1); /* nodelay */
+    vm_control_ok(p.conn, OP_SETOPTS, t.data, t.len, &r);
+    vm_control(p.conn, OP_SETOPTS, t.data, t.len - 1, &r);
+    assert_string_equal(r.err, "badarg");
+    assert_non_null(strstr((char *)r.data, "cut off"));
+    vm_control_ok(p.conn, OP_GETOPTS, "\x01\x05", 2, &r);
+    assert_memory_equal(r.data, "\x01\x00\x04\x00\x00\x00\x03\x05\x00\x01\x01", 11);
+    t.len = 0;
+    tlv_uint(&t, 99, 1, 4);
+    vm_control(p.conn, OP_SETOPTS, t.data, t.len, &r);
+    assert_string_equal(r.err, "badarg");
+    pair_free(&p);
+}
+
 /* --- busy ---------------------------------------------------------------- */
 
 static bool is_busy(void *ctx)
@@ -445,6 +468,7 @@ int main(void)
         VM_TEST(data_of_all_shapes_arrives),
         VM_TEST(data_from_the_peer_arrives),
         VM_TEST(ticks_count_on_both_sides),
+        VM_TEST(options_set_and_read_and_refused),
         VM_TEST(busy_at_high_water_free_when_drained),
         VM_TEST(peer_closes_port_exits),
         VM_TEST(port_closed_peer_hears_of_it),

@@ -96,6 +96,23 @@ static void config_errors_say_what_is_wrong(void **state)
     vm_close(node);
 }
 
+/* What cannot be read must not become the default: a node would listen on all addresses. */
+static void config_value_of_bad_form_is_refused(void **state)
+{
+    ErlDrvPort node = open_node();
+
+    config_with(state, 13, NULL);
+    tlv_bytes(&args, 13, "127.0.0.1\0x", 11);
+    refused(node, OP_CONFIG, "badarg", "bind address");
+    config_with(state, 7, NULL);
+    tlv_bytes(&args, 7, "", 0); /* auth_mode */
+    refused(node, OP_CONFIG, "badarg", "number 7");
+    config_with(state, 7, NULL);
+    tlv_bytes(&args, 7, "123456789", 9);
+    refused(node, OP_CONFIG, "badarg", "number 7");
+    vm_close(node);
+}
+
 static void config_cut_anywhere_never_crashes(void **state)
 {
     ErlDrvPort node = open_node();
@@ -123,6 +140,7 @@ static void listen_once_per_node(void **state)
     args.len = 0;
     refused(node, OP_LISTEN, "bad_state", "already listening");
     assert_null(vm_open("barrel_p2p_drv node")); /* one node per VM */
+    assert_true(drv_node.port == driver_mk_port(node)); /* and it still hears of what comes */
     vm_close(node);
     node = start_node(state, &port); /* and another one after it */
     vm_close(node);
@@ -380,6 +398,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         VM_TEST(listen_before_config_is_refused),
         VM_TEST(config_errors_say_what_is_wrong),
+        VM_TEST(config_value_of_bad_form_is_refused),
         VM_TEST(config_cut_anywhere_never_crashes),
         VM_TEST(listen_once_per_node),
         VM_TEST(listen_port_in_use_says_so),

@@ -43,6 +43,10 @@ init_per_testcase(_, Config) ->
 end_per_testcase(_, _) ->
     ok.
 
+%% Nodes of a case that disconnects: what `global' has to say after a connect would connect them again.
+pair_without_global(Config) ->
+    bp_cluster:start_many(Config, [#{name => N, args => ["-connect_all", "false"]} || N <- [a, b]]).
+
 %% Runs F(NameOfB) in node a.
 in_a(Config, F) ->
     in_a(Config, F, 60000).
@@ -458,7 +462,7 @@ wait_clock(At) ->
     end.
 
 autoconnect_send_delivers(Config) ->
-    {A, B} = {?config(a, Config), ?config(b, Config)},
+    [A, B] = pair_without_global(Config),
     NB = bp_cluster:name(B),
     P = bp_cluster:run(B, fun() -> spawn(bp_procs, echo, []) end),
     true = bp_cluster:call(B, erlang, register, [auto_target, P]),
@@ -481,7 +485,7 @@ autoconnect_send_delivers(Config) ->
 
 %% A call, a link and a monitor each bring the connection up on their own.
 autoconnect_call_and_link(Config) ->
-    {A, B} = {?config(a, Config), ?config(b, Config)},
+    [A, B] = pair_without_global(Config),
     NB = bp_cluster:name(B),
     P = bp_cluster:run(B, fun() -> spawn(bp_procs, echo, []) end),
     Ways = [fun() -> ?EQ(NB, rpc:call(NB, erlang, node, [])) end,

@@ -15,6 +15,8 @@ WAN_SRC := $(filter-out tests/wan/test_%.c,$(wildcard tests/wan/*.c))
 WAN_BIN := $(B)/tests/wan/wan
 WANTEST_SRC := $(wildcard tests/wan/test_*.c)
 WANTEST_BIN := $(patsubst tests/%.c,$(B)/tests/%,$(WANTEST_SRC))
+HOSTILE_SRC := $(wildcard tests/hostile/*.c)
+HOSTILE_BIN := $(B)/tests/hostile/hostile
 FUZZ_MAIN := $(B)/tests/fuzz/standalone_main.o
 
 TEST_LIBS = $(call obj,$(SUPPORT_SRC)) $(IO_LIB) $(CORE_LIB)
@@ -46,6 +48,12 @@ $(WANTEST_BIN): $(B)/tests/wan/%: $(B)/tests/wan/%.o $(call obj,$(filter-out tes
 	$(call say,LD,$@)
 	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(DEP_LIBS) -lcmocka
 
+# What real nodes are attacked with; of the release build, since floods have a rate.
+hostile: $(HOSTILE_BIN)
+$(HOSTILE_BIN): $(call obj,$(HOSTILE_SRC)) $(IO_LIB) $(CORE_LIB)
+	$(call say,LD,$@)
+	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(DEP_LIBS)
+
 # --- drivers that are wrong on purpose (tests/faulty/README.md) ------------
 
 FAULTY := lossy wrong_order
@@ -65,7 +73,7 @@ build/faulty/%/priv/barrel_p2p_drv.so: $(call obj,$(DRV_SRC)) $(IO_LIB) $(CORE_L
 # `make test` in a clean checkout: installs, builds, runs every tier. C tests run under ASan and UBSan.
 test: deps-test ## install, build and run every test
 	@$(MAKE) --no-print-directory all
-	@$(MAKE) --no-print-directory faulty-drivers
+	@$(MAKE) --no-print-directory faulty-drivers hostile
 	@$(MAKE) --no-print-directory BUILD=asan c-tests
 	@$(MAKE) --no-print-directory static
 	@scripts/run-tests --ct all $(patsubst build/release/%,build/asan/%,$(ALL_TEST_BIN))
@@ -115,7 +123,7 @@ bench-idle: deps-test ## memory of an idle connection
 	@$(MAKE) --no-print-directory all
 	@bench/idle_memory $(ARGS)
 
-.PHONY: test faulty-drivers check c-tests static layering fuzz bench bench-idle unit-bins sim-bins \
+.PHONY: test hostile faulty-drivers check c-tests static layering fuzz bench bench-idle unit-bins sim-bins \
   driver-bins wan-bins replay-bins
 
 unit-bins: $(UNIT_BIN)

@@ -110,6 +110,7 @@ static void remove_seq(struct bp_unfinished *u, struct bp_unfinished_seq *s)
 int bp_unfinished_fragment(struct bp_unfinished *u, uint64_t seq, uint64_t frag, bool first,
                            uint64_t len)
 {
+    uint64_t cost = len;
     struct bp_unfinished_seq *s = u->cap != 0 ? find(u, seq) : NULL;
     bool known = s != NULL && s->bytes != 0;
     int rc;
@@ -125,13 +126,17 @@ int bp_unfinished_fragment(struct bp_unfinished *u, uint64_t seq, uint64_t frag,
         return 0;
     }
     if (!known) {
+        if (frag > u->max_bytes / BP_UNFINISHED_PER_FRAGMENT) {
+            return BP_E_UNFINISHED;
+        }
+        cost += frag * BP_UNFINISHED_PER_FRAGMENT;
         rc = grow(u);
         if (rc != 0) {
             return rc;
         }
         s = find(u, seq);
     }
-    rc = bp_unfinished_add(u, len);
+    rc = bp_unfinished_add(u, cost);
     if (rc != 0) {
         return rc;
     }
@@ -139,6 +144,6 @@ int bp_unfinished_fragment(struct bp_unfinished *u, uint64_t seq, uint64_t frag,
         s->id = seq;
         u->n++;
     }
-    s->bytes += len;
+    s->bytes += cost;
     return 0;
 }

@@ -109,7 +109,7 @@ void cmd_loris(void)
         first = t < first ? t : first;
         last = t > last ? t : last;
     }
-    say_uint("ended", ended);
+    say_uint("closed", ended);
     say_uint("first_ms", ended > 0 ? first / BP_MS : 0);
     say_uint("last_ms", ended == n ? last / BP_MS : 0);
     if (n > 0) {

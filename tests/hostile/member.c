@@ -114,6 +114,8 @@ static size_t fragment(uint8_t *p, uint64_t seq, uint64_t frag, bool first, uint
     bp_write_u64(&w, seq);
     bp_write_u64(&w, frag);
     bp_write_u8(&w, 0);
+    p[4 + 19] = 97; /* a control message that is a term: 6 */
+    p[4 + 20] = 6;
     return 4 + (size_t)len;
 }
 
@@ -164,23 +166,31 @@ static uint64_t attack(struct client *c, const char *kind)
             size_t len = fragment(block, 1000 + done, 50, true, 60000);
             put(c, slots[slot], block, len);
             done++;
+        } else if (strcmp(kind, "claims_fragments") == 0) { /* of a message of 2^40 of them */
+            size_t len = fragment(block, 7, UINT64_C(1) << 40, true, 1000);
+            put(c, slots[0], block, done++ == 0 ? len : 0);
         } else if (strcmp(kind, "one_message") == 0) { /* gone on with for ever */
-            size_t len = fragment(block, 7, (UINT64_C(1) << 40) - done, done == 0, 60000);
+            size_t len = fragment(block, 7, 1000000 - done, done == 0, 60000);
             put(c, slots[0], block, len);
             done++;
-        } else if (strcmp(kind, "half_frames") == 0) { /* 16 MB each, and never all of it */
+        } else if (strcmp(kind, "half_frames") == 0) { /* 16 MB each, and a third of it */
+            if (done == 100 * n) {
+                say_uint("filled", 100 * n * 60000);
+                (void)client_run(c, NULL, 1000);
+                return done;
+            }
             if (done < n) {
                 put(c, slots[slot], big, sizeof(big));
             }
-            memset(block, 'x', 60000);
-            put(c, slots[slot], block, done < 200 * n ? 60000 : 0);
+            put(c, slots[slot], block, 60000);
             done++;
         } else {
             die("member: which kind?");
         }
         do {
             client_step(c, 1);
-        } while (c->err == 0 && bp_conn_unsent(c->c) > 1000000 && mono() < until);
+        } while (c->err == 0 && mono() < until &&
+                 bp_conn_unsent(c->c) > (done == 100 * n ? 0 : 1000000));
     }
     return done;
 }

@@ -231,8 +231,9 @@ static void record(void *ctx, const uint8_t *p, size_t len)
     }
 }
 
-/* replay port= n=: one true handshake; then all that was sent in it again, n times, from the same
- * address and from others, in order and not. */
+/* replay port= n= pause=MS: one true handshake; then all that was sent in it again, n times, from the
+ * same address and from others, in order and not; half of them after a pause, when the node has
+ * forgotten the first. */
 void cmd_replay(void)
 {
     static struct tape tape;
@@ -257,6 +258,9 @@ void cmd_replay(void)
     for (unsigned i = 0; i < n && i < 100; i++) {
         char ip[32];
 
+        if (i == n / 2) {
+            (void)usleep((useconds_t)arg_uint("pause", 3000) * 1000);
+        }
         snprintf(ip, sizeof(ip), "127.0.0.%u", 5 + i % 4);
         client_dial(&c, &self, ip, "127.0.0.1", port());
         for (unsigned k = 0; k < tape.n; k++) {

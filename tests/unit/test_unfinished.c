@@ -42,27 +42,46 @@ static void rate_of_nothing_gives_nothing_back(void **state)
 
 #define FRAG(u, seq, frag, first, len) bp_unfinished_fragment(u, seq, frag, first, len)
 
+#define PLACES(n) ((n) * BP_UNFINISHED_PER_FRAGMENT)
+
 static void unfinished_message_counts_until_its_last_fragment(void **state)
 {
     struct bp_unfinished u;
     (void)state;
 
-    bp_unfinished_init(&u, bp_mem_libc(), 1000);
+    bp_unfinished_init(&u, bp_mem_libc(), 1000 + PLACES(5));
     assert_int_equal(FRAG(&u, 7, 3, true, 400), 0);
     assert_int_equal(FRAG(&u, 7, 2, false, 400), 0);
-    assert_int_equal(u.bytes, 800);
+    assert_int_equal(u.bytes, 800 + PLACES(3));
     assert_int_equal(u.n, 1);
     assert_int_equal(FRAG(&u, 8, 1, true, 5000), 0); /* the first is the last: nothing is kept */
     assert_int_equal(FRAG(&u, 9, 5, false, 5000), 0); /* never began: the VM's business */
-    assert_int_equal(u.bytes, 800);
+    assert_int_equal(u.bytes, 800 + PLACES(3));
     assert_int_equal(FRAG(&u, 8, 2, true, 201), BP_E_UNFINISHED);
     assert_int_equal(u.n, 1);
     assert_int_equal(FRAG(&u, 8, 2, true, 200), 0);
     assert_int_equal(FRAG(&u, 7, 1, false, 400), 0);
-    assert_int_equal(u.bytes, 200);
+    assert_int_equal(u.bytes, 200 + PLACES(2));
     assert_int_equal(FRAG(&u, 8, 1, false, 1), 0);
     assert_int_equal(u.bytes, 0);
     assert_int_equal(u.n, 0);
+    bp_unfinished_free(&u);
+}
+
+/* The VM makes room for as many fragments as the first announces. */
+static void unfinished_announced_fragments_count(void **state)
+{
+    static const uint64_t too_many[] = {33, UINT64_C(1) << 40, UINT64_MAX / 32, UINT64_MAX};
+    struct bp_unfinished u;
+    (void)state;
+
+    bp_unfinished_init(&u, bp_mem_libc(), PLACES(32) + 10);
+    for (unsigned i = 0; i < 4; i++) {
+        assert_int_equal(FRAG(&u, 7, too_many[i], true, 1), BP_E_UNFINISHED);
+    }
+    assert_int_equal(FRAG(&u, 7, 32, true, 11), BP_E_UNFINISHED);
+    assert_int_equal(u.bytes, 0);
+    assert_int_equal(FRAG(&u, 7, 32, true, 10), 0);
     bp_unfinished_free(&u);
 }
 
@@ -72,7 +91,7 @@ static void unfinished_partial_frames_share_the_limit(void **state)
     (void)state;
 
     bp_unfinished_init(&u, bp_mem_libc(), 1000);
-    assert_int_equal(FRAG(&u, 7, 3, true, 400), 0);
+    assert_int_equal(FRAG(&u, 7, 3, true, 400 - PLACES(3)), 0);
     assert_int_equal(bp_unfinished_add(&u, 600), 0);
     assert_int_equal(bp_unfinished_add(&u, 1), BP_E_UNFINISHED);
     assert_int_equal(bp_unfinished_add(&u, UINT64_MAX), BP_E_UNFINISHED);
@@ -121,9 +140,10 @@ static void unfinished_random_order_same_as_model(void **state)
             n -= model[id] != 0;
             model[id] = 0;
         } else if (first || model[id] != 0) {
+            uint64_t cost = len + (model[id] == 0 ? PLACES(frag) : 0);
             n += model[id] == 0;
-            model[id] += len;
-            sum += len;
+            model[id] += cost;
+            sum += cost;
         }
         assert_int_equal(u.bytes, sum);
         assert_int_equal(u.n, n);
@@ -137,6 +157,7 @@ int main(void)
         cmocka_unit_test(rate_burst_then_one_in_a_period),
         cmocka_unit_test(rate_of_nothing_gives_nothing_back),
         cmocka_unit_test(unfinished_message_counts_until_its_last_fragment),
+        cmocka_unit_test(unfinished_announced_fragments_count),
         cmocka_unit_test(unfinished_partial_frames_share_the_limit),
         cmocka_unit_test(unfinished_messages_have_a_cap),
         cmocka_unit_test(unfinished_random_order_same_as_model),

@@ -54,6 +54,10 @@ $(HOSTILE_BIN): $(call obj,$(HOSTILE_SRC)) $(IO_LIB) $(CORE_LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(DEP_LIBS)
 
+soak: soak-hostile
+soak-hostile: deps-test
+	@$(MAKE) --no-print-directory all hostile && BP_SOAK=1 scripts/run-tests --ct hostile_SUITE
+
 # --- drivers that are wrong on purpose (tests/faulty/README.md) ------------
 
 FAULTY := lossy wrong_order
@@ -123,7 +127,7 @@ bench-idle: deps-test ## memory of an idle connection
 	@$(MAKE) --no-print-directory all
 	@bench/idle_memory $(ARGS)
 
-.PHONY: test hostile faulty-drivers check c-tests static layering fuzz bench bench-idle unit-bins sim-bins \
+.PHONY: test hostile soak soak-hostile faulty-drivers check c-tests static layering fuzz bench bench-idle unit-bins sim-bins \
   driver-bins wan-bins replay-bins
 
 unit-bins: $(UNIT_BIN)

@@ -297,8 +297,20 @@ slow(Config, Kind, N) ->
     {V, Before}.
 
 slow_tls_is_closed(Config) ->
-    VB = slow(Config, tls, 8),
-    bp_hostile:counted(VB, refused_timeout, 8).
+    V = ?config(victim, Config),
+    Before = bp_hostile:stats(V),
+    Attack = bp_hostile:start(loris, [{port, port(V)}, {kind, tls}, {n, 8}, {secs, ?SETUP_S + 1}]),
+    {8, Attack1} = bp_hostile:next(Attack, slow, 10000),
+    T0 = erlang:monotonic_time(millisecond),
+    bp_cluster:until(fun() ->
+        bp_hostile:count(V, half_open) - bp_hostile:count(Before, half_open) =:= 8
+    end),
+    bp_hostile:counted({V, Before}, refused_timeout, 8),
+    Ms = erlang:monotonic_time(millisecond) - T0,
+    report("slow tls: 8 ended within ~w ms", [Ms]),
+    true = Ms > ?SETUP_S * 1000 - 500 andalso Ms < ?SETUP_S * 1000 + 1500,
+    ?EQ(0, bp_hostile:count(V, half_open)),
+    _ = bp_hostile:await(Attack1).
 
 slow_auth_is_closed(Config) ->
     VB = slow(Config, auth, 8),
@@ -512,6 +524,7 @@ clock_outside_the_window(Config) ->
 
 names_with_illegal_bytes(Config) ->
     V = ?config(victim, Config),
+    ok = settle(V),
     Before = bp_hostile:stats(V),
     Usage = bp_hostile:usage(V),
     At = byte_size(bp_cluster:log(V)),

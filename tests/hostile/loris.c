@@ -51,8 +51,9 @@ static void begin_slow(struct client *c, const char *kind, const char *name)
 
 /*
  * loris port= kind=tls|auth|dist n= name=: n connections that go on as slowly as they can, each a
- * byte of what is next in a tenth of a second, until the node ends them. With tls nothing but the
- * first packet is ever sent, again and again.
+ * byte of what is next in a tenth of a second, until the node ends them or secs= have passed. With
+ * tls nothing but the first packet is ever sent, and what comes back is not even acknowledged; a
+ * node may not send enough to such a peer to always tell it of the end (RFC 9000, 8.1).
  */
 void cmd_loris(void)
 {
@@ -68,7 +69,7 @@ void cmd_loris(void)
     unsigned ended = 0;
     bp_time first = BP_TIME_NEVER, last = 0;
     size_t len = 0;
-    bp_time until = mono() + LORIS_SECS * BP_SEC;
+    bp_time until = mono() + arg_uint("secs", LORIS_SECS) * BP_SEC;
 
     if (n > LORIS_MAX) {
         die("loris: n <= %u", LORIS_MAX);

@@ -273,8 +273,8 @@ static void count_authenticated(const struct drv_conn *c)
     }
 }
 
-/* An accepted peer whose key is pinned nowhere will make the VM create an atom of its name before it
- * has to show that it has the cookie. */
+/* An accepted peer whose key is pinned nowhere will make the VM create an atom of its name before
+ * it has to show that it has the cookie. */
 static void newcomer(struct drv_conn *c, const struct bp_link_event *ev, bp_time now)
 {
     bool dynamic = bp_node_name_dynamic(ev->name, strlen(ev->name));
@@ -562,7 +562,9 @@ void drv_conn_finish(struct drv_conn *c, int fd, int err, const char *why, bp_ti
     }
     drv_conn_events(c, now);
     erl_drv_mutex_lock(drv_node.lock);
-    drv_count_end(c->alive ? DRV_DOWN : c->inbound ? DRV_REFUSED : DRV_DIAL_FAILED,
+    drv_count_end(c->alive     ? DRV_DOWN
+                  : c->inbound ? DRV_REFUSED
+                               : DRV_DIAL_FAILED,
                   drv_conn_error(c));
     erl_drv_mutex_unlock(drv_node.lock);
 }

@@ -19,10 +19,10 @@
 
 /* What a peer may do for nothing: so many at once, then one in a period. Nodes tick once in 15 s,
  * and none of ours opens user streams. */
-#define BP_TICKS_BURST         4096u
-#define BP_TICK_PERIOD         (5 * BP_MS)
-#define BP_USER_STREAMS_BURST  8192u
-#define BP_USER_STREAM_PERIOD  (2 * BP_MS)
+#define BP_TICKS_BURST        4096u
+#define BP_TICK_PERIOD        (5 * BP_MS)
+#define BP_USER_STREAMS_BURST 8192u
+#define BP_USER_STREAM_PERIOD (2 * BP_MS)
 
 #define BP_LINK_AUTH_UNWANTED \
     "the peer wants to authenticate, but authentication is off on this node"

@@ -35,8 +35,9 @@ void bp_unfinished_sub(struct bp_unfinished *u, uint64_t n);
 
 /*
  * A fragment, first, middle or last, of `len` bytes with its sequence id and number, which in the
- * first is how many there will be: the VM has a place for each at once. A message whose first fragment never came, or a second with the id of one that is under way, are the VM's
- * to judge. Errors: BP_E_UNFINISHED (too many bytes or messages), BP_E_NOMEM, BP_E_CRYPTO.
+ * first is how many there will be: the VM has a place for each at once. A message whose first
+ * fragment never came, or a second with the id of one that is under way, are the VM's to judge.
+ * Errors: BP_E_UNFINISHED (too many bytes or messages), BP_E_NOMEM, BP_E_CRYPTO.
  */
 int bp_unfinished_fragment(struct bp_unfinished *u, uint64_t seq, uint64_t frag, bool first,
                            uint64_t len) BP_MUST_CHECK;

@@ -222,8 +222,7 @@ static void negotiate_version(struct bp_listener *l, const ngtcp2_version_cid *v
 }
 
 static void reset(struct bp_listener *l, const ngtcp2_version_cid *vc, const struct bp_addr *remote,
-                  size_t len, uint8_t *buf, size_t cap, bp_time now,
-                  struct bp_listener_result *out)
+                  size_t len, uint8_t *buf, size_t cap, bp_time now, struct bp_listener_result *out)
 {
     uint8_t token[NGTCP2_STATELESS_RESET_TOKENLEN];
     uint8_t noise[RESET_RAND_MAX];

@@ -23,13 +23,13 @@
 /* Stateless answers, in each tenth of a second. A source has its own share, so that a flood from
  * others does not take a peer's Retry or reset away; the sum bounds what a flood from spoofed
  * addresses costs. */
-#define BP_REPLIES_PER_SOURCE 25u
-#define BP_REPLIES_IN_ALL     500u
-#define BP_REPLY_WINDOW       (100 * BP_MS)
-#define BP_REPLY_SOURCES      1024u /* sources are hashed to that many shares; a power of two */
+#define BP_REPLIES_PER_SOURCE        25u
+#define BP_REPLIES_IN_ALL            500u
+#define BP_REPLY_WINDOW              (100 * BP_MS)
+#define BP_REPLY_SOURCES             1024u /* sources are hashed to that many shares; a power of two */
 
-/* Peers that nobody here knows and that have not proved the cookie: the VM makes an atom of the name
- * of each, for ever. So many at once from a source and in all, then one in a period. */
+/* Peers that nobody here knows and that have not proved the cookie: the VM makes an atom of the
+ * name of each, for ever. So many at once from a source and in all, then one in a period. */
 #define BP_NEWCOMERS_PER_SOURCE   64u
 #define BP_NEWCOMER_SOURCE_PERIOD (5 * BP_SEC)
 #define BP_NEWCOMERS_IN_ALL       512u

@@ -124,8 +124,7 @@ void client_dial(struct client *c, struct self *self, const char *from, const ch
 
     client_init(c, self, fd);
     if (fd < 0 || bp_addr_parse(&c->local, from, 0) != 0 ||
-        bp_addr_parse(&c->remote, to, port) != 0 ||
-        bind(fd, &c->local.u.sa, c->local.len) != 0 ||
+        bp_addr_parse(&c->remote, to, port) != 0 || bind(fd, &c->local.u.sa, c->local.len) != 0 ||
         getsockname(fd, &c->local.u.sa, &len) != 0) {
         die("no socket on %s: %s", from, strerror(errno));
     }

@@ -233,9 +233,8 @@ void cmd_half_open(void)
         client_flush(&c);
         for (;;) {
             struct pollfd fd = {.fd = c.fd, .events = POLLIN};
-            ssize_t n = poll(&fd, 1, silent > 300 ? 1 : 20) == 1
-                            ? recv(c.fd, buf, sizeof(buf), 0)
-                            : -1;
+            ssize_t n =
+                poll(&fd, 1, silent > 300 ? 1 : 20) == 1 ? recv(c.fd, buf, sizeof(buf), 0) : -1;
             if (n < 0) {
                 silent++;
                 break;

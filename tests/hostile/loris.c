@@ -19,10 +19,8 @@
 
 static void hello_bytes(uint8_t *out, size_t *len, const char *name, const struct self *self)
 {
-    struct bp_auth_msg m = {.type = BP_AUTH_MSG_HELLO,
-                            .name = name,
-                            .name_len = strlen(name),
-                            .pub = self->pub};
+    struct bp_auth_msg m = {
+        .type = BP_AUTH_MSG_HELLO, .name = name, .name_len = strlen(name), .pub = self->pub};
     struct bp_writer w;
 
     bp_writer_init(&w, out, BP_AUTH_SPLIT_CAP);
@@ -164,7 +162,8 @@ void cmd_streams(void)
     self_new(&self);
     client_dial(&c, &self, arg("from", "127.0.0.5"), "127.0.0.1", (uint16_t)arg_uint("port", 0));
     (void)client_handshake(&c, true);
-    while (strcmp(kind, "big") != 0 && n < 128 && ngtcp2_conn_open_uni_stream(c.c->q, &id, NULL) == 0) {
+    while (strcmp(kind, "big") != 0 && n < 128 &&
+           ngtcp2_conn_open_uni_stream(c.c->q, &id, NULL) == 0) {
         ids[n++] = id;
         if (strcmp(kind, "auth") == 0) {
             break;

@@ -71,17 +71,15 @@ static void send_msg(struct client *c, const struct bp_auth_msg *m)
 
 static void hello(struct client *c, const char *name, const uint8_t *key)
 {
-    const struct bp_auth_msg m = {.type = BP_AUTH_MSG_HELLO,
-                                  .name = name,
-                                  .name_len = strlen(name),
-                                  .pub = key};
+    const struct bp_auth_msg m = {
+        .type = BP_AUTH_MSG_HELLO, .name = name, .name_len = strlen(name), .pub = key};
     send_msg(c, &m);
 }
 
 static void challenge(struct client *c, const uint8_t *nonce)
 {
-    const struct bp_auth_msg m = {.type = BP_AUTH_MSG_CHALLENGE, .nonce = nonce,
-                                  .ts_ms = wall_ms()};
+    const struct bp_auth_msg m = {
+        .type = BP_AUTH_MSG_CHALLENGE, .nonce = nonce, .ts_ms = wall_ms()};
     send_msg(c, &m);
 }
 
@@ -202,7 +200,8 @@ void cmd_serve(void)
     c.server = true;
     c.local = local;
     while (served < SERVE_MAX) {
-        struct pollfd fds[2] = {{.fd = fd, .events = POLLIN}, {.fd = STDIN_FILENO, .events = POLLIN}};
+        struct pollfd fds[2] = {{.fd = fd, .events = POLLIN},
+                                {.fd = STDIN_FILENO, .events = POLLIN}};
 
         (void)poll(fds, 2, 20);
         if (fds[1].revents != 0) {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Attacks on authentication by who dials (WIRE 11, S2 to S5), and worn-out or damaged transcripts. */
+/* Attacks on authentication by who dials (WIRE 11, S2 to S5), and worn-out or damaged transcripts.
+ */
 #include "hostile/client.h"
 
 #include "base/err.h"
@@ -48,8 +49,8 @@ static void report(struct client *c, const struct auth_result *r)
 }
 
 /*
- * Their signature over their own challenge: what a reflection wants. The challenge of one connection
- * is sent back on another that is open at the same time.
+ * Their signature over their own challenge: what a reflection wants. The challenge of one
+ * connection is sent back on another that is open at the same time.
  */
 static void reflect_across(struct self *self, const struct lies *lies)
 {
@@ -127,8 +128,8 @@ void cmd_names(void)
     static const char legal[] =
         "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-@";
     static const char *const forms[] = {
-        "",      "@",     "a@",     "@b",      "ab",      "a@b@c",  ".a@b",   "-a@b",
-        "a@.b",  "a@-b",  "../a@b", "a@b/../", "a@b\xc3", "a@@b",   "@a@b",   "a b@c",
+        "",     "@",    "a@",     "@b",      "ab",      "a@b@c", ".a@b", "-a@b",
+        "a@.b", "a@-b", "../a@b", "a@b/../", "a@b\xc3", "a@@b",  "@a@b", "a b@c",
     };
     unsigned tried = 0, believed = 0, closed = 0;
     char name[8] = "a?@b";
@@ -136,8 +137,8 @@ void cmd_names(void)
 
     self_new(&self);
     for (unsigned i = 0; i < 256 + sizeof(forms) / sizeof(forms[0]); i++) {
-        struct bp_auth_msg m = {.type = BP_AUTH_MSG_HELLO, .name = name, .name_len = 4,
-                                .pub = self.pub};
+        struct bp_auth_msg m = {
+            .type = BP_AUTH_MSG_HELLO, .name = name, .name_len = 4, .pub = self.pub};
         uint8_t buf[BP_AUTH_SPLIT_CAP];
         struct bp_auth_msg answer;
         struct bp_writer w;
@@ -231,8 +232,8 @@ static void record(void *ctx, const uint8_t *p, size_t len)
     }
 }
 
-/* replay port= n= pause=MS: one true handshake; then all that was sent in it again, n times, from the
- * same address and from others, in order and not; half of them after a pause, when the node has
+/* replay port= n= pause=MS: one true handshake; then all that was sent in it again, n times, from
+ * the same address and from others, in order and not; half of them after a pause, when the node has
  * forgotten the first. */
 void cmd_replay(void)
 {
@@ -277,8 +278,8 @@ void cmd_replay(void)
 /* --- newcomers ----------------------------------------------------------- */
 
 /*
- * newcomers port= n= prefix=: that many identities, each with a name of its own; each authenticates,
- * says its name in the distribution handshake, and does not know the cookie.
+ * newcomers port= n= prefix=: that many identities, each with a name of its own; each
+ * authenticates, says its name in the distribution handshake, and does not know the cookie.
  */
 void cmd_newcomers(void)
 {

@@ -236,7 +236,8 @@ static void put_bytes(struct misuse *m, int64_t id, const void *p, size_t len)
     bp_conn_set_urgent(c, (unsigned)slot);
 }
 
-/* Ticks, on stream 0 and as empty frames: as many as a node sends in hours are no harm, more are. */
+/* Ticks, on stream 0 and as empty frames: as many as a node sends in hours are no harm, more are.
+ */
 static void misuse_ticks_without_end_end_link(void **state)
 {
     static const uint8_t zeros[4 * BP_TICKS_BURST + 400];

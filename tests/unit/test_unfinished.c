@@ -42,7 +42,7 @@ static void rate_of_nothing_gives_nothing_back(void **state)
 
 #define FRAG(u, seq, frag, first, len) bp_unfinished_fragment(u, seq, frag, first, len)
 
-#define PLACES(n) ((n) * BP_UNFINISHED_PER_FRAGMENT)
+#define PLACES(n) ((n)*BP_UNFINISHED_PER_FRAGMENT)
 
 static void unfinished_message_counts_until_its_last_fragment(void **state)
 {
@@ -54,7 +54,7 @@ static void unfinished_message_counts_until_its_last_fragment(void **state)
     assert_int_equal(FRAG(&u, 7, 2, false, 400), 0);
     assert_int_equal(u.bytes, 800 + PLACES(3));
     assert_int_equal(u.n, 1);
-    assert_int_equal(FRAG(&u, 8, 1, true, 5000), 0); /* the first is the last: nothing is kept */
+    assert_int_equal(FRAG(&u, 8, 1, true, 5000), 0);  /* the first is the last: nothing is kept */
     assert_int_equal(FRAG(&u, 9, 5, false, 5000), 0); /* never began: the VM's business */
     assert_int_equal(u.bytes, 800 + PLACES(3));
     assert_int_equal(FRAG(&u, 8, 2, true, 201), BP_E_UNFINISHED);

@@ -69,11 +69,11 @@ struct drv_port *drv_conn_port_start(ErlDrvPort port, const char *args)
     if (cp == NULL) {
         return NULL;
     }
-    cp->p = (struct drv_port){.kind = PORT_CONN, .port = port, .timer_fd = -1};
+    cp->p = (struct drv_port){.kind = PORT_CONN, .port = port, .wake_fd = -1};
     if (strncmp(args, "attach ", 7) == 0) {
         c = take_orphan((uint32_t)strtoul(args + 7, NULL, 10));
     }
-    if ((c == NULL && strcmp(args, "connect") != 0) || drv_port_timer_open(&cp->p) != 0) {
+    if ((c == NULL && strcmp(args, "connect") != 0) || drv_port_wake_open(&cp->p) != 0) {
         drv_conn_del(c);
         drv_free(cp);
         return NULL;
@@ -82,10 +82,10 @@ struct drv_port *drv_conn_port_start(ErlDrvPort port, const char *args)
         cp->conn = c;
         erl_drv_mutex_lock(drv_node.lock);
         c->place = CONN_OWN_PORT;
-        c->box.wake_fd = cp->p.timer_fd;
+        c->box.wake_fd = cp->p.wake_fd;
         erl_drv_mutex_unlock(drv_node.lock);
         drv_conn_port_open_socket(cp);
-        drv_wake(cp->p.timer_fd); /* what came meanwhile, and failures, outside of start() */
+        drv_wake(cp->p.wake_fd); /* what came meanwhile, and failures, outside of start() */
     }
     return &cp->p;
 }
@@ -108,7 +108,7 @@ void drv_conn_port_stop(struct drv_conn_port *cp)
         }
         c->fd = -1;
     }
-    drv_port_timer_close(&cp->p);
+    drv_port_wake_close(&cp->p);
 }
 
 void drv_conn_port_free(struct drv_conn_port *cp)
@@ -322,7 +322,7 @@ void drv_conn_port_settle(struct drv_conn_port *cp, bp_time now)
     update_busy(cp);
     drv_port_timer_arm(&cp->p, drv_conn_deadline(c, now), now);
     if (c->box.nonempty) {
-        drv_wake(cp->p.timer_fd);
+        drv_wake(cp->p.wake_fd);
     }
 }
 
@@ -359,23 +359,15 @@ static void read_socket(struct drv_conn_port *cp)
 void drv_conn_port_ready(struct drv_conn_port *cp, int fd, bool writable)
 {
     struct drv_conn *c = cp->conn;
-    bp_time now;
 
-    if (fd == cp->p.timer_fd) {
-        drv_port_timer_read(&cp->p);
-        if (c == NULL) {
-            return;
-        }
-        now = drv_now();
-        drv_conn_mailbox(c, now);
-        if (drv_conn_deadline(c, now) <= now || !cp->flush_due) {
-            drv_conn_on_timer(c, now);
-            if (bp_link_pending(c->link) == 0) {
-                bp_frame_queue_trim(bp_link_frames(c->link));
-            }
-        }
-    } else if (c == NULL) {
+    if (fd == cp->p.wake_fd) {
+        drv_port_wake_read(&cp->p);
+    }
+    if (c == NULL) {
         return;
+    }
+    if (fd == cp->p.wake_fd) {
+        drv_conn_mailbox(c, drv_now());
     } else if (!writable) {
         /* Also when the link has failed: a new connection of the same peer begins here. */
         read_socket(cp);
@@ -383,6 +375,22 @@ void drv_conn_port_ready(struct drv_conn_port *cp, int fd, bool writable)
     if (!cp->p.stopped) {
         drv_conn_port_settle(cp, drv_now());
     }
+}
+
+void drv_conn_port_timeout(struct drv_conn_port *cp)
+{
+    bp_time now = drv_now();
+
+    if (cp->conn == NULL) {
+        return;
+    }
+    if (drv_conn_deadline(cp->conn, now) <= now) {
+        drv_conn_on_timer(cp->conn, now);
+        if (bp_link_pending(cp->conn->link) == 0) {
+            bp_frame_queue_trim(bp_link_frames(cp->conn->link));
+        }
+    }
+    drv_conn_port_settle(cp, now);
 }
 
 /* --- from the VM --------------------------------------------------------- */
@@ -474,7 +482,6 @@ void drv_conn_port_outputv(struct drv_conn_port *cp, ErlIOVec *ev)
     } else if (!cp->flush_due) {
         /* More will come at once; what was queued goes out when this burst is over. */
         cp->flush_due = true;
-        cp->p.armed = 0;
-        drv_wake(cp->p.timer_fd);
+        drv_wake(cp->p.wake_fd);
     }
 }

@@ -119,7 +119,7 @@ struct drv_mailbox {
     struct drv_pkt *head;
     struct drv_pkt **tail;
     unsigned n;
-    int wake_fd; /* a timerfd that fires at once when something was put in */
+    int wake_fd; /* of the port that owns the connection; -1: none */
     uint64_t dropped;
     _Atomic bool nonempty;
 };
@@ -142,7 +142,8 @@ void drv_mailbox_put(struct drv_mailbox *m, const struct bp_addr *remote, const 
                      size_t len);
 struct drv_pkt *drv_mailbox_take(struct drv_mailbox *m);
 void drv_pkts_free(struct drv_pkt *list);
-void drv_wake(int timer_fd);
+/* Calls the port's ready callback soon, from any thread. */
+void drv_wake(int wake_fd);
 
 bool drv_demux_add(struct drv_demux *d, const struct bp_cid *cid, struct drv_conn *c);
 void drv_demux_remove(struct drv_demux *d, const struct bp_cid *cid, const struct drv_conn *c);
@@ -245,9 +246,9 @@ struct drv_port {
     ErlDrvPort port;
     unsigned depth; /* callbacks under way; freed at 0 */
     bool stopped;
-    int timer_fd;
-    bool timer_selected;
-    bp_time armed; /* what timer_fd waits for */
+    int wake_fd; /* an eventfd */
+    bool wake_selected;
+    bp_time armed; /* what the port's timer waits for */
 };
 
 struct drv_node_port {
@@ -269,14 +270,17 @@ struct drv_conn_port {
     bp_time flush_cost;
 };
 
-int drv_port_timer_open(struct drv_port *p);
-void drv_port_timer_close(struct drv_port *p);
+int drv_port_wake_open(struct drv_port *p);
+/* Also cancels the timer. */
+void drv_port_wake_close(struct drv_port *p);
+void drv_port_wake_read(struct drv_port *p);
+/* The VM's timer, whole milliseconds: a timerfd costs a virtual machine more than all the rest. */
 void drv_port_timer_arm(struct drv_port *p, bp_time at, bp_time now);
-void drv_port_timer_read(struct drv_port *p);
 
 struct drv_port *drv_node_port_start(ErlDrvPort port);
 void drv_node_port_stop(struct drv_node_port *np);
 void drv_node_port_ready(struct drv_node_port *np, int fd);
+void drv_node_port_timeout(struct drv_node_port *np);
 ErlDrvSSizeT drv_node_port_control(struct drv_node_port *np, unsigned op, const uint8_t *p,
                                    size_t len, char **rbuf, ErlDrvSizeT rlen);
 
@@ -285,6 +289,7 @@ struct drv_port *drv_conn_port_start(ErlDrvPort port, const char *args);
 void drv_conn_port_stop(struct drv_conn_port *cp);
 void drv_conn_port_free(struct drv_conn_port *cp);
 void drv_conn_port_ready(struct drv_conn_port *cp, int fd, bool writable);
+void drv_conn_port_timeout(struct drv_conn_port *cp);
 void drv_conn_port_outputv(struct drv_conn_port *cp, ErlIOVec *ev);
 /* Gives the connection its own socket; a failure fails the link. */
 void drv_conn_port_open_socket(struct drv_conn_port *cp);

@@ -42,9 +42,9 @@ struct drv_port *drv_node_port_start(ErlDrvPort port)
     }
     np = bp_mem_zalloc(drv_mem(), 1, sizeof(*np));
     if (np != NULL) {
-        np->p = (struct drv_port){.kind = PORT_NODE, .port = port, .timer_fd = -1};
+        np->p = (struct drv_port){.kind = PORT_NODE, .port = port, .wake_fd = -1};
     }
-    if (np == NULL || drv_port_timer_open(&np->p) != 0) {
+    if (np == NULL || drv_port_wake_open(&np->p) != 0) {
         drv_free(np);
         erl_drv_mutex_lock(drv_node.lock);
         drv_node.has_port = false;
@@ -52,7 +52,7 @@ struct drv_port *drv_node_port_start(ErlDrvPort port)
         return NULL;
     }
     erl_drv_mutex_lock(drv_node.lock);
-    drv_mailbox_init(&drv_node.stray, np->p.timer_fd);
+    drv_mailbox_init(&drv_node.stray, np->p.wake_fd);
     erl_drv_mutex_unlock(drv_node.lock);
     the_port = np;
     return &np->p;
@@ -105,7 +105,7 @@ void drv_node_port_stop(struct drv_node_port *np)
         name_fd = -1;
     }
     the_port = NULL;
-    drv_port_timer_close(&np->p);
+    drv_port_wake_close(&np->p);
 }
 
 /* --- half-open connections ----------------------------------------------- */
@@ -177,7 +177,7 @@ static void accept_conn(const struct bp_initial *in, const struct bp_addr *remot
     erl_drv_mutex_lock(drv_node.lock);
     bp_listener_half_open(&drv_node.listener, remote, true);
     drv_node.accepted++;
-    c->box.wake_fd = the_port->p.timer_fd;
+    c->box.wake_fd = the_port->p.wake_fd;
     erl_drv_mutex_unlock(drv_node.lock);
     drv_conn_push(&half_open, c);
     drv_conn_datagram(c, remote, p, len, now);
@@ -292,20 +292,24 @@ static void arm(struct drv_node_port *np)
     }
     drv_port_timer_arm(&np->p, at, now);
     if (drv_node.stray.nonempty) {
-        drv_wake(np->p.timer_fd);
+        drv_wake(np->p.wake_fd);
     }
 }
 
 void drv_node_port_ready(struct drv_node_port *np, int fd)
 {
-    if (fd == np->p.timer_fd) {
-        bp_time now = drv_now();
-        drv_port_timer_read(&np->p);
-        read_mailboxes(now);
-        run_timers(now);
+    if (fd == np->p.wake_fd) {
+        drv_port_wake_read(&np->p);
+        read_mailboxes(drv_now());
     } else {
         read_socket();
     }
+    arm(np);
+}
+
+void drv_node_port_timeout(struct drv_node_port *np)
+{
+    run_timers(drv_now());
     arm(np);
 }
 

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define RX_ROUNDS      8
+#define RX_ROUNDS      2
 #define REF_MIN        512u /* shorter pieces are cheaper to copy than to count */
 #define STACK_SLICES   64u  /* messages with more pieces take memory from the heap */
 #define HS_MESSAGE_MAX 1024u
@@ -261,6 +261,11 @@ static void flush(struct drv_conn_port *cp, bp_time now)
         /* Acknowledgements alone are no burst of the VM's. */
         cp->last_flush = drv_now();
         cp->flush_cost = cp->last_flush - now;
+    }
+    if (cp->conn->more) {
+        /* Others first. */
+        cp->flush_due = true;
+        drv_wake(cp->p.wake_fd);
     }
 }
 

@@ -9,6 +9,7 @@
 
 #define NAME         "barrel_p2p_drv"
 #define TIMER_MAX_MS 3600000u
+#define SLICE        BP_MS /* of the VM's, as erl_drv_consume_timeslice documents it */
 
 /* --- wake-ups and timers ------------------------------------------------- */
 
@@ -103,12 +104,28 @@ static ErlDrvData drv_start(ErlDrvPort port, char *command)
  */
 static void enter(struct drv_port *p)
 {
-    p->depth++;
+    if (p->depth++ == 0) {
+        p->entered = drv_now();
+    }
+}
+
+/* The VM looks for I/O of other ports after so many reductions, of which our work costs none. */
+static void count_time(const struct drv_port *p)
+{
+    bp_time percent = (drv_now() - p->entered) / (SLICE / 100);
+
+    if (percent > 0) {
+        (void)erl_drv_consume_timeslice(p->port, percent < 100 ? (int)percent : 100);
+    }
 }
 
 static void leave(struct drv_port *p)
 {
-    if (--p->depth > 0 || !p->stopped) {
+    if (--p->depth > 0) {
+        return;
+    }
+    if (!p->stopped) {
+        count_time(p);
         return;
     }
     if (p->kind == PORT_CONN) {

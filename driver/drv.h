@@ -188,6 +188,7 @@ struct drv_conn {
     struct bp_addr local;
     struct bp_addr peer; /* what `fd` is connected to */
     struct bp_udp_tx tx;
+    bool more; /* after a flush: more could be sent */
     uint8_t *stash; /* what a full socket did not take */
     size_t stash_len;
     struct bp_tx_run stash_runs[BP_TX_RUNS + 1];
@@ -221,7 +222,8 @@ void drv_conn_datagram(struct drv_conn *c, const struct bp_addr *remote, const u
 void drv_conn_mailbox(struct drv_conn *c, bp_time now);
 /* Handles the link's events; tells nobody. */
 void drv_conn_events(struct drv_conn *c, bp_time now);
-/* Sends what there is to send. False: the socket is full, wait until it is writable. */
+/* Sends one batch; sets c->more if there is another: a callback that goes on for long holds up all
+ * other ports of its scheduler. False: the socket is full, wait until it is writable. */
 bool drv_conn_flush(struct drv_conn *c, int fd, bp_time now);
 bp_time drv_conn_deadline(const struct drv_conn *c, bp_time now);
 void drv_conn_on_timer(struct drv_conn *c, bp_time now);
@@ -244,6 +246,7 @@ enum drv_port_kind { PORT_NODE, PORT_CONN };
 struct drv_port {
     enum drv_port_kind kind;
     ErlDrvPort port;
+    bp_time entered; /* the outermost callback */
     unsigned depth; /* callbacks under way; freed at 0 */
     bool stopped;
     int wake_fd; /* an eventfd */

@@ -495,6 +495,14 @@ int driver_cancel_timer(ErlDrvPort p)
     return 0;
 }
 
+int erl_drv_consume_timeslice(ErlDrvPort p, int percent)
+{
+    if (!p->open || percent < 1 || percent > 100) {
+        die("a time slice of a closed port, or more than one");
+    }
+    return 0;
+}
+
 /* At most `ms`, and not beyond the next timer. */
 static int until_timer(int ms)
 {

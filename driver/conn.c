@@ -487,7 +487,8 @@ bool drv_conn_flush(struct drv_conn *c, int fd, bp_time now)
     }
     used = n > 0 ? runs[n - 1].off + runs[n - 1].len : 0;
     ok = n == 0 || send_runs(c, fd, s->tx, runs, n);
-    c->more = ok && (n == BP_TX_RUNS || sizeof(s->tx) - used < BP_DGRAM_MAX);
+    c->more = ok && (n == BP_TX_RUNS || sizeof(s->tx) - used < BP_DGRAM_MAX ||
+                     bp_link_has_more(c->link));
     drv_scratch_give(s);
     drv_conn_events(c, now);
     if (c->tx.refused) {

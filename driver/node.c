@@ -129,8 +129,11 @@ static void log_refusal(const struct drv_conn *c)
 /* After anything happened to a half-open connection. */
 static void settle(struct drv_conn *c, bp_time now)
 {
-    if (bp_link_phase(c->link) != BP_LINK_FAILED) {
-        (void)drv_conn_flush(c, listen_fd, now);
+    /* A batch with an authentication message, the work that was put off for it, and its outcome. */
+    for (int i = 0; i < 4 && (i == 0 || c->more); i++) {
+        if (bp_link_phase(c->link) != BP_LINK_FAILED) {
+            (void)drv_conn_flush(c, listen_fd, now);
+        }
     }
     if (bp_link_phase(c->link) == BP_LINK_FAILED) {
         drv_conn_finish(c, listen_fd, 0, NULL, now);

@@ -370,6 +370,14 @@ void drv_conn_datagram(struct drv_conn *c, const struct bp_addr *remote, const u
     }
 }
 
+void drv_conn_batch(struct drv_conn *c, const struct bp_udp_rx *rx, bp_time now)
+{
+    for (size_t off = 0; off < rx->len; off += rx->seg) {
+        size_t len = rx->len - off < rx->seg ? rx->len - off : rx->seg;
+        drv_conn_datagram(c, &rx->remote, rx->data + off, len, now);
+    }
+}
+
 void drv_conn_mailbox(struct drv_conn *c, bp_time now)
 {
     struct drv_pkt *list;
@@ -487,8 +495,8 @@ bool drv_conn_flush(struct drv_conn *c, int fd, bp_time now)
     }
     used = n > 0 ? runs[n - 1].off + runs[n - 1].len : 0;
     ok = n == 0 || send_runs(c, fd, s->tx, runs, n);
-    c->more = ok && (n == BP_TX_RUNS || sizeof(s->tx) - used < BP_DGRAM_MAX ||
-                     bp_link_has_more(c->link));
+    c->more =
+        ok && (n == BP_TX_RUNS || sizeof(s->tx) - used < BP_DGRAM_MAX || bp_link_has_more(c->link));
     drv_scratch_give(s);
     drv_conn_events(c, now);
     if (c->tx.refused) {

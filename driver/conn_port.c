@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #define RX_ROUNDS      2
+#define DRAIN_ROUNDS   64
 #define REF_MIN        512u /* shorter pieces are cheaper to copy than to count */
 #define STACK_SLICES   64u  /* messages with more pieces take memory from the heap */
 #define HS_MESSAGE_MAX 1024u
@@ -90,12 +91,42 @@ struct drv_port *drv_conn_port_start(ErlDrvPort port, const char *args)
     return &cp->p;
 }
 
+/*
+ * What waits in a socket that is about to be closed may belong to the next connection of the same
+ * peer. First the socket leaves the peer's address, so that nothing more comes.
+ */
+static void drain(struct drv_conn *c)
+{
+    struct drv_scratch *s = drv_scratch_take();
+    struct bp_addr nobody = c->peer;
+    struct bp_udp_rx rx[BP_UDP_RX_BUFS];
+    bool refused;
+    int n = BP_UDP_RX_BUFS;
+
+    bp_addr_set_port(&nobody, 0);
+    if (s == NULL || connect(c->fd, &nobody.u.sa, nobody.len) != 0) {
+        n = 0;
+    }
+    for (int round = 0; round < DRAIN_ROUNDS && n > 0; round++) {
+        n = bp_udp_recv(c->fd, s->rx, rx, &refused);
+        for (int i = 0; i < n; i++) {
+            drv_conn_batch(c, &rx[i], drv_now());
+        }
+    }
+    if (s != NULL) {
+        drv_scratch_give(s);
+    }
+}
+
 void drv_conn_port_stop(struct drv_conn_port *cp)
 {
     struct drv_conn *c = cp->conn;
 
     if (c != NULL) {
         drv_conn_finish(c, c->fd, 0, NULL, drv_now());
+        if (c->fd >= 0) {
+            drain(c);
+        }
         erl_drv_mutex_lock(drv_node.lock);
         c->box.wake_fd = -1;
         erl_drv_mutex_unlock(drv_node.lock);
@@ -345,10 +376,7 @@ static void read_socket(struct drv_conn_port *cp)
         bool refused;
         int n = bp_udp_recv(c->fd, s->rx, rx, &refused);
         for (int i = 0; i < n; i++) {
-            for (size_t off = 0; off < rx[i].len; off += rx[i].seg) {
-                size_t len = rx[i].len - off < rx[i].seg ? rx[i].len - off : rx[i].seg;
-                drv_conn_datagram(c, &rx[i].remote, rx[i].data + off, len, now);
-            }
+            drv_conn_batch(c, &rx[i], now);
         }
         if (refused) {
             drv_conn_refused(c, now);
@@ -389,11 +417,10 @@ void drv_conn_port_timeout(struct drv_conn_port *cp)
     if (cp->conn == NULL) {
         return;
     }
-    if (drv_conn_deadline(cp->conn, now) <= now) {
-        drv_conn_on_timer(cp->conn, now);
-        if (bp_link_pending(cp->conn->link) == 0) {
-            bp_frame_queue_trim(bp_link_frames(cp->conn->link));
-        }
+    /* Not only if a deadline has passed: coarse ones are shown as later than they are. */
+    drv_conn_on_timer(cp->conn, now);
+    if (bp_link_pending(cp->conn->link) == 0) {
+        bp_frame_queue_trim(bp_link_frames(cp->conn->link));
     }
     drv_conn_port_settle(cp, now);
 }

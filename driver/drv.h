@@ -218,6 +218,8 @@ void drv_conn_unlink(struct drv_conn **list, struct drv_conn *c);
  * that it belongs to, which may be another thread's. */
 void drv_conn_datagram(struct drv_conn *c, const struct bp_addr *remote, const uint8_t *p,
                        size_t len, bp_time now);
+/* The same for all that one receive buffer holds. */
+void drv_conn_batch(struct drv_conn *c, const struct bp_udp_rx *rx, bp_time now);
 /* Reads what other sockets received for this connection. */
 void drv_conn_mailbox(struct drv_conn *c, bp_time now);
 /* Handles the link's events; tells nobody. */

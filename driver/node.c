@@ -277,7 +277,8 @@ static void run_timers(bp_time now)
 {
     for (struct drv_conn *c = half_open, *next; c != NULL; c = next) {
         next = c->next;
-        if (drv_conn_deadline(c, now) <= now) {
+        /* Coarse deadlines are shown as a millisecond away even when they have passed. */
+        if (drv_conn_deadline(c, now) <= now + BP_MS) {
             drv_conn_on_timer(c, now);
             settle(c, now);
         }

@@ -328,13 +328,20 @@ static void follow_peer(struct drv_conn *c)
     }
 }
 
+/* What was read is likely to be answered: one datagram then, and one wake-up of the peer. */
+static bool only_acks(struct drv_conn *c)
+{
+    return c->stash == NULL && bp_conn_only_acks(bp_link_conn(c->link));
+}
+
 void drv_conn_port_settle(struct drv_conn_port *cp, bp_time now)
 {
     struct drv_conn *c = cp->conn;
 
-    if (bp_link_phase(c->link) != BP_LINK_FAILED) {
+    if (bp_link_phase(c->link) != BP_LINK_FAILED && !(cp->just_read && only_acks(c))) {
         flush(cp, now);
     }
+    cp->just_read = false;
     if (bp_link_phase(c->link) == BP_LINK_FAILED) {
         drv_conn_finish(c, c->fd, 0, NULL, now);
         if (c->alive && !c->reported) {
@@ -404,6 +411,7 @@ void drv_conn_port_ready(struct drv_conn_port *cp, int fd, bool writable)
     } else if (!writable) {
         /* Also when the link has failed: a new connection of the same peer begins here. */
         read_socket(cp);
+        cp->just_read = true;
     }
     if (!cp->p.stopped) {
         drv_conn_port_settle(cp, drv_now());

@@ -271,6 +271,7 @@ struct drv_conn_port {
     bool want_auth; /* AUTH_RECV waits */
     bool dialling;  /* the owner waits for authenticated or failed */
     bool flush_due;
+    bool just_read;
     bp_time last_flush; /* when it was over */
     bp_time flush_cost;
 };

@@ -338,6 +338,7 @@ void drv_conn_port_settle(struct drv_conn_port *cp, bp_time now)
 {
     struct drv_conn *c = cp->conn;
 
+    cp->p.worked = true;
     if (bp_link_phase(c->link) != BP_LINK_FAILED && !(cp->just_read && only_acks(c))) {
         flush(cp, now);
     }
@@ -505,7 +506,7 @@ void drv_conn_port_outputv(struct drv_conn_port *cp, ErlIOVec *ev)
     if (c == NULL || bp_link_phase(c->link) == BP_LINK_FAILED) {
         return;
     }
-    now = drv_now();
+    now = cp->p.entered;
     if (!c->alive) {
         handshake_message(cp, ev);
         drv_conn_port_settle(cp, now);

@@ -125,7 +125,10 @@ static void leave(struct drv_port *p)
         return;
     }
     if (!p->stopped) {
-        count_time(p);
+        if (p->worked) {
+            p->worked = false;
+            count_time(p);
+        }
         return;
     }
     if (p->kind == PORT_CONN) {

@@ -188,7 +188,7 @@ struct drv_conn {
     struct bp_addr local;
     struct bp_addr peer; /* what `fd` is connected to */
     struct bp_udp_tx tx;
-    bool more; /* after a flush: more could be sent */
+    bool more;      /* after a flush: more could be sent */
     uint8_t *stash; /* what a full socket did not take */
     size_t stash_len;
     struct bp_tx_run stash_runs[BP_TX_RUNS + 1];
@@ -249,7 +249,8 @@ struct drv_port {
     enum drv_port_kind kind;
     ErlDrvPort port;
     bp_time entered; /* the outermost callback */
-    unsigned depth; /* callbacks under way; freed at 0 */
+    bool worked;     /* ... and did more in it than queue a message */
+    unsigned depth;  /* callbacks under way; freed at 0 */
     bool stopped;
     int wake_fd; /* an eventfd */
     bool wake_selected;

@@ -308,6 +308,7 @@ void drv_node_port_ready(struct drv_node_port *np, int fd)
     } else {
         read_socket();
     }
+    np->p.worked = true;
     arm(np);
 }
 

@@ -265,37 +265,14 @@ static bool has_unsent(const struct bp_stream *s)
     return !s->shut && (s->q.sent < s->q.end || (s->fin && !s->fin_sent));
 }
 
-/*
- * A stream with little to say does not wait for those with much (as sparse flows in RFC 8290, 4.2):
- * a small message passes the bulk of other processes, of which the order to it means nothing. It
- * cannot starve them: a stream that gets more than its share has more than this queued.
- */
-#define SPARSE_MAX 4096u
-
-static bool is_sparse(const struct bp_stream *s)
-{
-    return s->q.end - s->q.sent <= SPARSE_MAX;
-}
-
 /* Which stream is next, -1 if none can be written. */
 static int next_slot(struct bp_conn *c)
 {
-    int sparse = -1;
-
     for (unsigned i = 0; i < c->n_streams; i++) {
         const struct bp_stream *s = &c->streams[i];
-        if (s->blocked || !has_unsent(s)) {
-            continue;
-        }
-        if (s->urgent) {
+        if (s->urgent && !s->blocked && has_unsent(s)) {
             return (int)i;
         }
-        if (sparse < 0 && is_sparse(s)) {
-            sparse = (int)i;
-        }
-    }
-    if (sparse >= 0 && !c->flight_full) {
-        return sparse;
     }
     for (; !c->flight_full && c->runs_scan != c->runs_tail; c->runs_scan++) {
         struct bp_run *r = run_at(c, c->runs_scan);

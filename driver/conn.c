@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #define SCRATCH_KEEP  4u
+#define FINISH_TRIES  64u
 #define REFUSED_TRIES 2u
 
 /* --- scratch ------------------------------------------------------------- */
@@ -369,6 +370,14 @@ void drv_conn_datagram(struct drv_conn *c, const struct bp_addr *remote, const u
     }
 }
 
+void drv_conn_batch(struct drv_conn *c, const struct bp_udp_rx *rx, bp_time now)
+{
+    for (size_t off = 0; off < rx->len; off += rx->seg) {
+        size_t len = rx->len - off < rx->seg ? rx->len - off : rx->seg;
+        drv_conn_datagram(c, &rx->remote, rx->data + off, len, now);
+    }
+}
+
 void drv_conn_mailbox(struct drv_conn *c, bp_time now)
 {
     struct drv_pkt *list;
@@ -466,10 +475,11 @@ bool drv_conn_flush(struct drv_conn *c, int fd, bp_time now)
 {
     struct drv_scratch *s;
     struct bp_tx_run runs[BP_TX_RUNS];
-    unsigned n;
-    bool more;
+    unsigned n = 0;
+    size_t used;
     bool ok = unstash(c, fd);
 
+    c->more = false;
     if (!ok || bp_link_phase(c->link) == BP_LINK_FAILED) {
         return ok;
     }
@@ -480,15 +490,13 @@ bool drv_conn_flush(struct drv_conn *c, int fd, bp_time now)
         drv_conn_events(c, now);
         return true;
     }
-    do {
+    if (bp_link_write(c->link, s->tx, sizeof(s->tx), runs, &n, now) != 0) {
         n = 0;
-        if (bp_link_write(c->link, s->tx, sizeof(s->tx), runs, &n, now) != 0) {
-            n = 0;
-        }
-        size_t used = n > 0 ? runs[n - 1].off + runs[n - 1].len : 0;
-        more = n == BP_TX_RUNS || sizeof(s->tx) - used < BP_DGRAM_MAX;
-        ok = n == 0 || send_runs(c, fd, s->tx, runs, n);
-    } while (ok && more);
+    }
+    used = n > 0 ? runs[n - 1].off + runs[n - 1].len : 0;
+    ok = n == 0 || send_runs(c, fd, s->tx, runs, n);
+    c->more =
+        ok && (n == BP_TX_RUNS || sizeof(s->tx) - used < BP_DGRAM_MAX || bp_link_has_more(c->link));
     drv_scratch_give(s);
     drv_conn_events(c, now);
     if (c->tx.refused) {
@@ -509,8 +517,10 @@ void drv_conn_finish(struct drv_conn *c, int fd, int err, const char *why, bp_ti
     }
     c->failed = true;
     if (bp_link_phase(c->link) != BP_LINK_FAILED) {
-        if (fd >= 0) {
-            (void)drv_conn_flush(c, fd, now); /* what the congestion window still takes */
+        /* What the congestion window still takes. */
+        c->more = fd >= 0;
+        for (unsigned i = 0; c->more && i < FINISH_TRIES; i++) {
+            (void)drv_conn_flush(c, fd, now);
         }
         bp_link_fail(c->link, err, why);
     }

@@ -53,7 +53,7 @@ static void op_connect(struct drv_conn_port *cp, const uint8_t *p, size_t len, s
         return;
     }
     erl_drv_mutex_lock(drv_node.lock);
-    cp->conn->box.wake_fd = cp->p.timer_fd;
+    cp->conn->box.wake_fd = cp->p.wake_fd;
     erl_drv_mutex_unlock(drv_node.lock);
     cp->dialling = true;
     if (local.len == 0) {
@@ -368,8 +368,7 @@ ErlDrvSSizeT drv_conn_port_control(struct drv_conn_port *cp, unsigned op, const 
         drv_conn_port_settle(cp, drv_now());
     } else if (cp->conn != NULL && op != OP_GETSTAT && op != OP_RECV && op != OP_PEER) {
         /* What the operation began goes on outside of it: the VM wants the result first. */
-        cp->p.armed = 0;
-        drv_wake(cp->p.timer_fd);
+        drv_wake(cp->p.wake_fd);
     }
     return drv_reply_done(&r, rbuf, rlen);
 }

@@ -121,7 +121,7 @@ struct drv_mailbox {
     struct drv_pkt *head;
     struct drv_pkt **tail;
     unsigned n;
-    int wake_fd; /* a timerfd that fires at once when something was put in */
+    int wake_fd; /* of the port that owns the connection; -1: none */
     uint64_t dropped;
     _Atomic bool nonempty;
 };
@@ -144,7 +144,8 @@ void drv_mailbox_put(struct drv_mailbox *m, const struct bp_addr *remote, const 
                      size_t len);
 struct drv_pkt *drv_mailbox_take(struct drv_mailbox *m);
 void drv_pkts_free(struct drv_pkt *list);
-void drv_wake(int timer_fd);
+/* Calls the port's ready callback soon, from any thread. */
+void drv_wake(int wake_fd);
 
 bool drv_demux_add(struct drv_demux *d, const struct bp_cid *cid, struct drv_conn *c);
 void drv_demux_remove(struct drv_demux *d, const struct bp_cid *cid, const struct drv_conn *c);
@@ -189,6 +190,7 @@ struct drv_conn {
     struct bp_addr local;
     struct bp_addr peer; /* what `fd` is connected to */
     struct bp_udp_tx tx;
+    bool more;      /* after a flush: more could be sent */
     uint8_t *stash; /* what a full socket did not take */
     size_t stash_len;
     struct bp_tx_run stash_runs[BP_TX_RUNS + 1];
@@ -218,11 +220,14 @@ void drv_conn_unlink(struct drv_conn **list, struct drv_conn *c);
  * that it belongs to, which may be another thread's. */
 void drv_conn_datagram(struct drv_conn *c, const struct bp_addr *remote, const uint8_t *p,
                        size_t len, bp_time now);
+/* The same for all that one receive buffer holds. */
+void drv_conn_batch(struct drv_conn *c, const struct bp_udp_rx *rx, bp_time now);
 /* Reads what other sockets received for this connection. */
 void drv_conn_mailbox(struct drv_conn *c, bp_time now);
 /* Handles the link's events; tells nobody. */
 void drv_conn_events(struct drv_conn *c, bp_time now);
-/* Sends what there is to send. False: the socket is full, wait until it is writable. */
+/* Sends one batch; sets c->more if there is another: a callback that goes on for long holds up all
+ * other ports of its scheduler. False: the socket is full, wait until it is writable. */
 bool drv_conn_flush(struct drv_conn *c, int fd, bp_time now);
 bp_time drv_conn_deadline(const struct drv_conn *c, bp_time now);
 void drv_conn_on_timer(struct drv_conn *c, bp_time now);
@@ -245,11 +250,13 @@ enum drv_port_kind { PORT_NODE, PORT_CONN };
 struct drv_port {
     enum drv_port_kind kind;
     ErlDrvPort port;
-    unsigned depth; /* callbacks under way; freed at 0 */
+    bp_time entered; /* the outermost callback */
+    bool worked;     /* ... and did more in it than queue a message */
+    unsigned depth;  /* callbacks under way; freed at 0 */
     bool stopped;
-    int timer_fd;
-    bool timer_selected;
-    bp_time armed; /* what timer_fd waits for */
+    int wake_fd; /* an eventfd */
+    bool wake_selected;
+    bp_time armed; /* what the port's timer waits for */
 };
 
 struct drv_node_port {
@@ -267,18 +274,22 @@ struct drv_conn_port {
     bool want_auth; /* AUTH_RECV waits */
     bool dialling;  /* the owner waits for authenticated or failed */
     bool flush_due;
+    bool just_read;
     bp_time last_flush; /* when it was over */
     bp_time flush_cost;
 };
 
-int drv_port_timer_open(struct drv_port *p);
-void drv_port_timer_close(struct drv_port *p);
+int drv_port_wake_open(struct drv_port *p);
+/* Also cancels the timer. */
+void drv_port_wake_close(struct drv_port *p);
+void drv_port_wake_read(struct drv_port *p);
+/* The VM's timer, whole milliseconds: a timerfd costs a virtual machine more than all the rest. */
 void drv_port_timer_arm(struct drv_port *p, bp_time at, bp_time now);
-void drv_port_timer_read(struct drv_port *p);
 
 struct drv_port *drv_node_port_start(ErlDrvPort port);
 void drv_node_port_stop(struct drv_node_port *np);
 void drv_node_port_ready(struct drv_node_port *np, int fd);
+void drv_node_port_timeout(struct drv_node_port *np);
 ErlDrvSSizeT drv_node_port_control(struct drv_node_port *np, unsigned op, const uint8_t *p,
                                    size_t len, char **rbuf, ErlDrvSizeT rlen);
 
@@ -287,6 +298,7 @@ struct drv_port *drv_conn_port_start(ErlDrvPort port, const char *args);
 void drv_conn_port_stop(struct drv_conn_port *cp);
 void drv_conn_port_free(struct drv_conn_port *cp);
 void drv_conn_port_ready(struct drv_conn_port *cp, int fd, bool writable);
+void drv_conn_port_timeout(struct drv_conn_port *cp);
 void drv_conn_port_outputv(struct drv_conn_port *cp, ErlIOVec *ev);
 /* Gives the connection its own socket; a failure fails the link. */
 void drv_conn_port_open_socket(struct drv_conn_port *cp);

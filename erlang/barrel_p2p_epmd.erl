@@ -106,10 +106,15 @@ names(Host) ->
                          [Name, H] <- [string:split(to_list(Node), "@")],
                          lists:member(H, Wanted)])}.
 
+%% Some ask for the loopback address, which is where OTP's daemon would be.
 is_local("localhost") -> true;
 is_local(Host) ->
     {ok, Own} = inet:gethostname(),
-    Host =:= Own.
+    Host =:= Own orelse case inet:parse_address(Host) of
+                            {ok, {127, _, _, _}} -> true;
+                            {ok, {0, 0, 0, 0, 0, 0, 0, 1}} -> true;
+                            _ -> false
+                        end.
 
 candidates(Name, Host) ->
     HostText = to_list(Host),

@@ -95,6 +95,9 @@ int bp_link_read(struct bp_link *l, const struct bp_addr *local, const struct bp
                  const uint8_t *p, size_t len, bp_time now);
 int bp_link_write(struct bp_link *l, uint8_t *buf, size_t cap, struct bp_tx_run *runs,
                   unsigned *n_runs, bp_time now);
+/* True if bp_link_write is to be called again, once what the last call gave was sent: the link has
+ * put off work so that the peer need not wait for it. */
+bool bp_link_has_more(const struct bp_link *l);
 bp_time bp_link_deadline(const struct bp_link *l, bp_time now);
 int bp_link_on_timer(struct bp_link *l, bp_time now);
 

@@ -372,6 +372,7 @@ int bp_conn_read(struct bp_conn *c, const struct bp_addr *local, const struct bp
     rc = ngtcp2_conn_read_pkt(c->q, &path, &pi, p, len, now);
     c->datagrams_received++;
     c->bytes_received += len;
+    c->read_since_write += len;
     if (bp_conn_take_decrypted()) {
         c->last_authentic = now;
     }

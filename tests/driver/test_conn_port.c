@@ -13,14 +13,16 @@ static size_t send_header(uint8_t *buf, size_t cap, uint32_t sender)
     struct bp_writer w;
 
     bp_writer_init(&w, buf, cap);
-    bp_write_bytes(&w, "\x83\x44\x00\x68\x03\x61\x16\x58\x77\x03"
-                       "a@s",
+    bp_write_bytes(&w,
+                   "\x83\x44\x00\x68\x03\x61\x16\x58\x77\x03"
+                   "a@s",
                    13);
     bp_write_u32(&w, sender);
     bp_write_u32(&w, 0);
     bp_write_u32(&w, 1);
-    bp_write_bytes(&w, "\x77\x01"
-                       "y",
+    bp_write_bytes(&w,
+                   "\x77\x01"
+                   "y",
                    3);
     assert_false(w.bad);
     return w.len;
@@ -72,10 +74,10 @@ static void send_pieces(struct pair *p, size_t total, size_t size, unsigned nth)
         size_t len = total - at < size ? total - at : size;
         bool by_reference = nth != 0 && (unsigned)n % nth == 0;
         assert_true(n < 512);
-        pieces[n++] = (struct vm_piece){
-            .bin = by_reference ? bin : NULL,
-            .base = by_reference ? (const uint8_t *)bin->orig_bytes + at : whole + head_len + at,
-            .len = len};
+        pieces[n++] = (struct vm_piece){.bin = by_reference ? bin : NULL,
+                                        .base = by_reference ? (const uint8_t *)bin->orig_bytes + at
+                                                             : whole + head_len + at,
+                                        .len = len};
     }
     vm_command(p->conn, pieces, n);
     peer_gets(p, whole, head_len + total);
@@ -101,10 +103,10 @@ static void data_of_all_shapes_arrives(void **state)
     pair_dial(&p, state);
     pair_handshake(&p);
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-        send_pieces(&p, sizes[i], sizes[i], 0);                /* copied */
-        send_pieces(&p, sizes[i], sizes[i], 1);                /* one reference */
-        send_pieces(&p, sizes[i], sizes[i] / 3 + 1, 2);        /* mixed */
-        send_pieces(&p, sizes[i], sizes[i] / 200 + 1, 3);      /* more pieces than fit the stack */
+        send_pieces(&p, sizes[i], sizes[i], 0);           /* copied */
+        send_pieces(&p, sizes[i], sizes[i], 1);           /* one reference */
+        send_pieces(&p, sizes[i], sizes[i] / 3 + 1, 2);   /* mixed */
+        send_pieces(&p, sizes[i], sizes[i] / 200 + 1, 3); /* more pieces than fit the stack */
     }
     pair_free(&p);
 }
@@ -297,6 +299,29 @@ static void peer_closes_port_exits(void **state)
     pair_free(&p);
 }
 
+/* The peer dials anew from its one port: what is in the old connection's socket when that closes is
+ * the new one's, and nobody sends it again within this test. */
+static void peer_dials_again_socket_closes_nothing_is_lost(void **state)
+{
+    uint64_t before;
+    struct pair p;
+
+    pair_accept(&p, state);
+    pair_handshake(&p);
+    before = drv_node.accepted;
+    peer_close(&p.peer, 0);
+    peer_dial(&p.peer, p.udp_port, node_name());
+    peer_step(&p.peer);
+    assert_int_equal(drv_node.accepted, before);
+    vm_close(p.conn);
+    p.conn = NULL;
+    for (int i = 0; i < 20; i++) {
+        vm_poll(5, NULL, 0);
+    }
+    assert_int_equal(drv_node.accepted, before + 1);
+    pair_free(&p);
+}
+
 static bool peer_failed(void *ctx)
 {
     return ((struct pair *)ctx)->peer.failed;
@@ -482,6 +507,7 @@ int main(void)
         VM_TEST(options_set_and_read_and_refused),
         VM_TEST(busy_at_high_water_free_when_drained),
         VM_TEST(peer_closes_port_exits),
+        VM_TEST(peer_dials_again_socket_closes_nothing_is_lost),
         VM_TEST(port_closed_peer_hears_of_it),
         VM_TEST(port_closed_last_message_arrives),
         VM_TEST(garbage_frame_ends_the_connection),

@@ -389,6 +389,7 @@ names_and_world(Config) ->
     {ok, PB} = bp_cluster:call(B, barrel_p2p_dist, listen_port, []),
     ?EQ(PB, proplists:get_value(Short(B), Names)),
     ?EQ({ok, Names}, bp_cluster:call(A, net_adm, names, [Host])),
+    ?EQ({ok, Names}, bp_cluster:call(A, net_adm, names, [{127, 0, 0, 1}])),
     ?EQ({ok, Names}, bp_cluster:call(A, net_adm, names, [list_to_atom(Host)])),
     ok = file:write_file(filename:join(bp_cluster:dir(Config), ".hosts.erlang"), io_lib:format("~p.~n", [list_to_atom(Host)])),
     World = bp_cluster:call(A, net_adm, world, []),

@@ -80,7 +80,7 @@ address_please(Name, Host, Family) ->
           {ok, [{inet:ip_address(), inet:port_number()}, ...]} | {error, term()}.
 addresses_please(Name, Host) ->
     Found = candidates(Name, Host),
-    case unique([{Ip, Port} || {Addr, Port} <- Found, Ip <- resolve(Addr)]) of
+    case unique(resolve_all(Found)) of
         [] when Found =:= [] -> {error, not_found};
         [] -> {error, {unresolvable, [A || {A, _} <- Found]}};
         Addresses -> {ok, lists:sublist(Addresses, ?MAX_ADDRESSES)}
@@ -119,6 +119,13 @@ is_local(Host) ->
 candidates(Name, Host) ->
     HostText = to_list(Host),
     barrel_p2p_discovery:find(to_list(Name) ++ "@" ++ HostText, HostText).
+
+%% Names at the same time: what one of them takes must not add up.
+resolve_all([{Addr, Port}]) ->
+    [{Ip, Port} || Ip <- resolve(Addr)];
+resolve_all(Found) ->
+    Results = barrel_p2p_discovery:parallel([fun() -> resolve(Addr) end || {Addr, _} <- Found]),
+    [{Ip, Port} || {{_, Port}, Ips} <- lists:zip(Found, Results), is_list(Ips), Ip <- Ips].
 
 %% A name that is our own host's means this machine: loopback is right whatever DNS says about it,
 %% and its large packets are fast.

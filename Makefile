@@ -41,10 +41,10 @@ ifdef CI
 OPT += -Werror
 endif
 
-DEPS_PC := libngtcp2_crypto_gnutls libngtcp2 gnutls
+DEPS_PC := libngtcp2_crypto_gnutls libngtcp2 gnutls jansson libcares
 ifneq ($(filter-out deps deps-test help clean demo test soak bench bench-idle ci,$(or $(MAKECMDGOALS),all)),)
 DEP_CFLAGS := $(patsubst -I%,-isystem %,$(shell $(PKG_CONFIG) --cflags $(DEPS_PC)))
-DEP_LIBS := $(shell $(PKG_CONFIG) --libs $(DEPS_PC))
+DEP_LIBS := $(shell $(PKG_CONFIG) --libs $(DEPS_PC)) -lresolv
 ERL_ROOT := $(shell $(ERL) -noinput -boot start_clean -eval 'io:put_chars(code:root_dir()), halt().')
 endif
 ERL_INC ?= $(ERL_ROOT)/usr/include
@@ -101,7 +101,7 @@ ebin/%.beam: erlang/%.erl $(wildcard erlang/*.hrl)
 	$(Q)$(ERLC) +debug_info -Wall $(if $(CI),-Werror) -pa ebin -I erlang -o ebin $<
 
 # A behaviour is compiled before those who have it.
-ebin/barrel_p2p_discovery_file.beam ebin/barrel_p2p_discovery_static.beam: ebin/barrel_p2p_discovery.beam
+$(patsubst %,ebin/barrel_p2p_discovery_%.beam,file static dns): ebin/quic_discovery.beam
 
 ebin/barrel_p2p.app: erlang/barrel_p2p.app.src $(wildcard erlang/*.erl) scripts/make-app
 	@mkdir -p ebin
@@ -124,6 +124,12 @@ demo: deps ## two nodes find each other, talk, and one is killed
 	@$(MAKE) --no-print-directory all
 	@scripts/demo
 
+docs: erlang ## docs/configuration.md from the table of keys
+	@mkdir -p docs
+	$(Q)$(ERL) -noinput -boot start_clean -pa ebin -eval \
+	  'io:setopts([{encoding, unicode}]), io:put_chars(barrel_p2p_config_keys:markdown()), halt().' \
+	  >docs/configuration.md
+
 clean: ## remove everything that was built
 	rm -rf build ebin priv bin
 
@@ -136,4 +142,4 @@ include tests/tests.mk
 
 -include $(shell find build -name '*.d' 2>/dev/null)
 
-.PHONY: all driver erlang check-deps deps deps-test demo clean help
+.PHONY: docs all driver erlang check-deps deps deps-test demo clean help

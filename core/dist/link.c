@@ -295,15 +295,21 @@ static int begin_handshake(struct bp_link *l)
     return 0;
 }
 
-static void announce(struct bp_link *l, const char *name, const uint8_t *key, bool pin)
+/* `replaces` may be NULL, as `key`. */
+static void announce(struct bp_link *l, const char *name, const uint8_t *key, bool pin,
+                     const uint8_t *replaces)
 {
-    struct bp_link_event ev = {.kind = BP_LINK_EV_AUTHENTICATED, .pin = pin};
+    struct bp_link_event ev = {
+        .kind = BP_LINK_EV_AUTHENTICATED, .pin = pin, .replace = replaces != NULL};
 
     snprintf(ev.name, sizeof(ev.name), "%s", name);
     snprintf(l->peer_name, sizeof(l->peer_name), "%s", name);
     if (key != NULL) {
         memcpy(ev.key, key, sizeof(ev.key));
         ev.has_key = true;
+    }
+    if (replaces != NULL) {
+        memcpy(ev.replaces, replaces, sizeof(ev.replaces));
     }
     bp_link_event(l, &ev);
 }
@@ -328,7 +334,7 @@ static int on_auth_effect(struct bp_link *l, const struct bp_auth_effect *e)
     case BP_AUTH_DONE:
         rc = begin_handshake(l);
         if (rc == 0) {
-            announce(l, e->peer_name, e->has_identity ? e->peer_key : NULL, e->pin);
+            announce(l, e->peer_name, e->has_identity ? e->peer_key : NULL, e->pin, e->replaces);
         }
         return rc;
     case BP_AUTH_FAILED:
@@ -367,7 +373,7 @@ static int tls_done(struct bp_link *l)
         }
         rc = begin_handshake(l);
         if (rc == 0) {
-            announce(l, l->dialled, NULL, false);
+            announce(l, l->dialled, NULL, false, NULL);
         }
         return rc;
     case BP_AUTH_EXTERNAL:
@@ -644,7 +650,7 @@ int bp_link_auth_done(struct bp_link *l, bool ok, const char *name)
         bp_link_fail(l, rc, NULL);
         return rc;
     }
-    announce(l, name[0] != '\0' ? name : l->dialled, NULL, false);
+    announce(l, name[0] != '\0' ? name : l->dialled, NULL, false, NULL);
     return 0;
 }
 

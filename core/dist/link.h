@@ -72,6 +72,8 @@ struct bp_link_event {
     bool has_key;
     bool by_key;
     bool pin; /* AUTHENTICATED: pin the key when the distribution handshake has succeeded */
+    bool replace; /* ... in place of this one, which has handed over to it (auth/succession.h) */
+    uint8_t replaces[BP_KEY_LEN];
     struct bp_cid cid;
 };
 

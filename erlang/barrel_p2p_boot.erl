@@ -32,22 +32,11 @@ steps(Node) ->
 step_tls(Node) ->
     {CertFile, KeyFile} = barrel_p2p_config:tls_files(),
     case barrel_p2p_drv:tls_ensure(CertFile, KeyFile, Node) of
-        {ok, NotAfter} ->
-            warn_expired(CertFile, NotAfter),
+        {ok, _NotAfter} ->
+            _ = barrel_p2p_rotate:check_cert(CertFile, KeyFile, Node),
             step_defaults();
         {error, Reason} ->
             failed(tls, Reason)
-    end.
-
-warn_expired(File, NotAfter) ->
-    case os:system_time(second) > NotAfter of
-        true ->
-            barrel_p2p_node:report(
-              warning, certificate_expired, <<"any">>, certificate_expired,
-              ["the certificate ", File, " has expired (peers of this carrier check the identity "
-               "key, not the date); delete it and its key to get a new pair at the next start"]);
-        false ->
-            ok
     end.
 
 step_defaults() ->

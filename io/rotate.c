@@ -237,7 +237,7 @@ static int write_chain(const char *key_dir, const struct paths *p, const char *n
  * The public file goes first and comes last: without it a node that starts in between writes it
  * from the private one, with another key's it would refuse to start.
  */
-static int replace_pair(const struct paths *p, const struct bp_identity *old,
+static int replace_pair(const struct paths *p, const uint8_t *old_pub,
                         const uint8_t seed[static BP_KEY_LEN], const uint8_t pub[static BP_KEY_LEN],
                         struct bp_errbuf *err)
 {
@@ -249,10 +249,11 @@ static int replace_pair(const struct paths *p, const struct bp_identity *old,
         return BP_E_FILE;
     }
     rc = bp_file_write_atomic(p->key, seed, BP_KEY_LEN, KEY_MODE, err);
-    if (rc != 0) {
-        int restored =
-            bp_file_write_atomic(p->pub, bp_identity_pub(old), BP_KEY_LEN, PUBLIC_MODE, NULL);
+    if (rc != 0 && old_pub != NULL) {
+        int restored = bp_file_write_atomic(p->pub, old_pub, BP_KEY_LEN, PUBLIC_MODE, NULL);
         (void)restored; /* a start writes it */
+    }
+    if (rc != 0) {
         return rc;
     }
     return bp_file_write_atomic(p->pub, pub, BP_KEY_LEN, PUBLIC_MODE, err);
@@ -287,7 +288,7 @@ static int rotate_locked(const char *key_dir, const char *node, bool announce, c
             rc = write_chain(key_dir, &p, node, old, pub, err);
         }
         if (rc == 0) {
-            rc = replace_pair(&p, old, seed, pub, err);
+            rc = replace_pair(&p, bp_identity_pub(old), seed, pub, err);
         }
         if (rc == 0 && !announce) {
             (void)unlink(p.chain); /* if it stays it is no use to the new key */
@@ -322,6 +323,38 @@ int bp_rotate_identity(const char *key_dir, const char *node, bool announce, cha
         return lock;
     }
     rc = rotate_locked(key_dir, node, announce, backup, cap, err);
+    (void)close(lock);
+    return rc;
+}
+
+int bp_rotate_install(const char *key_dir, const uint8_t seed[static BP_KEY_LEN],
+                      const uint8_t pub[static BP_KEY_LEN], struct bp_errbuf *err)
+{
+    struct bp_identity *id = NULL;
+    struct paths p;
+    int lock;
+    int rc;
+
+    bp_errbuf_reset(err);
+    rc = bp_identity_new(&id, seed, pub, bp_mem_libc());
+    bp_identity_del(id);
+    if (rc != 0) {
+        bp_errbuf_set(err, 0, "cannot put a key pair into", key_dir, bp_err_text(rc),
+                      "give a 32-byte seed and the public key that belongs to it");
+        return rc;
+    }
+    rc = set_paths(key_dir, &p, err);
+    if (rc == 0) {
+        rc = bp_mkdirs(key_dir, DIR_MODE, err);
+    }
+    if (rc != 0) {
+        return rc;
+    }
+    lock = lock_dir(key_dir, err);
+    if (lock < 0) {
+        return lock;
+    }
+    rc = replace_pair(&p, NULL, seed, pub, err);
     (void)close(lock);
     return rc;
 }

@@ -25,6 +25,14 @@ int bp_rotate_identity(const char *key_dir, const char *node, bool announce, cha
                        size_t cap, struct bp_errbuf *err) BP_MUST_CHECK;
 
 /*
+ * Puts the pair into `key_dir` (which is created) in place of whatever is there: for tools that
+ * provision nodes. Errors: BP_E_KEYPAIR (`pub` is not the seed's), BP_E_AGAIN, BP_E_FILE,
+ * BP_E_NOMEM, BP_E_CRYPTO.
+ */
+int bp_rotate_install(const char *key_dir, const uint8_t seed[static BP_KEY_LEN],
+                      const uint8_t pub[static BP_KEY_LEN], struct bp_errbuf *err) BP_MUST_CHECK;
+
+/*
  * The succession of the key `pub` in `key_dir`; empty if there is none. A file that is of no use
  * for this key and node name is an empty one too, and `err` carries a warning.
  */

@@ -94,14 +94,16 @@ static int load_pair(const char *cert_file, const char *key_file, struct bp_tls_
 
 /* Loads the pair. If the key is that of a certificate which waits beside the other, a rotation was
  * interrupted, and the last step is made up for. */
-static int load(const char *cert_file, const char *key_file, struct bp_tls_cred **out,
-                struct bp_errbuf *err)
+int bp_tls_files_load(const char *cert_file, const char *key_file, struct bp_tls_cred **out,
+                      struct bp_errbuf *err)
 {
     struct bp_errbuf e2;
     char waiting[PATH_MAX];
-    int rc = load_pair(cert_file, key_file, out, err);
+    int rc;
     int n = snprintf(waiting, sizeof(waiting), "%s%s", cert_file, BP_TLS_CERT_WAITING);
 
+    *out = NULL;
+    rc = load_pair(cert_file, key_file, out, err);
     if (rc != BP_E_KEYPAIR || n < 0 || (size_t)n >= sizeof(waiting) || !present(waiting) ||
         load_pair(waiting, key_file, out, &e2) != 0) {
         return rc;
@@ -204,7 +206,7 @@ int bp_tls_files_ensure(const char *cert_file, const char *key_file, const char 
         }
         if (present(cert_file) || wait_for_cert(cert_file, key_file)) {
             /* tested after the certificate: a maker writes the key first */
-            return present(key_file) ? load(cert_file, key_file, out, err)
+            return present(key_file) ? bp_tls_files_load(cert_file, key_file, out, err)
                                      : half_missing(key_file, cert_file, err);
         }
         if (present(key_file)) {

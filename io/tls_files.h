@@ -5,8 +5,8 @@
 
 #include "io/files.h"
 
-#define BP_TLS_CERT_FILE "node.crt"
-#define BP_TLS_KEY_FILE  "node.key"
+#define BP_TLS_CERT_FILE    "node.crt"
+#define BP_TLS_KEY_FILE     "node.key"
 /* Added to the certificate's path: the next certificate, while bp_rotate_cert replaces the key. */
 #define BP_TLS_CERT_WAITING ".new"
 
@@ -25,5 +25,9 @@ struct bp_tls_cred;
  */
 int bp_tls_files_ensure(const char *cert_file, const char *key_file, const char *cn,
                         struct bp_tls_cred **out, struct bp_errbuf *err) BP_MUST_CHECK;
+
+/* The same without making anything: files that are missing are BP_E_FILE. */
+int bp_tls_files_load(const char *cert_file, const char *key_file, struct bp_tls_cred **out,
+                      struct bp_errbuf *err) BP_MUST_CHECK;
 
 #endif

@@ -195,6 +195,10 @@ void bp_link_fail(struct bp_link *l, int err, const char *why)
     l->phase = BP_LINK_FAILED;
     l->err = err != 0 ? err : BP_E_LOCAL_CLOSE;
     snprintf(l->text, sizeof(l->text), "%s", why != NULL ? why : bp_err_text(l->err));
+    if (l->setup != NULL && l->setup->auth_ready && l->setup->auth.has_key) {
+        memcpy(ev.key, l->setup->auth.peer_key, sizeof(ev.key));
+        ev.has_key = true;
+    }
     bp_link_event(l, &ev);
 }
 

@@ -41,7 +41,7 @@ rotate_cert({CertFile, KeyFile} = Files, Ours, Name) ->
         {ok, Backup} ->
             Reload = reload(Ours),
             barrel_p2p_node:report(
-              info, cert_rotated, <<"any">>, cert_rotated,
+              notice, cert_rotated, <<"any">>, cert_rotated,
               ["a new TLS certificate is in ", CertFile, kept(Backup), not_loaded(Reload)]),
             result(Files, Backup, Reload);
         {error, _} = Error ->
@@ -162,7 +162,7 @@ renew(CertFile, KeyFile, Name, Info) ->
     case barrel_p2p_drv:rotate_cert(CertFile, KeyFile, Name) of
         {ok, Backup} ->
             barrel_p2p_node:report(
-              info, cert_renewed, <<"any">>, cert_renewed,
+              notice, cert_renewed, <<"any">>, cert_renewed,
               ["the TLS certificate ", CertFile, " was about to expire and has been renewed",
                kept(Backup)]),
             barrel_p2p_drv:cert_info(CertFile, KeyFile);

@@ -391,7 +391,7 @@ cert_renews_itself(Config) ->
     Pid = call(B, erlang, whereis, [barrel_p2p_node]),
     check_cert = call(B, erlang, send, [Pid, check_cert]),
     bp_cluster:until(fun() -> binding(B) =/= First end),
-    bp_cluster:wait_log(B, ["cert_renewed", "node.crt"]),
+    bp_cluster:wait_log(B, ["NOTICE", "cert_renewed", "node.crt"]),
     true = connected(A, B),
     ok = call(B, application, set_env, [barrel_p2p, cert_renew_days, 30]),
     Second = binding(B),

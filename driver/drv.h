@@ -7,11 +7,11 @@
  *   node.c       the node port                conn_port.c  connection ports: the data path
  *   conn_ctl.c   control operations of connection ports
  *   conn.c       a connection: link, socket, timer; under whichever port owns it now
+ *   conn_why.c   why a connection failed, in words that help
+ *   key_ops.c    control operations on the node's own keys and certificate
  *   demux.c      connection id -> connection, for datagrams that came to the wrong socket
  *   settings.c   CONFIG, as an immutable snapshot that connections share
- *   file_ops.c   control operations on trust, TLS and endpoint files
- *   key_ops.c    control operations on the node's own keys and certificate
- *   conn_why.c   why a connection failed, in words that help
+ *   file_ops.c   control operations on key, trust, TLS and endpoint files
  *   args.c       arguments and results of control operations, terms for Erlang, log, memory
  *
  * Locks: each port's own (the VM holds it around every callback), and `drv_node.lock`, which
@@ -262,6 +262,12 @@ int drv_conn_error(const struct drv_conn *c);
  * until the thread's next call. */
 const char *drv_conn_error_text(const struct drv_conn *c);
 
+/* --- key_ops.c ----------------------------------------------------------- */
+
+struct drv_reply;
+/* True if `op` is one of key_ops.c's; the result is in `r`. */
+bool drv_key_op(unsigned op, const uint8_t *p, size_t len, struct drv_reply *r);
+
 /* --- ports --------------------------------------------------------------- */
 
 enum drv_port_kind { PORT_NODE, PORT_CONN };
@@ -356,11 +362,6 @@ extern struct drv_node drv_node;
 struct drv_reply;
 /* True if `op` is one of file_ops.c's; the result is in `r`. */
 bool drv_file_op(unsigned op, const uint8_t *p, size_t len, struct drv_reply *r);
-
-/* --- key_ops.c ----------------------------------------------------------- */
-
-/* The same for key_ops.c's. */
-bool drv_key_op(unsigned op, const uint8_t *p, size_t len, struct drv_reply *r);
 
 /* --- args.c -------------------------------------------------------------- */
 

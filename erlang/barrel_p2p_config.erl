@@ -122,17 +122,7 @@ validate(Dist) ->
         non_existing -> ok;
         Where -> erlang:error({barrel_p2p_dist, {conflicting_module, quic_dist, Where}})
     end,
-    validate_runtime(),
-    warn_cookie_only(env(cookie_only_nodes, [])).
-
-warn_cookie_only([]) ->
-    ok;
-warn_cookie_only(Names) ->
-    barrel_p2p_node:report(
-      warning, cookie_only_nodes, <<"any">>, cookie_only_nodes,
-      io_lib:format("nodes that call themselves ~tp connect with the cookie alone, without proof of "
-                    "who they are (cookie_only_nodes): meant for nodes that have no key",
-                    [Names])).
+    validate_runtime().
 
 %% The values that may also change at run time.
 -spec validate_runtime() -> ok.
@@ -146,8 +136,6 @@ validate_runtime() ->
     check(max_frame_bytes, 65536,
           fun(N) -> is_integer(N) andalso N >= 65536 andalso N < 1 bsl 32 end,
           "bytes from 65536 to 4294967295"),
-    check(cert_renew_days, ?BP_DEFAULT_CERT_RENEW_DAYS,
-          fun(N) -> is_integer(N) andalso N >= 0 end, "days; 0: never"),
     Timeout = dist(auth_handshake_timeout, ?DEFAULT_HANDSHAKE_TIMEOUT_MS),
     Timeout =:= infinity orelse positive(Timeout)
         orelse bad(auth_handshake_timeout, Timeout, "milliseconds > 0 or infinity"),

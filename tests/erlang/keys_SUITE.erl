@@ -402,7 +402,12 @@ cert_renews_itself(Config) ->
     true = binding(B2) =/= Second,
     {ok, Backups} = file:list_dir(filename:join(certs(B), "backups")),
     2 = length(Backups),
-    connect(A, B2).
+    connect(A, B2),
+    bp_cluster:stop(B2),
+    {exit, _, Log} = bp_cluster:boot(Config, Opts#{node => name(B),
+                                                   config => [{barrel_p2p,
+                                                               [{cert_renew_days, soon}]}]}),
+    true = string:find(Log, "cert_renew_days") =/= nomatch.
 
 users_cert_is_not_touched(Config) ->
     Ec = {key, {namedCurve, secp256r1}},

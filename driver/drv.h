@@ -189,13 +189,12 @@ struct drv_conn {
     bool counted; /* as half-open at the listener */
     bool announced;
     bool authenticated;
-    bool pin;
+    bool pin; /* ... `key`, in place of `expected` if that was pinned */
     bool has_key;
     uint8_t key[BP_KEY_LEN]; /* with `has_key` proved, with `presented` alone only claimed */
     bool presented;
     bool was_pinned; /* `expected` is what is pinned to the peer's name */
     uint8_t expected[BP_KEY_LEN];
-    bool replaces; /* `key` is pinned in place of `expected`, which has handed over to it */
     bool failed;   /* the link has ended and its last datagrams were sent */
     bool reported; /* ... and the owner was told */
     bool offered;  /* the acceptor was told of it */

@@ -96,6 +96,13 @@ static int auth_data(struct bp_link *l, int64_t id, const uint8_t *p, size_t len
     return rc == BP_E_STATE ? BP_E_AUTH_UNEXPECTED : 0;
 }
 
+const uint8_t *bp_link_peer_key(const struct bp_link *l)
+{
+    const struct bp_link_setup *s = l->setup;
+
+    return s != NULL && s->auth_ready && s->auth.has_key ? s->auth.peer_key : NULL;
+}
+
 /* --- stream 0 ------------------------------------------------------------ */
 
 /* After the handshake stream 0 carries ticks of four zero bytes and nothing else (WIRE 0.6). */

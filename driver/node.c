@@ -522,7 +522,7 @@ ErlDrvSSizeT drv_node_port_control(struct drv_node_port *np, unsigned op, const 
         drv_resolve_control(np, p, len, &r);
         break;
     default:
-        if (!drv_file_op(op, p, len, &r)) {
+        if (!drv_file_op(op, p, len, &r) && !drv_key_op(op, p, len, &r)) {
             return -1;
         }
     }

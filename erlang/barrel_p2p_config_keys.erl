@@ -76,6 +76,9 @@ identity() ->
       "`{Module, Function}` or `\"Module:Function\"` that authenticates peers instead of ours."},
      {barrel_p2p, quic_cert_dir, "data/quic", dir, ["-barrel_p2p_dist_cert_dir"],
       "TLS certificate and key, made at the first boot."},
+     {barrel_p2p, cert_renew_days, 30, {integer, 0, 36500}, [],
+      "A certificate that the node made itself is renewed so many days before it ends; 0: never. One "
+      "that you provide is warned about."},
      {dist, cert_file, "<quic_cert_dir>/node.crt", {optional, dir}, ["-quic_dist_cert"],
       "The TLS certificate (PEM; a chain may follow)."},
      {dist, key_file, "<quic_cert_dir>/node.key", {optional, dir}, ["-quic_dist_key"],

@@ -172,6 +172,7 @@ ErlDrvSSizeT drv_reply_done(struct drv_reply *r, char **rbuf, ErlDrvSizeT rlen)
         memcpy(bin->orig_bytes, r->p, len);
         *rbuf = (char *)bin;
     }
+    bp_wipe(r->p, len); /* it may have been a secret */
     drv_free(r->p);
     return (ErlDrvSSizeT)len;
 }
@@ -306,7 +307,7 @@ void drv_log(enum drv_level level, const char *event, const char *peer, const ch
     static const char *const names[] = {"error", "warning", "info", "debug"};
     ErlDrvTermData port;
     ErlDrvTermData owner;
-    char text[512];
+    char text[1280];
     va_list ap;
 
     if (!may_log(level) || !node_target(&port, &owner)) {

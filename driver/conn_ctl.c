@@ -122,7 +122,7 @@ static void op_pre_nodeup(struct drv_conn_port *cp, struct drv_reply *r)
     c->alive = false;
     if (rc == BP_E_MISMATCH) {
         drv_conn_port_fail(cp, BP_E_AUTH_KEY_MISMATCH,
-                           "another key was pinned to this name meanwhile");
+                           "the key that is pinned to this name was changed or removed meanwhile");
     } else if (rc != 0) {
         drv_conn_port_fail(cp, rc, err.text);
     } else {

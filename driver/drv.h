@@ -7,6 +7,8 @@
  *   node.c       the node port                conn_port.c  connection ports: the data path
  *   conn_ctl.c   control operations of connection ports
  *   conn.c       a connection: link, socket, timer; under whichever port owns it now
+ *   conn_why.c   why a connection failed, in words that help
+ *   key_ops.c    control operations on the node's own keys and certificate
  *   demux.c      connection id -> connection, for datagrams that came to the wrong socket
  *   settings.c   CONFIG, as an immutable snapshot that connections share
  *   file_ops.c   control operations on key, trust, TLS and endpoint files
@@ -20,6 +22,7 @@
 #define BP_DRV_H
 
 #include "auth/identity.h"
+#include "auth/succession.h"
 #include "dist/link.h"
 #include "io/files.h"
 #include "io/udp.h"
@@ -66,7 +69,19 @@ enum drv_op {
     OP_AUTH_RECV = 29,
     OP_PEERCERT = 30,
     OP_AUTH_DONE = 31,
-    OP_CONN_STATS = 32
+    OP_CONN_STATS = 32,
+    OP_CERT_INFO = 40,
+    OP_ROTATE_CERT = 41,
+    OP_ROTATE_IDENTITY = 42,
+    OP_SERVER_BINDING = 43,
+    OP_KEYPAIR_ENSURE = 44,
+    OP_KEYPAIR_SAVE = 45,
+    OP_KEYPAIR_NEW = 46,
+    OP_PUBLIC_KEY = 47,
+    OP_SIGN = 48,
+    OP_VERIFY = 49,
+    OP_RANDOM = 50,
+    OP_NAME_MATCH = 51
 };
 
 enum drv_level { DRV_ERROR, DRV_WARNING, DRV_INFO, DRV_DEBUG };
@@ -79,6 +94,7 @@ struct drv_settings {
     char node_name[BP_NODE_NAME_MAX + 1];
     char key_dir[DRV_PATH_MAX];
     struct bp_identity *identity;
+    struct bp_succession succession; /* how the identity came to be */
     struct bp_tls_cred *cred;
     enum bp_auth_mode auth_mode;
     enum bp_trust_mode trust_mode;
@@ -176,7 +192,11 @@ struct drv_conn {
     bool authenticated;
     bool pin;
     bool has_key;
-    uint8_t key[BP_KEY_LEN];
+    uint8_t key[BP_KEY_LEN]; /* with `has_key` proved, with `presented` alone only claimed */
+    bool presented;
+    bool was_pinned; /* `expected` is what is pinned to the peer's name */
+    uint8_t expected[BP_KEY_LEN];
+    bool replaces; /* `key` is pinned in place of `expected`, which has handed over to it */
     bool failed;   /* the link has ended and its last datagrams were sent */
     bool reported; /* ... and the owner was told */
     bool offered;  /* the acceptor was told of it */
@@ -233,13 +253,25 @@ void drv_conn_on_timer(struct drv_conn *c, bp_time now);
 void drv_conn_finish(struct drv_conn *c, int fd, int err, const char *why, bp_time now);
 /* bp_link_hs_recv; refuses a name that a dynamic peer took and that is pinned to another key. */
 int drv_conn_hs_recv(struct drv_conn *c, const uint8_t **msg, size_t *len);
-/* The distribution handshake has succeeded: pins the key (TOFU). */
+/* The distribution handshake has succeeded: pins the key (TOFU, rotation). BP_E_MISMATCH: the trust
+ * in it ended meanwhile. */
 int drv_conn_pin(struct drv_conn *c, struct bp_errbuf *err);
 /* The peer's port refused a datagram. */
 void drv_conn_refused(struct drv_conn *c, bp_time now);
 const char *drv_conn_peer(const struct drv_conn *c);
 int drv_conn_error(const struct drv_conn *c);
+
+/* --- conn_why.c ---------------------------------------------------------- */
+
+/* Why it failed. A failed authentication names the keys, and what to do if they are right; valid
+ * until the thread's next call. */
 const char *drv_conn_error_text(const struct drv_conn *c);
+
+/* --- key_ops.c ----------------------------------------------------------- */
+
+struct drv_reply;
+/* True if `op` is one of key_ops.c's; the result is in `r`. */
+bool drv_key_op(unsigned op, const uint8_t *p, size_t len, struct drv_reply *r);
 
 /* --- ports --------------------------------------------------------------- */
 

@@ -516,7 +516,7 @@ ErlDrvSSizeT drv_node_port_control(struct drv_node_port *np, unsigned op, const 
         op_stats(&r);
         break;
     default:
-        if (!drv_file_op(op, p, len, &r)) {
+        if (!drv_file_op(op, p, len, &r) && !drv_key_op(op, p, len, &r)) {
             return -1;
         }
     }

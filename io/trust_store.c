@@ -119,6 +119,27 @@ int bp_trust_store_if_new(const char *key_dir, const char *node,
     return rc;
 }
 
+int bp_trust_replace(const char *key_dir, const char *node, const uint8_t old[static BP_KEY_LEN],
+                     const uint8_t key[static BP_KEY_LEN], struct bp_errbuf *err)
+{
+    char path[PATH_MAX];
+    uint8_t pinned[BP_KEY_LEN];
+    int rc = pin_path(key_dir, node, path, err);
+
+    if (rc == 0) {
+        rc = bp_file_read_exact(path, pinned, sizeof(pinned), cure_pin, err);
+    }
+    if (rc == 0 && bp_equal_ct(pinned, key, BP_KEY_LEN)) {
+        return 0;
+    }
+    if (rc == BP_E_NOT_FOUND || (rc == 0 && !bp_equal_ct(pinned, old, BP_KEY_LEN))) {
+        bp_errbuf_set(err, 0, "cannot replace the key in", path, "it was changed meanwhile",
+                      "connect again");
+        return BP_E_MISMATCH;
+    }
+    return rc == 0 ? bp_file_write_atomic(path, key, BP_KEY_LEN, PIN_MODE, err) : rc;
+}
+
 int bp_trust_delete(const char *key_dir, const char *node, struct bp_errbuf *err)
 {
     char path[PATH_MAX];

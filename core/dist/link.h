@@ -62,7 +62,7 @@ enum bp_link_event_kind {
     BP_LINK_EV_AUTHENTICATED, /* phase HANDSHAKE begins; `name` is "" where nobody was named */
     BP_LINK_EV_CID_ADDED,
     BP_LINK_EV_CID_REMOVED,
-    BP_LINK_EV_FAILED /* bp_link_error, bp_link_error_text */
+    BP_LINK_EV_FAILED /* bp_link_error, bp_link_error_text; `key` is what the peer presented */
 };
 
 struct bp_link_event {
@@ -71,7 +71,9 @@ struct bp_link_event {
     uint8_t key[BP_KEY_LEN];
     bool has_key;
     bool by_key;
-    bool pin; /* AUTHENTICATED: pin the key when the distribution handshake has succeeded */
+    bool pin;     /* AUTHENTICATED: pin the key when the distribution handshake has succeeded */
+    bool replace; /* ... in place of this one, which has handed over to it (auth/succession.h) */
+    uint8_t replaces[BP_KEY_LEN];
     struct bp_cid cid;
 };
 

@@ -197,6 +197,7 @@ struct bp_tls_cred {
     uint8_t binding[BP_BINDING_LEN];
     int64_t not_before;
     int64_t not_after;
+    bool generated;
 };
 
 /* What a load collects; freed as a whole. */
@@ -306,6 +307,28 @@ static int check_match(const struct loading *l)
     return 0;
 }
 
+/* Made by us: nobody else signed it, and it says so. */
+static bool is_generated(const struct loading *l)
+{
+    char o[sizeof(CERT_ORGANISATION)];
+    size_t len = sizeof(o);
+    unsigned bits;
+    unsigned verdict = 1;
+
+    return l->n_crts == 1 &&
+           gnutls_x509_crt_get_pk_algorithm(l->crts[0], &bits) == GNUTLS_PK_ECDSA &&
+           gnutls_x509_crt_get_dn_by_oid(l->crts[0], GNUTLS_OID_X520_ORGANIZATION_NAME, 0, 0, o,
+                                         &len) == 0 &&
+           strcmp(o, CERT_ORGANISATION) == 0 &&
+           gnutls_x509_crt_check_issuer(l->crts[0], l->crts[0]) == 1 &&
+           gnutls_x509_crt_verify(l->crts[0], l->crts, 1,
+                                  GNUTLS_VERIFY_DISABLE_TIME_CHECKS |
+                                      GNUTLS_VERIFY_DISABLE_CA_SIGN |
+                                      GNUTLS_VERIFY_DO_NOT_ALLOW_SAME,
+                                  &verdict) == 0 &&
+           verdict == 0;
+}
+
 static int fill_cred(const struct loading *l, struct bp_tls_cred *cred)
 {
     gnutls_datum_t der;
@@ -329,6 +352,7 @@ static int fill_cred(const struct loading *l, struct bp_tls_cred *cred)
     }
     cred->not_before = (int64_t)gnutls_x509_crt_get_activation_time(l->crts[0]);
     cred->not_after = (int64_t)gnutls_x509_crt_get_expiration_time(l->crts[0]);
+    cred->generated = is_generated(l);
     return 0;
 }
 
@@ -410,6 +434,11 @@ int64_t bp_tls_cred_not_before(const struct bp_tls_cred *cred)
 int64_t bp_tls_cred_not_after(const struct bp_tls_cred *cred)
 {
     return cred->not_after;
+}
+
+bool bp_tls_cred_generated(const struct bp_tls_cred *cred)
+{
+    return cred->generated;
 }
 
 bool bp_tls_cred_expired(const struct bp_tls_cred *cred, int64_t now_unix)

@@ -67,6 +67,12 @@ int64_t bp_tls_cred_not_before(const struct bp_tls_cred *cred);
 int64_t bp_tls_cred_not_after(const struct bp_tls_cred *cred);
 bool bp_tls_cred_expired(const struct bp_tls_cred *cred, int64_t now_unix);
 
+/*
+ * True if the certificate is one that bp_tls_cert_generate (or upstream's generator) makes: signed
+ * by itself, EC, with that organisation. Such a certificate may be renewed without asking.
+ */
+bool bp_tls_cred_generated(const struct bp_tls_cred *cred);
+
 /* The gnutls_certificate_credentials_t inside, valid as long as `cred`. Only core/quic uses it. */
 void *bp_tls_cred_native(const struct bp_tls_cred *cred);
 

@@ -108,6 +108,27 @@ static void trust_garbage_file_named_with_cure(void **state)
     assert_int_equal(bp_trust_lookup(d, "a@h", key, &err), 0);
 }
 
+static void trust_replace_only_the_key_that_was_seen(void **state)
+{
+    char d[PATH_MAX];
+    char p[PATH_MAX];
+    uint8_t key[BP_KEY_LEN];
+    struct bp_errbuf err;
+
+    tmpdir_path(state, "", d);
+    assert_int_equal(bp_trust_replace(d, "a@h", key_of(1), key_of(2), &err), BP_E_MISMATCH);
+    assert_int_equal(bp_trust_lookup(d, "a@h", key, &err), BP_E_NOT_FOUND);
+    assert_int_equal(bp_trust_store(d, "a@h", key_of(1), &err), 0);
+    assert_int_equal(bp_trust_replace(d, "a@h", key_of(1), key_of(2), &err), 0);
+    assert_int_equal(tmpdir_mode(tmpdir_path(state, "trusted/a@h.pub", p)), 0600);
+    assert_int_equal(bp_trust_replace(d, "a@h", key_of(1), key_of(2), &err), 0); /* again */
+    assert_int_equal(bp_trust_replace(d, "a@h", key_of(1), key_of(3), &err), BP_E_MISMATCH);
+    says(&err, p);
+    assert_int_equal(bp_trust_lookup(d, "a@h", key, &err), 0);
+    assert_memory_equal(key, key_of(2), sizeof(key));
+    assert_int_equal(bp_trust_replace(d, "../a@h", key_of(1), key_of(3), &err), BP_E_INVALID);
+}
+
 static void trust_bad_name_never_becomes_a_path(void **state)
 {
     static const char *const bad[] = {"", "a", "../a@h", "a/b@h", "@h", ".a@h", "a@h@x"};
@@ -283,6 +304,7 @@ static const struct CMUnitTest tests[] = {
     TMPDIR_TEST(trust_store_replaces_store_if_new_does_not),
     TMPDIR_TEST(trust_change_by_hand_counts_at_once),
     TMPDIR_TEST(trust_garbage_file_named_with_cure),
+    TMPDIR_TEST(trust_replace_only_the_key_that_was_seen),
     TMPDIR_TEST(trust_bad_name_never_becomes_a_path),
     TMPDIR_TEST(trust_delete_forgets),
     TMPDIR_TEST(trust_list_shows_pins_and_broken_pins_only),

@@ -52,6 +52,22 @@ static int pin_path(const char *key_dir, const char *node, char out[static PATH_
     return bp_path_join(dir, name, out, PATH_MAX, err);
 }
 
+int bp_trust_path(const char *key_dir, const char *node, char *out, size_t cap,
+                  struct bp_errbuf *err)
+{
+    char path[PATH_MAX];
+    int rc = pin_path(key_dir, node, path, err);
+
+    if (rc == 0 && strlen(path) >= cap) {
+        bp_errbuf_set(err, ENAMETOOLONG, "cannot use the path", path, NULL, "use a shorter path");
+        rc = BP_E_INVALID;
+    }
+    if (rc == 0) {
+        memcpy(out, path, strlen(path) + 1);
+    }
+    return rc;
+}
+
 int bp_trust_lookup(const char *key_dir, const char *node, uint8_t key[static BP_KEY_LEN],
                     struct bp_errbuf *err)
 {

@@ -8,6 +8,7 @@
 #include "auth/node_name.h"
 #include "base/err.h"
 #include "io/identity_dir.h"
+#include "io/trust_store.h"
 
 #include <errno.h>
 #include <grp.h>
@@ -185,6 +186,20 @@ static int make_safe(const struct cli *c, enum cli_use use, const char *dir)
     return status == CLI_OK ? check_chain(c, real, whole, use) : status;
 }
 
+/* Pins are in a directory of their own, and what is above that is checked with it. */
+static int make_target_safe(const struct cli *c, enum cli_use use, const char *dir)
+{
+    char pins[PATH_MAX];
+    struct bp_errbuf err;
+
+    if (use != CLI_WRITE_PINS) {
+        return make_safe(c, use, dir);
+    }
+    return bp_path_join(dir, BP_TRUST_DIR, pins, sizeof(pins), &err) == 0
+               ? make_safe(c, use, pins)
+               : cli_fail_rc(c, BP_E_INVALID, &err);
+}
+
 int cli_check_secret(const struct cli *c, const char *path)
 {
     struct stat st;
@@ -256,5 +271,5 @@ int cli_dir(const struct cli *c, enum cli_use use, const char *usual, char out[s
     if (rc != 0) {
         return cli_fail_rc(c, rc, &err);
     }
-    return use == CLI_READ ? CLI_OK : make_safe(c, use, out);
+    return use == CLI_READ ? CLI_OK : make_target_safe(c, use, out);
 }

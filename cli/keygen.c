@@ -6,7 +6,6 @@
 #include "io/identity_dir.h"
 #include "io/rotate.h"
 
-#include <errno.h>
 #include <sys/stat.h>
 
 struct paths {
@@ -31,12 +30,12 @@ static int set_paths(const struct cli *c, enum cli_use use, struct paths *p)
     return rc == 0 ? CLI_OK : cli_fail_rc(c, rc, &err);
 }
 
-/* Anything counts, also half an identity and what cannot be looked at. */
+/* Anything counts, a dangling symbolic link too. What cannot be looked at cannot be written. */
 static bool present(const char *path)
 {
     struct stat st;
 
-    return lstat(path, &st) == 0 || errno != ENOENT;
+    return lstat(path, &st) == 0;
 }
 
 static int show(const struct cli *c, const struct paths *p)

@@ -12,12 +12,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define TRUSTED_DIR "trusted"
-#define SUFFIX      ".pub"
-#define SUFFIX_LEN  (sizeof(SUFFIX) - 1)
-#define DIR_MODE    0700u
-#define PIN_MODE    0600u
-#define RACE_TRIES  10
+#define SUFFIX     ".pub"
+#define SUFFIX_LEN (sizeof(SUFFIX) - 1)
+#define DIR_MODE   0700u
+#define PIN_MODE   0600u
+#define RACE_TRIES 10
 
 static const char cure_pin[] = "put the node's 32-byte public key there, or delete the file to "
                                "forget the node";
@@ -25,7 +24,7 @@ static const char cure_pin[] = "put the node's 32-byte public key there, or dele
 static int dir_path(const char *key_dir, char out[static PATH_MAX], struct bp_errbuf *err)
 {
     bp_errbuf_reset(err);
-    return bp_path_join(key_dir, TRUSTED_DIR, out, PATH_MAX, err);
+    return bp_path_join(key_dir, BP_TRUST_DIR, out, PATH_MAX, err);
 }
 
 /* The only place where a node's name becomes a path. */

@@ -12,7 +12,8 @@
 
 #include "io/files.h"
 
-#define BP_TRUST_MAX 100000u /* entries that a scan looks at */
+#define BP_TRUST_DIR "trusted" /* in the key directory */
+#define BP_TRUST_MAX 100000u   /* entries that a scan looks at */
 
 /* The file of a pin, there or not, in `out`. BP_E_INVALID. */
 int bp_trust_path(const char *key_dir, const char *node, char *out, size_t cap,

@@ -369,6 +369,27 @@ static void args_install_puts_all_three(void **state)
     assert_int_equal(pclose(out), 0);
 }
 
+/* With an Erlang that cannot be run, and rules for everything, as in a fresh clone. */
+static void args_command_is_built_without_erlang(void **state)
+{
+    char line[4096];
+    size_t n = 0;
+    FILE *out = popen("env -u MAKEFLAGS -u MAKELEVEL -u BUILD make -n -B cli V=1 "
+                      "ERL=/nonexistent/erl ERLC=/nonexistent/erlc 2>&1",
+                      "r");
+
+    (void)state;
+    assert_non_null(out);
+    while (fgets(line, sizeof(line), out) != NULL) {
+        n++;
+        if (strstr(line, "/nonexistent") != NULL) {
+            fail_msg("%s", line);
+        }
+    }
+    assert_int_equal(pclose(out), 0);
+    assert_true(n > 10);
+}
+
 static const struct CMUnitTest tests[] = {
     TMPDIR_TEST(args_version_is_that_of_the_application),
     TMPDIR_TEST(args_help_of_each_command_with_examples),
@@ -382,6 +403,7 @@ static const struct CMUnitTest tests[] = {
     TMPDIR_TEST(args_completion_has_every_command_and_option),
     TMPDIR_TEST(args_completion_knows_trusted_nodes),
     TMPDIR_TEST(args_install_puts_all_three),
+    TMPDIR_TEST(args_command_is_built_without_erlang),
 };
 
 int main(void)

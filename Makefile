@@ -41,12 +41,11 @@ ifdef CI
 OPT += -Werror
 endif
 
-DEPS_PC := libngtcp2_crypto_gnutls libngtcp2 gnutls
-CLI_PC := gnutls jansson
+DEPS_PC := libngtcp2_crypto_gnutls libngtcp2 gnutls jansson libcares
 ifneq ($(filter-out deps deps-test help clean demo test soak bench bench-idle ci,$(or $(MAKECMDGOALS),all)),)
-DEP_CFLAGS := $(patsubst -I%,-isystem %,$(shell $(PKG_CONFIG) --cflags $(DEPS_PC) $(CLI_PC)))
-DEP_LIBS := $(shell $(PKG_CONFIG) --libs $(DEPS_PC))
-CLI_LIBS := $(shell $(PKG_CONFIG) --libs $(CLI_PC))
+DEP_CFLAGS := $(patsubst -I%,-isystem %,$(shell $(PKG_CONFIG) --cflags $(DEPS_PC)))
+DEP_LIBS := $(shell $(PKG_CONFIG) --libs $(DEPS_PC)) -lresolv
+CLI_LIBS := $(shell $(PKG_CONFIG) --libs gnutls jansson)
 endif
 # The command is built where there is no Erlang.
 ifneq ($(filter-out cli install deps deps-test help clean demo test soak bench bench-idle ci,$(or $(MAKECMDGOALS),all)),)
@@ -127,7 +126,7 @@ ebin/%.beam: erlang/%.erl $(wildcard erlang/*.hrl)
 	$(Q)$(ERLC) +debug_info -Wall $(if $(CI),-Werror) -pa ebin -I erlang -o ebin $<
 
 # A behaviour is compiled before those who have it.
-ebin/barrel_p2p_discovery_file.beam ebin/barrel_p2p_discovery_static.beam: ebin/barrel_p2p_discovery.beam
+$(patsubst %,ebin/barrel_p2p_discovery_%.beam,file static dns): ebin/quic_discovery.beam
 
 ebin/barrel_p2p.app: erlang/barrel_p2p.app.src $(wildcard erlang/*.erl) scripts/make-app
 	@mkdir -p ebin
@@ -136,7 +135,7 @@ ebin/barrel_p2p.app: erlang/barrel_p2p.app.src $(wildcard erlang/*.erl) scripts/
 
 # Fails early and in words where a package is missing, instead of in the compiler.
 check-deps:
-	@$(PKG_CONFIG) --exists $(DEPS_PC) $(CLI_PC) 2>/dev/null && [ -n '$(ERL_ROOT)' ] || scripts/deps check
+	@$(PKG_CONFIG) --exists $(DEPS_PC) 2>/dev/null && [ -n '$(ERL_ROOT)' ] || scripts/deps check
 
 # --- installing ------------------------------------------------------------
 
@@ -163,6 +162,12 @@ demo: deps ## two nodes find each other, talk, and one is killed
 	@$(MAKE) --no-print-directory all
 	@scripts/demo
 
+docs: erlang ## docs/configuration.md from the table of keys
+	@mkdir -p docs
+	$(Q)$(ERL) -noinput -boot start_clean -pa ebin -eval \
+	  'io:setopts([{encoding, unicode}]), io:put_chars(barrel_p2p_config_keys:markdown()), halt().' \
+	  >docs/configuration.md
+
 clean: ## remove everything that was built
 	rm -rf build ebin priv bin
 
@@ -175,4 +180,4 @@ include tests/tests.mk
 
 -include $(shell find build -name '*.d' 2>/dev/null)
 
-.PHONY: all driver erlang cli install check-deps deps deps-test demo clean help
+.PHONY: docs all driver erlang cli install check-deps deps deps-test demo clean help

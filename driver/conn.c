@@ -278,6 +278,8 @@ void drv_conn_events(struct drv_conn *c, bp_time now)
     struct bp_link_event ev;
 
     while (bp_link_poll(c->link, &ev)) {
+        const uint8_t *key = bp_link_peer_key(c->link);
+
         switch (ev.kind) {
         case BP_LINK_EV_LOOKUP:
             look_up(c, &ev, now);
@@ -290,10 +292,6 @@ void drv_conn_events(struct drv_conn *c, bp_time now)
             c->authenticated = true;
             c->pin = ev.pin;
             c->has_key = ev.has_key;
-            c->replaces = ev.replace;
-            if (ev.replace) {
-                expect(c, ev.replaces);
-            }
             memcpy(c->key, ev.key, sizeof(c->key));
             break;
         case BP_LINK_EV_CID_ADDED:
@@ -303,9 +301,9 @@ void drv_conn_events(struct drv_conn *c, bp_time now)
             remove_cid(c, &ev.cid);
             break;
         case BP_LINK_EV_FAILED:
-            if (ev.has_key && !c->has_key) {
+            if (!c->has_key && key != NULL) {
                 c->presented = true;
-                memcpy(c->key, ev.key, sizeof(c->key));
+                memcpy(c->key, key, sizeof(c->key));
             }
             break;
         default:
@@ -379,7 +377,7 @@ int drv_conn_pin(struct drv_conn *c, struct bp_errbuf *err)
         drv_log(DRV_WARNING, "cookie_only", drv_conn_peer(c),
                 "connected without proof of who it is, the cookie was enough: cookie_only_nodes "
                 "names it; take it out of that list if it has a key");
-    } else if (c->pin && c->replaces) {
+    } else if (c->pin && c->was_pinned) {
         rc = replace_pin(c, err);
     } else if (c->pin) {
         rc = bp_trust_store_if_new(c->settings->key_dir, bp_link_peer_name(c->link), c->key, err);

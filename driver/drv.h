@@ -12,6 +12,7 @@
  *   demux.c      connection id -> connection, for datagrams that came to the wrong socket
  *   settings.c   CONFIG, as an immutable snapshot that connections share
  *   file_ops.c   control operations on key, trust, TLS and endpoint files
+ *   resolve.c    DNS: questions by control operation, answers by message
  *   args.c       arguments and results of control operations, terms for Erlang, log, memory
  *
  * Locks: each port's own (the VM holds it around every callback), and `drv_node.lock`, which
@@ -57,6 +58,7 @@ enum drv_op {
     OP_TRUST_DELETE = 14,
     OP_TRUST_LIST = 15,
     OP_FINGERPRINT = 16,
+    OP_RESOLVE = 17,
     OP_CONNECT = 20,
     OP_PEER = 21,
     OP_RECV = 22,
@@ -190,13 +192,12 @@ struct drv_conn {
     bool counted; /* as half-open at the listener */
     bool announced;
     bool authenticated;
-    bool pin;
+    bool pin; /* ... `key`, in place of `expected` if that was pinned */
     bool has_key;
     uint8_t key[BP_KEY_LEN]; /* with `has_key` proved, with `presented` alone only claimed */
     bool presented;
     bool was_pinned; /* `expected` is what is pinned to the peer's name */
     uint8_t expected[BP_KEY_LEN];
-    bool replaces; /* `key` is pinned in place of `expected`, which has handed over to it */
     bool failed;   /* the link has ended and its last datagrams were sent */
     bool reported; /* ... and the owner was told */
     bool offered;  /* the acceptor was told of it */
@@ -374,6 +375,17 @@ extern struct drv_node drv_node;
 struct drv_reply;
 /* True if `op` is one of file_ops.c's; the result is in `r`. */
 bool drv_file_op(unsigned op, const uint8_t *p, size_t len, struct drv_reply *r);
+/* Gives back what the operations remember; when the node port stops. */
+void drv_file_ops_stop(void);
+
+/* --- resolve.c ------------------------------------------------------------ */
+
+void drv_resolve_control(struct drv_node_port *np, const uint8_t *p, size_t len,
+                         struct drv_reply *r);
+/* False: the descriptor is not the resolver's. */
+bool drv_resolve_ready(int fd);
+void drv_resolve_stop(struct drv_node_port *np);
+void drv_resolve_stats(struct drv_reply *r);
 
 /* --- args.c -------------------------------------------------------------- */
 
@@ -417,6 +429,9 @@ void drv_reply_stat(struct drv_reply *r, const char *name, uint64_t v);
 void drv_reply_error(struct drv_reply *r, int err, const char *text);
 /* Hands it to the VM and frees it. */
 ErlDrvSSizeT drv_reply_done(struct drv_reply *r, char **rbuf, ErlDrvSizeT rlen);
+
+/* {barrel_p2p_resolved, Id, Result} to a process; frees the reply's memory. */
+void drv_tell_resolved(ErlDrvTermData who, uint64_t id, struct drv_reply *r);
 
 bp_time drv_now(void);
 uint64_t drv_wall_ms(void);

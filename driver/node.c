@@ -104,6 +104,8 @@ void drv_node_port_stop(struct drv_node_port *np)
         (void)close(name_fd);
         name_fd = -1;
     }
+    drv_file_ops_stop();
+    drv_resolve_stop(np);
     the_port = NULL;
     drv_port_wake_close(&np->p);
 }
@@ -305,7 +307,7 @@ void drv_node_port_ready(struct drv_node_port *np, int fd)
     if (fd == np->p.wake_fd) {
         drv_port_wake_read(&np->p);
         read_mailboxes(drv_now());
-    } else {
+    } else if (!drv_resolve_ready(fd)) {
         read_socket();
     }
     np->p.worked = true;
@@ -494,6 +496,7 @@ static void op_stats(struct drv_reply *r)
     drv_reply_stat(r, "version_negotiations", l.version_negotiations);
     drv_reply_stat(r, "stateless_resets", l.resets);
     drv_reply_stat(r, "log_lines_dropped", log_dropped);
+    drv_resolve_stats(r);
 }
 
 ErlDrvSSizeT drv_node_port_control(struct drv_node_port *np, unsigned op, const uint8_t *p,
@@ -514,6 +517,9 @@ ErlDrvSSizeT drv_node_port_control(struct drv_node_port *np, unsigned op, const 
         break;
     case OP_STATS:
         op_stats(&r);
+        break;
+    case OP_RESOLVE:
+        drv_resolve_control(np, p, len, &r);
         break;
     default:
         if (!drv_file_op(op, p, len, &r) && !drv_key_op(op, p, len, &r)) {

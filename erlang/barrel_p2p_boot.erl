@@ -47,10 +47,7 @@ step_defaults() ->
     end.
 
 step_validation() ->
-    try
-        ok = barrel_p2p_rotate:validate(),
-        barrel_p2p_dist:validate_auth_config(application:get_env(quic, dist, []))
-    of
+    try barrel_p2p_dist:validate_auth_config(application:get_env(quic, dist, [])) of
         ok -> configure()
     catch
         error:{Who, _} = Reason when Who =:= barrel_p2p_dist; Who =:= barrel_p2p ->

@@ -9,6 +9,7 @@
 -export([load/0, library/0]).
 -export([open_node/0, open_connect/0, open_attach/1, close/1]).
 -export([config/1, listen/0, detach/1, stats/0]).
+-export([resolve_host/4, resolve_srv/4]).
 -export([endpoint_write/4, endpoint_read/2, endpoint_delete/2, endpoint_list/1]).
 -export([tls_ensure/3, dir_resolve/3]).
 -export([trust_store/3, trust_store_if_new/3, trust_lookup/2, trust_delete/2, trust_list/1,
@@ -45,6 +46,7 @@
 -define(OP_TRUST_DELETE, 14).
 -define(OP_TRUST_LIST, 15).
 -define(OP_FINGERPRINT, 16).
+-define(OP_RESOLVE, 17).
 -define(OP_CONNECT, 20).
 -define(OP_PEER, 21).
 -define(OP_RECV, 22).
@@ -232,17 +234,21 @@ detach(Id) ->
 stats() ->
     counters(node_control(?OP_STATS, <<>>)).
 
-%% Writes the endpoint file of Node in Dir (WIRE 9); the directory is created.
--spec endpoint_write(iodata(), iodata(), iodata(), inet:port_number()) -> ok | error().
-endpoint_write(Dir, Node, Host, Port) ->
+%% Writes the endpoint file of Node in Dir (WIRE 9); the directory is created. A term holds the first
+%% address only.
+-spec endpoint_write(iodata(), iodata(), [{iodata(), inet:port_number()}, ...], json | term) ->
+          ok | error().
+endpoint_write(Dir, Node, Addresses, Format) ->
     ok(node_control(?OP_ENDPOINT_WRITE,
-                    [tlv(1, text(Dir)), tlv(2, text(Node)), tlv(3, text(Host)),
-                     tlv(4, <<Port:16>>)])).
+                    [tlv(1, text(Dir)), tlv(2, text(Node)),
+                     [[tlv(3, text(Host)), tlv(4, <<Port:16>>)] || {Host, Port} <- Addresses],
+                     tlv(5, case Format of json -> <<0>>; term -> <<1>> end)])).
 
--spec endpoint_read(iodata(), iodata()) -> {ok, {Host :: string(), inet:port_number()}} | error().
+-spec endpoint_read(iodata(), iodata()) ->
+          {ok, [{Host :: string(), inet:port_number()}, ...]} | error().
 endpoint_read(Dir, Node) ->
     case node_control(?OP_ENDPOINT_READ, [tlv(1, text(Dir)), tlv(2, text(Node))]) of
-        {ok, <<Port:16, Host/binary>>} -> {ok, {binary_to_list(Host), Port}};
+        {ok, Bin} -> {ok, [{binary_to_list(H), P} || <<P:16, L, H:L/binary>> <= Bin]};
         {error, _} = Error -> Error
     end.
 
@@ -257,6 +263,45 @@ endpoint_list(Dir) ->
         {ok, Bin} ->
             {ok, [{binary_to_list(N), binary_to_list(H), P} ||
                      <<NL, N:NL/binary, P:16, HL, H:HL/binary>> <= Bin]};
+        {error, _} = Error ->
+            Error
+    end.
+
+%% Asks DNS and waits: Servers is "" (the system's) or as c-ares reads it, Ms the time for a server's
+%% first answer. A caller that gives up earlier gets the answer as a message.
+-spec resolve_host(string(), auto | inet | inet6, string(), 1..60000) ->
+          {ok, Ttl :: non_neg_integer(), [inet:ip_address()]} | error().
+resolve_host(Host, Family, Servers, Ms) ->
+    F = case Family of auto -> 0; inet -> 4; inet6 -> 6 end,
+    case resolve([tlv(1, text(Host)), tlv(2, <<0>>), tlv(3, <<F>>)], Servers, Ms) of
+        {ok, <<Ttl:32, Bin/binary>>} -> {ok, Ttl, [ip(A) || <<L, A:L/binary>> <= Bin]};
+        {error, _} = Error -> Error
+    end.
+
+ip(<<A, B, C, D>>) -> {A, B, C, D};
+ip(Bin) -> list_to_tuple([N || <<N:16>> <= Bin]).
+
+%% The SRV records of Host ("": of all nodes) in Domain, in the order in which to use them.
+-spec resolve_srv(string(), string(), string(), 1..60000) ->
+          {ok, Ttl :: non_neg_integer(), [{Target :: string(), inet:port_number()}]} | error().
+resolve_srv(Host, Domain, Servers, Ms) ->
+    case resolve([tlv(1, text(Domain)), tlv(2, <<1>>), [tlv(7, text(Host)) || Host =/= ""]],
+                 Servers, Ms) of
+        {ok, <<Ttl:32, Bin/binary>>} ->
+            {ok, Ttl, [{binary_to_list(T), P}
+                       || <<_Priority:16, _Weight:16, P:16, L, T:L/binary>> <= Bin]};
+        {error, _} = Error ->
+            Error
+    end.
+
+resolve(Args, Servers, Ms) ->
+    Id = erlang:unique_integer([positive]),
+    case node_control(?OP_RESOLVE, [Args, tlv(4, <<Id:64>>), tlv(5, text(Servers)),
+                                    tlv(6, <<Ms:32>>)]) of
+        {ok, _} ->
+            receive
+                {barrel_p2p_resolved, Id, Bin} -> result(Bin)
+            end;
         {error, _} = Error ->
             Error
     end.
@@ -527,12 +572,14 @@ node_control(Op, Data) ->
 
 control(Port, Op, Data) ->
     try port_control(Port, Op, Data) of
-        <<0, Result/binary>> -> {ok, Result};
-        <<1, Len, Err:Len/binary, Text/binary>> -> {error, {binary_to_atom(Err, latin1), Text}};
-        Other -> {error, {bad_reply, unicode:characters_to_binary(io_lib:format("~tp", [Other]))}}
+        Bin -> result(Bin)
     catch
         error:_ -> {error, {closed, <<"the port is closed">>}}
     end.
+
+result(<<0, Result/binary>>) -> {ok, Result};
+result(<<1, Len, Err:Len/binary, Text/binary>>) -> {error, {binary_to_atom(Err, latin1), Text}};
+result(Other) -> {error, {bad_reply, unicode:characters_to_binary(io_lib:format("~tp", [Other]))}}.
 
 ok({ok, _}) -> ok;
 ok({error, _} = Error) -> Error.

@@ -243,7 +243,9 @@ init([]) ->
     case barrel_p2p_drv:load() of
         ok ->
             case barrel_p2p_drv:open_node() of
-                {ok, Port} -> {ok, #state{port = Port}};
+                {ok, Port} ->
+                    barrel_p2p_discovery:create_table(),
+                    {ok, #state{port = Port}};
                 {error, Reason} -> {stop, Reason}
             end;
         {error, Reason} ->

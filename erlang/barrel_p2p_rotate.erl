@@ -6,7 +6,7 @@
 
 -export([rotate_cert/0, rotate_cert/1, rotate_identity/0, rotate_identity/1]).
 %% For barrel_p2p_boot and barrel_p2p_node.
--export([check_cert/0, check_cert/3, validate/0]).
+-export([check_cert/0, check_cert/3]).
 
 -export_type([result/0]).
 
@@ -152,20 +152,10 @@ check_cert(CertFile, KeyFile, Name) ->
             Error
     end.
 
-%% @private Raises on a configuration that is none.
-validate() ->
-    case application:get_env(barrel_p2p, cert_renew_days, ?BP_DEFAULT_CERT_RENEW_DAYS) of
-        Days when is_integer(Days), Days >= 0 ->
-            ok;
-        Other ->
-            erlang:error({barrel_p2p_dist, {bad_config, cert_renew_days, Other,
-                                            "must be days; 0: never"}})
-    end.
-
 renew_seconds() ->
     case application:get_env(barrel_p2p, cert_renew_days, ?BP_DEFAULT_CERT_RENEW_DAYS) of
         Days when is_integer(Days), Days >= 0 -> Days * ?DAY;
-        _ -> ?BP_DEFAULT_CERT_RENEW_DAYS * ?DAY         % validate/0 says what is wrong
+        _ -> ?BP_DEFAULT_CERT_RENEW_DAYS * ?DAY         % the boot says what is wrong
     end.
 
 renew(CertFile, KeyFile, Name, Info) ->

@@ -195,10 +195,6 @@ void bp_link_fail(struct bp_link *l, int err, const char *why)
     l->phase = BP_LINK_FAILED;
     l->err = err != 0 ? err : BP_E_LOCAL_CLOSE;
     snprintf(l->text, sizeof(l->text), "%s", why != NULL ? why : bp_err_text(l->err));
-    if (l->setup != NULL && l->setup->auth_ready && l->setup->auth.has_key) {
-        memcpy(ev.key, l->setup->auth.peer_key, sizeof(ev.key));
-        ev.has_key = true;
-    }
     bp_link_event(l, &ev);
 }
 
@@ -299,21 +295,15 @@ static int begin_handshake(struct bp_link *l)
     return 0;
 }
 
-/* `replaces` may be NULL, as `key`. */
-static void announce(struct bp_link *l, const char *name, const uint8_t *key, bool pin,
-                     const uint8_t *replaces)
+static void announce(struct bp_link *l, const char *name, const uint8_t *key, bool pin)
 {
-    struct bp_link_event ev = {
-        .kind = BP_LINK_EV_AUTHENTICATED, .pin = pin, .replace = replaces != NULL};
+    struct bp_link_event ev = {.kind = BP_LINK_EV_AUTHENTICATED, .pin = pin};
 
     snprintf(ev.name, sizeof(ev.name), "%s", name);
     snprintf(l->peer_name, sizeof(l->peer_name), "%s", name);
     if (key != NULL) {
         memcpy(ev.key, key, sizeof(ev.key));
         ev.has_key = true;
-    }
-    if (replaces != NULL) {
-        memcpy(ev.replaces, replaces, sizeof(ev.replaces));
     }
     bp_link_event(l, &ev);
 }
@@ -338,7 +328,7 @@ static int on_auth_effect(struct bp_link *l, const struct bp_auth_effect *e)
     case BP_AUTH_DONE:
         rc = begin_handshake(l);
         if (rc == 0) {
-            announce(l, e->peer_name, e->has_identity ? e->peer_key : NULL, e->pin, e->replaces);
+            announce(l, e->peer_name, e->has_identity ? e->peer_key : NULL, e->pin);
         }
         return rc;
     case BP_AUTH_FAILED:
@@ -377,7 +367,7 @@ static int tls_done(struct bp_link *l)
         }
         rc = begin_handshake(l);
         if (rc == 0) {
-            announce(l, l->dialled, NULL, false, NULL);
+            announce(l, l->dialled, NULL, false);
         }
         return rc;
     case BP_AUTH_EXTERNAL:
@@ -663,7 +653,7 @@ int bp_link_auth_done(struct bp_link *l, bool ok, const char *name)
         bp_link_fail(l, rc, NULL);
         return rc;
     }
-    announce(l, name[0] != '\0' ? name : l->dialled, NULL, false, NULL);
+    announce(l, name[0] != '\0' ? name : l->dialled, NULL, false);
     return 0;
 }
 

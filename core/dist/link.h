@@ -62,7 +62,7 @@ enum bp_link_event_kind {
     BP_LINK_EV_AUTHENTICATED, /* phase HANDSHAKE begins; `name` is "" where nobody was named */
     BP_LINK_EV_CID_ADDED,
     BP_LINK_EV_CID_REMOVED,
-    BP_LINK_EV_FAILED /* bp_link_error, bp_link_error_text; `key` is what the peer presented */
+    BP_LINK_EV_FAILED /* bp_link_error, bp_link_error_text */
 };
 
 struct bp_link_event {
@@ -71,9 +71,9 @@ struct bp_link_event {
     uint8_t key[BP_KEY_LEN];
     bool has_key;
     bool by_key;
-    bool pin;     /* AUTHENTICATED: pin the key when the distribution handshake has succeeded */
-    bool replace; /* ... in place of this one, which has handed over to it (auth/succession.h) */
-    uint8_t replaces[BP_KEY_LEN];
+    /* AUTHENTICATED: pin the key when the distribution handshake has succeeded; if LOOKUP was
+     * answered with another one, in place of that (it has handed over, auth/succession.h) */
+    bool pin;
     struct bp_cid cid;
 };
 
@@ -122,6 +122,9 @@ int bp_link_error(const struct bp_link *l);
 const char *bp_link_error_text(const struct bp_link *l);
 /* The name that the peer was dialled as, claims or has proved; "" before it said any. */
 const char *bp_link_peer_name(const struct bp_link *l);
+/* The key that the peer has presented, proved or not, valid until the next call; NULL if none, or
+ * once the link is up. */
+const uint8_t *bp_link_peer_key(const struct bp_link *l);
 struct bp_conn *bp_link_conn(struct bp_link *l);
 
 /* --- authentication ------------------------------------------------------ */

@@ -56,15 +56,18 @@ static int read_stdin(const struct cli *c, uint8_t key[static BP_KEY_LEN])
 {
     uint8_t buf[CLI_KEY_FILE_MAX + 1];
     size_t len = fread(buf, 1, sizeof(buf), stdin);
+    int status;
 
     if (ferror(stdin) != 0) {
-        return cli_fail(c, CLI_FAILED, "file_error", "cannot read the standard input");
+        status = cli_fail(c, CLI_FAILED, "file_error", "cannot read the standard input");
+    } else if (len > CLI_KEY_FILE_MAX) {
+        status = cli_fail(c, CLI_FAILED, "bad_key",
+                          "the standard input holds no public key: it is too long");
+    } else {
+        status = parse(c, "the standard input", buf, len, key);
     }
-    if (len > CLI_KEY_FILE_MAX) {
-        return cli_fail(c, CLI_FAILED, "bad_key",
-                        "the standard input holds no public key: it is too long");
-    }
-    return parse(c, "the standard input", buf, len, key);
+    bp_wipe(buf, sizeof(buf)); /* a private key by mistake? */
+    return status;
 }
 
 int cli_read_key(const struct cli *c, const char *file, bool private_too,

@@ -31,10 +31,10 @@ static const struct option_text option_texts[N_OPTIONS] = {
 
 /* --- guesses ------------------------------------------------------------------- */
 
-/* The number of letters to insert, delete, replace or swap; words of up to NEAR_MAX letters. */
+/* The number of letters to insert, delete or replace; words of up to NEAR_MAX letters. */
 static unsigned distance(const char *a, const char *b)
 {
-    unsigned d[3][NEAR_MAX + 2] = {0}; /* the rows of i - 2, i - 1 and i letters of `a` */
+    unsigned d[2][NEAR_MAX + 1]; /* the rows of i - 1 and i letters of `a` */
     size_t n = strlen(a);
     size_t m = strlen(b);
 
@@ -42,22 +42,16 @@ static unsigned distance(const char *a, const char *b)
         d[0][j] = (unsigned)j;
     }
     for (size_t i = 1; i <= n; i++) {
-        unsigned *row = d[i % 3];
-        const unsigned *last = d[(i + 2) % 3];
-        const unsigned *before = d[(i + 1) % 3];
+        const unsigned *last = d[(i - 1) % 2];
+        unsigned *row = d[i % 2];
         row[0] = (unsigned)i;
         for (size_t j = 1; j <= m; j++) {
             unsigned best = last[j - 1] + (a[i - 1] != b[j - 1]);
             best = last[j] + 1 < best ? last[j] + 1 : best;
-            best = row[j - 1] + 1 < best ? row[j - 1] + 1 : best;
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
-                before[j - 2] + 1 < best) {
-                best = before[j - 2] + 1;
-            }
-            row[j] = best;
+            row[j] = row[j - 1] + 1 < best ? row[j - 1] + 1 : best;
         }
     }
-    return d[n % 3][m];
+    return d[n % 2][m];
 }
 
 const char *cli_nearest(const char *word, const char *const *names)

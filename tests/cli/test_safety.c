@@ -192,6 +192,7 @@ static void without_permission_said_in_words(void **state)
     user(&r, state, "keygen", "--dir", "k/deeper");
     expect_err(&r, 1, "Permission denied");
     set_mode(state, "k", 0700);
+    set_mode(state, "k/trusted", 0700);
     set_mode(state, "k/node.key", 0);
     user(&r, state, "fingerprint", "--dir", "k"); /* the public half is enough */
     assert_int_equal(r.status, 0);
@@ -210,6 +211,19 @@ static void directory_of_another_user_refused(void **state)
     expect_err(&r, 4, "belongs to the user nobody");
     cli(&r, state, "trust", "add", "a@h", "--key", KEY, "--dir", "k");
     expect_err(&r, 4, "run this command as that user");
+}
+
+static void only_the_last_directory_of_another_user_refused(void **state)
+{
+    struct run r;
+    char p[PATH_MAX];
+
+    cli(&r, state, "keygen", "--dir", "k");
+    assert_int_equal(chown(tmpdir_path(state, "k", p), 1, 1), 0);
+    cli(&r, state, "keygen", "--dir", "k", "--force");
+    expect_err(&r, 4, "k: it belongs to the user");
+    cli(&r, state, "cert", "renew", "--dir", "k", "--node", "a@h", "--force");
+    expect_err(&r, 4, "k: it belongs to the user");
 }
 
 static void file_of_another_user_refused(void **state)
@@ -255,6 +269,7 @@ int main(void)
     };
     const struct CMUnitTest as_root[] = {
         TMPDIR_TEST(directory_of_another_user_refused),
+        TMPDIR_TEST(only_the_last_directory_of_another_user_refused),
         TMPDIR_TEST(file_of_another_user_refused),
         TMPDIR_TEST(private_group_may_write_above),
     };

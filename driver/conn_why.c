@@ -55,16 +55,21 @@ static void add_keys(struct text *t, const struct drv_conn *c)
     }
 }
 
-/* How `node` comes to trust `key`; `dir` may be NULL: on another machine. */
-static void add_cure(struct text *t, const char *node, const uint8_t *key, const char *dir)
+/*
+ * How `node` comes to trust `key`, with `replace` instead of another one; `dir` may be NULL: on
+ * another machine.
+ */
+static void add_cure(struct text *t, const char *node, const uint8_t *key, const char *dir,
+                     bool replace)
 {
     char digits[HEX_LEN + 1];
 
     hex(key, digits);
     add(t,
-        "`barrel-p2p trust add %s --key %s%s%s` or barrel_p2p_dist_keys:store_key('%s', "
+        "`barrel-p2p trust add %s --key %s%s%s%s` or barrel_p2p_dist_keys:store_key('%s', "
         "<<16#%s:256>>)",
-        node, digits, dir != NULL ? " --dir " : "", dir != NULL ? dir : "", node, digits);
+        node, digits, dir != NULL ? " --dir " : "", dir != NULL ? dir : "",
+        replace ? " --force" : "", node, digits);
 }
 
 static void add_rejected(struct text *t, const struct drv_conn *c)
@@ -77,7 +82,7 @@ static void add_rejected(struct text *t, const struct drv_conn *c)
     }
     bp_fingerprint_text(bp_identity_pub(s->identity), fingerprint);
     add(t, "; it refused our key %s: if that is right, run on its side ", fingerprint);
-    add_cure(t, s->node_name, bp_identity_pub(s->identity), NULL);
+    add_cure(t, s->node_name, bp_identity_pub(s->identity), NULL, false);
 }
 
 const char *drv_conn_error_text(const struct drv_conn *c)
@@ -93,7 +98,7 @@ const char *drv_conn_error_text(const struct drv_conn *c)
         add_keys(&t, c);
         if ((c->presented || c->has_key) && peer[0] != '\0') {
             add(&t, "; if its owner confirms that key: ");
-            add_cure(&t, peer, c->key, c->settings->key_dir);
+            add_cure(&t, peer, c->key, c->settings->key_dir, c->was_pinned);
         }
         break;
     case BP_E_AUTH_REJECTED:

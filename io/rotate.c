@@ -400,32 +400,42 @@ static bool present(const char *path)
     return lstat(path, &st) == 0 || errno != ENOENT;
 }
 
-static int rotate_cert_locked(const char *dir, const char *cert_file, const char *key_file,
-                              const char *cn, char *backup, size_t cap, struct bp_errbuf *err)
+/* Makes the pair where there is none; refuses one that the user provided. */
+static int check_pair(const char *cert_file, const char *key_file, const char *cn,
+                      struct bp_errbuf *err)
 {
-    const char *const files[] = {cert_file, key_file, NULL};
     struct bp_tls_cred *cred = NULL;
-    bool first = !present(cert_file) && !present(key_file);
     int rc = bp_tls_files_ensure(cert_file, key_file, cn, &cred, err);
     bool generated = rc == 0 && bp_tls_cred_generated(cred);
 
     bp_tls_cred_unref(cred);
-    if (rc != 0 || first) {
-        return rc;
-    }
-    if (!generated) {
+    if (rc == 0 && !generated) {
         bp_errbuf_set(
             err, 0, "cannot replace the TLS certificate", cert_file,
             "it was not made by this program",
             "put a new one and its key there yourself; it is used from the next reload on");
         return BP_E_STATE;
     }
+    return rc;
+}
+
+static int rotate_cert_locked(const char *dir, const char *cert_file, const char *key_file,
+                              const char *cn, bool any, char *backup, size_t cap,
+                              struct bp_errbuf *err)
+{
+    const char *const files[] = {cert_file, key_file, NULL};
+    bool first = !present(cert_file) && !present(key_file);
+    int rc = any && !first ? 0 : check_pair(cert_file, key_file, cn, err);
+
+    if (rc != 0 || first) {
+        return rc;
+    }
     rc = back_up_all(dir, files, backup, cap, err);
     return rc == 0 ? replace_cert(cert_file, key_file, cn, err) : rc;
 }
 
-int bp_rotate_cert(const char *cert_file, const char *key_file, const char *cn, char *backup,
-                   size_t cap, struct bp_errbuf *err)
+static int rotate_cert(const char *cert_file, const char *key_file, const char *cn, bool any,
+                       char *backup, size_t cap, struct bp_errbuf *err)
 {
     char dir[PATH_MAX];
     int lock;
@@ -446,7 +456,19 @@ int bp_rotate_cert(const char *cert_file, const char *key_file, const char *cn, 
     if (lock < 0) {
         return lock;
     }
-    rc = rotate_cert_locked(dir, cert_file, key_file, cn, backup, cap, err);
+    rc = rotate_cert_locked(dir, cert_file, key_file, cn, any, backup, cap, err);
     (void)close(lock);
     return rc;
+}
+
+int bp_rotate_cert(const char *cert_file, const char *key_file, const char *cn, char *backup,
+                   size_t cap, struct bp_errbuf *err)
+{
+    return rotate_cert(cert_file, key_file, cn, false, backup, cap, err);
+}
+
+int bp_rotate_cert_any(const char *cert_file, const char *key_file, const char *cn, char *backup,
+                       size_t cap, struct bp_errbuf *err)
+{
+    return rotate_cert(cert_file, key_file, cn, true, backup, cap, err);
 }

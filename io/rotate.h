@@ -49,4 +49,11 @@ void bp_rotate_succession(const char *key_dir, const char *node,
 int bp_rotate_cert(const char *cert_file, const char *key_file, const char *cn, char *backup,
                    size_t cap, struct bp_errbuf *err) BP_MUST_CHECK;
 
+/*
+ * The same whatever is there, also a pair that the user provided, one half of a pair, or garbage:
+ * for a user who said so.
+ */
+int bp_rotate_cert_any(const char *cert_file, const char *key_file, const char *cn, char *backup,
+                       size_t cap, struct bp_errbuf *err) BP_MUST_CHECK;
+
 #endif

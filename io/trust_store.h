@@ -12,7 +12,12 @@
 
 #include "io/files.h"
 
-#define BP_TRUST_MAX 100000u /* entries that a scan looks at */
+#define BP_TRUST_DIR "trusted" /* in the key directory */
+#define BP_TRUST_MAX 100000u   /* entries that a scan looks at */
+
+/* The file of a pin, there or not, in `out`. BP_E_INVALID. */
+int bp_trust_path(const char *key_dir, const char *node, char *out, size_t cap,
+                  struct bp_errbuf *err) BP_MUST_CHECK;
 
 /* The key pinned for `node`. BP_E_NOT_FOUND; BP_E_FILE (unreadable, wrong size); BP_E_INVALID. */
 int bp_trust_lookup(const char *key_dir, const char *node, uint8_t key[static BP_KEY_LEN],

@@ -376,6 +376,36 @@ static void rotate_cert_of_the_user_never_touched(void **state)
     }
 }
 
+static void rotate_cert_any_replaces_what_is_there(void **state)
+{
+    struct files f = in(state);
+    struct bp_tls_cred *cred = NULL;
+    struct bp_errbuf err;
+    char before[4096];
+    char after[4096];
+    char kept[PATH_MAX];
+    char backup[PATH_MAX];
+
+    put_users_pair(&f, false);
+    size_t n = tmpdir_get(f.cert, before, sizeof(before));
+    assert_int_equal(bp_rotate_cert_any(f.cert, f.key, NODE, backup, sizeof(backup), &err), 0);
+    assert_int_equal(tmpdir_get(join(backup, "node.crt", kept), after, sizeof(after)), n);
+    assert_memory_equal(before, after, n);
+    assert_int_equal(tmpdir_mode(kept), 0600);
+    assert_int_equal(tmpdir_mode(f.key), 0600);
+    assert_int_equal(bp_tls_files_load(f.cert, f.key, &cred, &err), 0);
+    assert_true(bp_tls_cred_generated(cred));
+    bp_tls_cred_unref(cred);
+
+    /* half a pair, and garbage */
+    assert_int_equal(unlink(f.cert), 0);
+    assert_int_equal(bp_rotate_cert_any(f.cert, f.key, NODE, backup, sizeof(backup), &err), 0);
+    tmpdir_put(f.key, "garbage", 7);
+    assert_int_equal(bp_rotate_cert_any(f.cert, f.key, NODE, backup, sizeof(backup), &err), 0);
+    assert_int_equal(bp_tls_files_load(f.cert, f.key, &cred, &err), 0);
+    bp_tls_cred_unref(cred);
+}
+
 static void rotate_cert_without_files_makes_them(void **state)
 {
     struct files f = in(state);
@@ -399,6 +429,7 @@ int main(void)
         TMPDIR_TEST(rotate_cert_new_pair_old_one_kept),
         TMPDIR_TEST(rotate_cert_interrupted_node_starts),
         TMPDIR_TEST(rotate_cert_of_the_user_never_touched),
+        TMPDIR_TEST(rotate_cert_any_replaces_what_is_there),
         TMPDIR_TEST(rotate_cert_without_files_makes_them),
     };
 

@@ -49,6 +49,24 @@ static void trust_stored_key_found_by_name_and_key(void **state)
     assert_int_equal(bp_trust_find_by_key(d, key_of(3), node, &err), BP_E_NOT_FOUND);
 }
 
+static void trust_path_is_where_the_pin_is(void **state)
+{
+    char d[PATH_MAX];
+    char p[PATH_MAX];
+    char path[PATH_MAX];
+    struct bp_errbuf err;
+
+    tmpdir_path(state, "", d);
+    assert_int_equal(bp_trust_path(d, "a@h", path, sizeof(path), &err), 0);
+    assert_string_equal(path, tmpdir_path(state, "trusted/a@h.pub", p));
+    assert_int_equal(bp_trust_path("keys", "a@h", path, sizeof(path), &err), 0);
+    assert_string_equal(path, "keys/trusted/a@h.pub");
+    assert_int_equal(bp_trust_path("keys", "a@h", path, strlen("keys/trusted/a@h.pub"), &err),
+                     BP_E_INVALID);
+    says(&err, "too long");
+    assert_int_equal(bp_trust_path("keys", "../a@h", path, sizeof(path), &err), BP_E_INVALID);
+}
+
 static void trust_store_replaces_store_if_new_does_not(void **state)
 {
     char d[PATH_MAX];
@@ -301,6 +319,7 @@ static void trust_racing_pins_one_wins(void **state)
 
 static const struct CMUnitTest tests[] = {
     TMPDIR_TEST(trust_stored_key_found_by_name_and_key),
+    TMPDIR_TEST(trust_path_is_where_the_pin_is),
     TMPDIR_TEST(trust_store_replaces_store_if_new_does_not),
     TMPDIR_TEST(trust_change_by_hand_counts_at_once),
     TMPDIR_TEST(trust_garbage_file_named_with_cure),

@@ -273,6 +273,35 @@ static void look_up(struct drv_conn *c, const struct bp_link_event *ev, bp_time 
     bp_link_fail(c->link, rc, err.text);
 }
 
+static void count_authenticated(const struct drv_conn *c)
+{
+    if (c->inbound) {
+        erl_drv_mutex_lock(drv_node.lock);
+        drv_node.authenticated++;
+        erl_drv_mutex_unlock(drv_node.lock);
+    }
+}
+
+/* An accepted peer whose key is pinned nowhere will make the VM create an atom of its name before it
+ * has to show that it has the cookie. */
+static void newcomer(struct drv_conn *c, const struct bp_link_event *ev, bp_time now)
+{
+    bool dynamic = bp_node_name_dynamic(ev->name, strlen(ev->name));
+    bool ok;
+
+    if (!c->inbound || c->settings->auth_mode == BP_AUTH_EXTERNAL ||
+        (ev->has_key && !ev->pin && !(dynamic && c->settings->trust_mode == BP_TRUST_TOFU))) {
+        return;
+    }
+    erl_drv_mutex_lock(drv_node.lock);
+    ok = bp_listener_newcomer(&drv_node.listener, &c->peer, now);
+    erl_drv_mutex_unlock(drv_node.lock);
+    c->newcomer = ok;
+    if (!ok) {
+        bp_link_fail(c->link, BP_E_NEWCOMERS, NULL);
+    }
+}
+
 void drv_conn_events(struct drv_conn *c, bp_time now)
 {
     struct bp_link_event ev;
@@ -290,9 +319,11 @@ void drv_conn_events(struct drv_conn *c, bp_time now)
         case BP_LINK_EV_AUTHENTICATED:
             c->announced = true;
             c->authenticated = true;
+            count_authenticated(c);
             c->pin = ev.pin;
             c->has_key = ev.has_key;
             memcpy(c->key, ev.key, sizeof(c->key));
+            newcomer(c, &ev, now);
             break;
         case BP_LINK_EV_CID_ADDED:
             add_cid(c, &ev.cid);
@@ -368,6 +399,12 @@ int drv_conn_pin(struct drv_conn *c, struct bp_errbuf *err)
     int rc = 0;
 
     uncount(c);
+    if (c->newcomer) {
+        c->newcomer = false;
+        erl_drv_mutex_lock(drv_node.lock);
+        bp_listener_welcome(&drv_node.listener, &c->peer);
+        erl_drv_mutex_unlock(drv_node.lock);
+    }
     c->alive = true;
     bp_errbuf_reset(err);
     if (c->settings->auth_mode != BP_AUTH_BUILTIN) {
@@ -590,6 +627,10 @@ void drv_conn_finish(struct drv_conn *c, int fd, int err, const char *why, bp_ti
         drv_scratch_give(s);
     }
     drv_conn_events(c, now);
+    erl_drv_mutex_lock(drv_node.lock);
+    drv_count_end(c->alive ? DRV_DOWN : c->inbound ? DRV_REFUSED : DRV_DIAL_FAILED,
+                  drv_conn_error(c));
+    erl_drv_mutex_unlock(drv_node.lock);
 }
 
 bp_time drv_conn_deadline(const struct drv_conn *c, bp_time now)

@@ -13,6 +13,7 @@
  *   settings.c   CONFIG, as an immutable snapshot that connections share
  *   file_ops.c   control operations on key, trust, TLS and endpoint files
  *   resolve.c    DNS: questions by control operation, answers by message
+ *   stats.c      counters (counters.def)
  *   args.c       arguments and results of control operations, terms for Erlang, log, memory
  *
  * Locks: each port's own (the VM holds it around every callback), and `drv_node.lock`, which
@@ -190,6 +191,7 @@ struct drv_conn {
     unsigned n_cids;
     bool inbound;
     bool counted; /* as half-open at the listener */
+    bool newcomer; /* ... and as one that is not known */
     bool announced;
     bool authenticated;
     bool pin; /* ... `key`, in place of `expected` if that was pinned */
@@ -365,14 +367,27 @@ struct drv_node {
     bp_time log_at;
     uint64_t conns;
     uint64_t accepted;
+    uint64_t authenticated; /* of the accepted ones */
+    uint64_t half_open_max;
+    uint64_t datagrams;
     uint64_t handed_over;
 };
 
 extern struct drv_node drv_node;
 
-/* --- file_ops.c ---------------------------------------------------------- */
+/* --- stats.c ------------------------------------------------------------- */
+
+/* When a connection ended. */
+enum drv_stage { DRV_REFUSED, DRV_DIAL_FAILED, DRV_DOWN };
 
 struct drv_reply;
+/* Counts a connection that ended with `err`; under the node's lock. */
+void drv_count_end(enum drv_stage stage, int err);
+void drv_node_stats(struct drv_reply *r);
+void drv_conn_stats(const struct drv_conn *c, struct drv_reply *r);
+
+/* --- file_ops.c ---------------------------------------------------------- */
+
 /* True if `op` is one of file_ops.c's; the result is in `r`. */
 bool drv_file_op(unsigned op, const uint8_t *p, size_t len, struct drv_reply *r);
 /* Gives back what the operations remember; when the node port stops. */

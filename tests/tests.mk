@@ -17,6 +17,8 @@ WANTEST_SRC := $(wildcard tests/wan/test_*.c)
 WANTEST_BIN := $(patsubst tests/%.c,$(B)/tests/%,$(WANTEST_SRC))
 CLITEST_SRC := $(wildcard tests/cli/test_*.c)
 CLITEST_BIN := $(patsubst tests/%.c,$(B)/tests/%,$(CLITEST_SRC))
+HOSTILE_SRC := $(wildcard tests/hostile/*.c)
+HOSTILE_BIN := $(B)/tests/hostile/hostile
 FUZZ_MAIN := $(B)/tests/fuzz/standalone_main.o
 
 TEST_LIBS = $(call obj,$(SUPPORT_SRC)) $(CLI_LIB) $(IO_LIB) $(CORE_LIB)
@@ -53,6 +55,16 @@ $(CLITEST_BIN): $(B)/tests/cli/%: $(B)/tests/cli/%.o $(B)/tests/cli/run.o $(TEST
 	$(call say,LD,$@)
 	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(DEP_LIBS) $(CLI_LIBS) -lcmocka
 
+# What real nodes are attacked with; of the release build, since floods have a rate.
+hostile: $(HOSTILE_BIN)
+$(HOSTILE_BIN): $(call obj,$(HOSTILE_SRC)) $(IO_LIB) $(CORE_LIB)
+	$(call say,LD,$@)
+	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(DEP_LIBS)
+
+soak: soak-hostile
+soak-hostile: deps-test
+	@$(MAKE) --no-print-directory all hostile && BP_SOAK=1 scripts/run-tests --ct hostile_SUITE
+
 # --- drivers that are wrong on purpose (tests/faulty/README.md) ------------
 
 FAULTY := lossy wrong_order
@@ -72,7 +84,7 @@ build/faulty/%/priv/barrel_p2p_drv.so: $(call obj,$(DRV_SRC)) $(IO_LIB) $(CORE_L
 # `make test` in a clean checkout: installs, builds, runs every tier. C tests run under ASan and UBSan.
 test: deps-test ## install, build and run every test
 	@$(MAKE) --no-print-directory all
-	@$(MAKE) --no-print-directory faulty-drivers
+	@$(MAKE) --no-print-directory faulty-drivers hostile
 	@$(MAKE) --no-print-directory BUILD=asan c-tests
 	@$(MAKE) --no-print-directory static
 	@scripts/run-tests --ct all $(patsubst build/release/%,build/asan/%,$(ALL_TEST_BIN))
@@ -122,8 +134,8 @@ bench-idle: deps-test ## memory of an idle connection
 	@$(MAKE) --no-print-directory all
 	@bench/idle_memory $(ARGS)
 
-.PHONY: test faulty-drivers check c-tests static layering fuzz bench bench-idle unit-bins sim-bins \
-  driver-bins wan-bins cli-bins replay-bins
+.PHONY: test hostile soak soak-hostile faulty-drivers check c-tests static layering fuzz bench \
+  bench-idle unit-bins sim-bins driver-bins wan-bins cli-bins replay-bins
 
 unit-bins: $(UNIT_BIN)
 sim-bins: $(SIM_BIN)

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #define SCRATCH_KEEP  4u
+#define FINISH_TRIES  64u
 #define REFUSED_TRIES 2u
 
 /* --- scratch ------------------------------------------------------------- */
@@ -67,6 +68,7 @@ void drv_conn_link_config(struct drv_settings *s, struct bp_link_config *lc)
                                            .trust_mode = s->trust_mode,
                                            .window = s->auth_window,
                                            .nonce_secret = drv_node.nonce_secret,
+                                           .succession = &s->succession,
                                            .cookie_only = s->cookie_only_ptrs,
                                            .n_cookie_only = s->n_cookie_only}};
 }
@@ -233,12 +235,16 @@ int drv_conn_error(const struct drv_conn *c)
     return c->err != 0 ? c->err : bp_link_error(c->link);
 }
 
-const char *drv_conn_error_text(const struct drv_conn *c)
-{
-    return c->err_text[0] != '\0' ? c->err_text : bp_link_error_text(c->link);
-}
-
 /* --- events -------------------------------------------------------------- */
+
+/* What is pinned to the peer's name; NULL: nothing is. */
+static void expect(struct drv_conn *c, const uint8_t *pinned)
+{
+    c->was_pinned = pinned != NULL;
+    if (pinned != NULL) {
+        memcpy(c->expected, pinned, sizeof(c->expected));
+    }
+}
 
 static void look_up(struct drv_conn *c, const struct bp_link_event *ev, bp_time now)
 {
@@ -248,11 +254,14 @@ static void look_up(struct drv_conn *c, const struct bp_link_event *ev, bp_time 
     int rc;
 
     bp_errbuf_reset(&err);
+    memcpy(c->key, ev->key, sizeof(c->key));
+    c->presented = true;
     if (ev->by_key) {
         rc = bp_trust_find_by_key(c->settings->key_dir, ev->key, node, &err);
         memcpy(key, ev->key, sizeof(key));
     } else {
         rc = bp_trust_lookup(c->settings->key_dir, ev->name, key, &err);
+        expect(c, rc == 0 ? key : NULL);
     }
     if (rc == 0 || rc == BP_E_NOT_FOUND) {
         bp_link_trust(c->link, rc == 0, rc == 0 ? key : NULL, now);
@@ -298,6 +307,8 @@ void drv_conn_events(struct drv_conn *c, bp_time now)
     struct bp_link_event ev;
 
     while (bp_link_poll(c->link, &ev)) {
+        const uint8_t *key = bp_link_peer_key(c->link);
+
         switch (ev.kind) {
         case BP_LINK_EV_LOOKUP:
             look_up(c, &ev, now);
@@ -321,6 +332,11 @@ void drv_conn_events(struct drv_conn *c, bp_time now)
             remove_cid(c, &ev.cid);
             break;
         case BP_LINK_EV_FAILED:
+            if (!c->has_key && key != NULL) {
+                c->presented = true;
+                memcpy(c->key, key, sizeof(c->key));
+            }
+            break;
         default:
             break;
         }
@@ -343,8 +359,38 @@ int drv_conn_hs_recv(struct drv_conn *c, const uint8_t **msg, size_t *len)
         (rc == 0 && c->has_key && bp_equal_ct(pinned, c->key, sizeof(pinned)))) {
         return 1;
     }
+    expect(c, rc == 0 ? pinned : NULL);
     rc = rc == 0 ? BP_E_AUTH_KEY_MISMATCH : rc;
     bp_link_fail(c->link, rc, rc == BP_E_AUTH_KEY_MISMATCH ? NULL : err.text);
+    return rc;
+}
+
+/* A pin that was removed or changed since the key was judged counts, too. */
+static int still_pinned(const struct drv_conn *c, struct bp_errbuf *err)
+{
+    uint8_t pinned[BP_KEY_LEN];
+    int rc = bp_trust_lookup(c->settings->key_dir, bp_link_peer_name(c->link), pinned, err);
+
+    if (rc == BP_E_NOT_FOUND || (rc == 0 && !bp_equal_ct(pinned, c->key, sizeof(pinned)))) {
+        return BP_E_MISMATCH;
+    }
+    return rc;
+}
+
+static int replace_pin(const struct drv_conn *c, struct bp_errbuf *err)
+{
+    char old[BP_FINGERPRINT_TEXT];
+    char new[BP_FINGERPRINT_TEXT];
+    int rc = bp_trust_replace(c->settings->key_dir, bp_link_peer_name(c->link), c->expected, c->key,
+                              err);
+
+    if (rc == 0) {
+        bp_fingerprint_text(c->expected, old);
+        bp_fingerprint_text(c->key, new);
+        drv_log(DRV_WARNING, "key_rotated", drv_conn_peer(c),
+                "its key is %s now: the pinned one, %s, has signed it; the pin was replaced", new,
+                old);
+    }
     return rc;
 }
 
@@ -361,10 +407,21 @@ int drv_conn_pin(struct drv_conn *c, struct bp_errbuf *err)
     }
     c->alive = true;
     bp_errbuf_reset(err);
-    if (c->pin && c->has_key) {
-        rc = bp_trust_store_if_new(c->settings->key_dir, bp_link_peer_name(c->link), c->key, err);
-        c->pin = false;
+    if (c->settings->auth_mode != BP_AUTH_BUILTIN) {
+        return 0;
     }
+    if (!c->has_key) {
+        drv_log(DRV_WARNING, "cookie_only", drv_conn_peer(c),
+                "connected without proof of who it is, the cookie was enough: cookie_only_nodes "
+                "names it; take it out of that list if it has a key");
+    } else if (c->pin && c->was_pinned) {
+        rc = replace_pin(c, err);
+    } else if (c->pin) {
+        rc = bp_trust_store_if_new(c->settings->key_dir, bp_link_peer_name(c->link), c->key, err);
+    } else if (c->was_pinned) {
+        rc = still_pinned(c, err);
+    }
+    c->pin = false;
     return rc;
 }
 
@@ -403,6 +460,14 @@ void drv_conn_datagram(struct drv_conn *c, const struct bp_addr *remote, const u
     erl_drv_mutex_unlock(drv_node.lock);
     if (!taken) {
         feed(c, remote, p, len, now); /* a stateless reset has no id that anybody knows */
+    }
+}
+
+void drv_conn_batch(struct drv_conn *c, const struct bp_udp_rx *rx, bp_time now)
+{
+    for (size_t off = 0; off < rx->len; off += rx->seg) {
+        size_t len = rx->len - off < rx->seg ? rx->len - off : rx->seg;
+        drv_conn_datagram(c, &rx->remote, rx->data + off, len, now);
     }
 }
 
@@ -503,10 +568,11 @@ bool drv_conn_flush(struct drv_conn *c, int fd, bp_time now)
 {
     struct drv_scratch *s;
     struct bp_tx_run runs[BP_TX_RUNS];
-    unsigned n;
-    bool more;
+    unsigned n = 0;
+    size_t used;
     bool ok = unstash(c, fd);
 
+    c->more = false;
     if (!ok || bp_link_phase(c->link) == BP_LINK_FAILED) {
         return ok;
     }
@@ -517,15 +583,13 @@ bool drv_conn_flush(struct drv_conn *c, int fd, bp_time now)
         drv_conn_events(c, now);
         return true;
     }
-    do {
+    if (bp_link_write(c->link, s->tx, sizeof(s->tx), runs, &n, now) != 0) {
         n = 0;
-        if (bp_link_write(c->link, s->tx, sizeof(s->tx), runs, &n, now) != 0) {
-            n = 0;
-        }
-        size_t used = n > 0 ? runs[n - 1].off + runs[n - 1].len : 0;
-        more = n == BP_TX_RUNS || sizeof(s->tx) - used < BP_DGRAM_MAX;
-        ok = n == 0 || send_runs(c, fd, s->tx, runs, n);
-    } while (ok && more);
+    }
+    used = n > 0 ? runs[n - 1].off + runs[n - 1].len : 0;
+    ok = n == 0 || send_runs(c, fd, s->tx, runs, n);
+    c->more =
+        ok && (n == BP_TX_RUNS || sizeof(s->tx) - used < BP_DGRAM_MAX || bp_link_has_more(c->link));
     drv_scratch_give(s);
     drv_conn_events(c, now);
     if (c->tx.refused) {
@@ -546,8 +610,10 @@ void drv_conn_finish(struct drv_conn *c, int fd, int err, const char *why, bp_ti
     }
     c->failed = true;
     if (bp_link_phase(c->link) != BP_LINK_FAILED) {
-        if (fd >= 0) {
-            (void)drv_conn_flush(c, fd, now); /* what the congestion window still takes */
+        /* What the congestion window still takes. */
+        c->more = fd >= 0;
+        for (unsigned i = 0; c->more && i < FINISH_TRIES; i++) {
+            (void)drv_conn_flush(c, fd, now);
         }
         bp_link_fail(c->link, err, why);
     }

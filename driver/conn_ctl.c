@@ -53,7 +53,7 @@ static void op_connect(struct drv_conn_port *cp, const uint8_t *p, size_t len, s
         return;
     }
     erl_drv_mutex_lock(drv_node.lock);
-    cp->conn->box.wake_fd = cp->p.timer_fd;
+    cp->conn->box.wake_fd = cp->p.wake_fd;
     erl_drv_mutex_unlock(drv_node.lock);
     cp->dialling = true;
     if (local.len == 0) {
@@ -122,7 +122,7 @@ static void op_pre_nodeup(struct drv_conn_port *cp, struct drv_reply *r)
     c->alive = false;
     if (rc == BP_E_MISMATCH) {
         drv_conn_port_fail(cp, BP_E_AUTH_KEY_MISMATCH,
-                           "another key was pinned to this name meanwhile");
+                           "the key that is pinned to this name was changed or removed meanwhile");
     } else if (rc != 0) {
         drv_conn_port_fail(cp, rc, err.text);
     } else {
@@ -339,8 +339,7 @@ ErlDrvSSizeT drv_conn_port_control(struct drv_conn_port *cp, unsigned op, const 
         drv_conn_port_settle(cp, drv_now());
     } else if (cp->conn != NULL && op != OP_GETSTAT && op != OP_RECV && op != OP_PEER) {
         /* What the operation began goes on outside of it: the VM wants the result first. */
-        cp->p.armed = 0;
-        drv_wake(cp->p.timer_fd);
+        drv_wake(cp->p.wake_fd);
     }
     return drv_reply_done(&r, rbuf, rlen);
 }

@@ -8,7 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define RX_ROUNDS      8
+#define RX_ROUNDS      2
+#define DRAIN_ROUNDS   64
 #define REF_MIN        512u /* shorter pieces are cheaper to copy than to count */
 #define STACK_SLICES   64u  /* messages with more pieces take memory from the heap */
 #define HS_MESSAGE_MAX 1024u
@@ -69,11 +70,11 @@ struct drv_port *drv_conn_port_start(ErlDrvPort port, const char *args)
     if (cp == NULL) {
         return NULL;
     }
-    cp->p = (struct drv_port){.kind = PORT_CONN, .port = port, .timer_fd = -1};
+    cp->p = (struct drv_port){.kind = PORT_CONN, .port = port, .wake_fd = -1};
     if (strncmp(args, "attach ", 7) == 0) {
         c = take_orphan((uint32_t)strtoul(args + 7, NULL, 10));
     }
-    if ((c == NULL && strcmp(args, "connect") != 0) || drv_port_timer_open(&cp->p) != 0) {
+    if ((c == NULL && strcmp(args, "connect") != 0) || drv_port_wake_open(&cp->p) != 0) {
         drv_conn_del(c);
         drv_free(cp);
         return NULL;
@@ -82,12 +83,39 @@ struct drv_port *drv_conn_port_start(ErlDrvPort port, const char *args)
         cp->conn = c;
         erl_drv_mutex_lock(drv_node.lock);
         c->place = CONN_OWN_PORT;
-        c->box.wake_fd = cp->p.timer_fd;
+        c->box.wake_fd = cp->p.wake_fd;
         erl_drv_mutex_unlock(drv_node.lock);
         drv_conn_port_open_socket(cp);
-        drv_wake(cp->p.timer_fd); /* what came meanwhile, and failures, outside of start() */
+        drv_wake(cp->p.wake_fd); /* what came meanwhile, and failures, outside of start() */
     }
     return &cp->p;
+}
+
+/*
+ * What waits in a socket that is about to be closed may belong to the next connection of the same
+ * peer. First the socket leaves the peer's address, so that nothing more comes.
+ */
+static void drain(struct drv_conn *c)
+{
+    struct drv_scratch *s = drv_scratch_take();
+    struct bp_addr nobody = c->peer;
+    struct bp_udp_rx rx[BP_UDP_RX_BUFS];
+    bool refused;
+    int n = BP_UDP_RX_BUFS;
+
+    bp_addr_set_port(&nobody, 0);
+    if (s == NULL || connect(c->fd, &nobody.u.sa, nobody.len) != 0) {
+        n = 0;
+    }
+    for (int round = 0; round < DRAIN_ROUNDS && n > 0; round++) {
+        n = bp_udp_recv(c->fd, s->rx, rx, &refused);
+        for (int i = 0; i < n; i++) {
+            drv_conn_batch(c, &rx[i], drv_now());
+        }
+    }
+    if (s != NULL) {
+        drv_scratch_give(s);
+    }
 }
 
 void drv_conn_port_stop(struct drv_conn_port *cp)
@@ -96,6 +124,9 @@ void drv_conn_port_stop(struct drv_conn_port *cp)
 
     if (c != NULL) {
         drv_conn_finish(c, c->fd, 0, NULL, drv_now());
+        if (c->fd >= 0) {
+            drain(c);
+        }
         erl_drv_mutex_lock(drv_node.lock);
         c->box.wake_fd = -1;
         erl_drv_mutex_unlock(drv_node.lock);
@@ -108,7 +139,7 @@ void drv_conn_port_stop(struct drv_conn_port *cp)
         }
         c->fd = -1;
     }
-    drv_port_timer_close(&cp->p);
+    drv_port_wake_close(&cp->p);
 }
 
 void drv_conn_port_free(struct drv_conn_port *cp)
@@ -262,6 +293,11 @@ static void flush(struct drv_conn_port *cp, bp_time now)
         cp->last_flush = drv_now();
         cp->flush_cost = cp->last_flush - now;
     }
+    if (cp->conn->more) {
+        /* Others first. */
+        cp->flush_due = true;
+        drv_wake(cp->p.wake_fd);
+    }
 }
 
 /*
@@ -292,11 +328,21 @@ static void follow_peer(struct drv_conn *c)
     }
 }
 
+/* What was read is likely to be answered: one datagram then, and one wake-up of the peer. */
+static bool only_acks(struct drv_conn *c)
+{
+    return c->stash == NULL && bp_conn_only_acks(bp_link_conn(c->link));
+}
+
 void drv_conn_port_settle(struct drv_conn_port *cp, bp_time now)
 {
     struct drv_conn *c = cp->conn;
+    bool later = cp->just_read && only_acks(c);
+    bp_time deadline;
 
-    if (bp_link_phase(c->link) != BP_LINK_FAILED) {
+    cp->p.worked = true;
+    cp->just_read = false;
+    if (bp_link_phase(c->link) != BP_LINK_FAILED && !later) {
         flush(cp, now);
     }
     if (bp_link_phase(c->link) == BP_LINK_FAILED) {
@@ -320,9 +366,11 @@ void drv_conn_port_settle(struct drv_conn_port *cp, bp_time now)
         tell_auth(cp);
     }
     update_busy(cp);
-    drv_port_timer_arm(&cp->p, drv_conn_deadline(c, now), now);
+    /* QUIC has no deadline for what it would have sent now, were it asked: a lost frame, say. */
+    deadline = drv_conn_deadline(c, now);
+    drv_port_timer_arm(&cp->p, later && deadline > now + BP_MS ? now + BP_MS : deadline, now);
     if (c->box.nonempty) {
-        drv_wake(cp->p.timer_fd);
+        drv_wake(cp->p.wake_fd);
     }
 }
 
@@ -340,10 +388,7 @@ static void read_socket(struct drv_conn_port *cp)
         bool refused;
         int n = bp_udp_recv(c->fd, s->rx, rx, &refused);
         for (int i = 0; i < n; i++) {
-            for (size_t off = 0; off < rx[i].len; off += rx[i].seg) {
-                size_t len = rx[i].len - off < rx[i].seg ? rx[i].len - off : rx[i].seg;
-                drv_conn_datagram(c, &rx[i].remote, rx[i].data + off, len, now);
-            }
+            drv_conn_batch(c, &rx[i], now);
         }
         if (refused) {
             drv_conn_refused(c, now);
@@ -359,30 +404,38 @@ static void read_socket(struct drv_conn_port *cp)
 void drv_conn_port_ready(struct drv_conn_port *cp, int fd, bool writable)
 {
     struct drv_conn *c = cp->conn;
-    bp_time now;
 
-    if (fd == cp->p.timer_fd) {
-        drv_port_timer_read(&cp->p);
-        if (c == NULL) {
-            return;
-        }
-        now = drv_now();
-        drv_conn_mailbox(c, now);
-        if (drv_conn_deadline(c, now) <= now || !cp->flush_due) {
-            drv_conn_on_timer(c, now);
-            if (bp_link_pending(c->link) == 0) {
-                bp_frame_queue_trim(bp_link_frames(c->link));
-            }
-        }
-    } else if (c == NULL) {
+    if (fd == cp->p.wake_fd) {
+        drv_port_wake_read(&cp->p);
+    }
+    if (c == NULL) {
         return;
+    }
+    if (fd == cp->p.wake_fd) {
+        drv_conn_mailbox(c, drv_now());
     } else if (!writable) {
         /* Also when the link has failed: a new connection of the same peer begins here. */
         read_socket(cp);
+        cp->just_read = true;
     }
     if (!cp->p.stopped) {
         drv_conn_port_settle(cp, drv_now());
     }
+}
+
+void drv_conn_port_timeout(struct drv_conn_port *cp)
+{
+    bp_time now = drv_now();
+
+    if (cp->conn == NULL) {
+        return;
+    }
+    /* Not only if a deadline has passed: coarse ones are shown as later than they are. */
+    drv_conn_on_timer(cp->conn, now);
+    if (bp_link_pending(cp->conn->link) == 0) {
+        bp_frame_queue_trim(bp_link_frames(cp->conn->link));
+    }
+    drv_conn_port_settle(cp, now);
 }
 
 /* --- from the VM --------------------------------------------------------- */
@@ -457,7 +510,7 @@ void drv_conn_port_outputv(struct drv_conn_port *cp, ErlIOVec *ev)
     if (c == NULL || bp_link_phase(c->link) == BP_LINK_FAILED) {
         return;
     }
-    now = drv_now();
+    now = cp->p.entered;
     if (!c->alive) {
         handshake_message(cp, ev);
         drv_conn_port_settle(cp, now);
@@ -474,7 +527,6 @@ void drv_conn_port_outputv(struct drv_conn_port *cp, ErlIOVec *ev)
     } else if (!cp->flush_due) {
         /* More will come at once; what was queued goes out when this burst is over. */
         cp->flush_due = true;
-        cp->p.armed = 0;
-        drv_wake(cp->p.timer_fd);
+        drv_wake(cp->p.wake_fd);
     }
 }

@@ -4,59 +4,61 @@
 
 #include <gnutls/gnutls.h>
 #include <string.h>
-#include <sys/timerfd.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
-#define NAME "barrel_p2p_drv"
+#define NAME         "barrel_p2p_drv"
+#define TIMER_MAX_MS 3600000u
+#define SLICE        BP_MS /* of the VM's, as erl_drv_consume_timeslice documents it */
 
-/* --- timers -------------------------------------------------------------- */
+/* --- wake-ups and timers ------------------------------------------------- */
 
-int drv_port_timer_open(struct drv_port *p)
+int drv_port_wake_open(struct drv_port *p)
 {
-    p->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-    if (p->timer_fd < 0) {
+    p->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (p->wake_fd < 0) {
         return BP_E_LIMIT;
     }
     p->armed = BP_TIME_NEVER;
-    p->timer_selected = true;
-    driver_select(p->port, (ErlDrvEvent)(intptr_t)p->timer_fd, ERL_DRV_READ | ERL_DRV_USE, 1);
+    p->wake_selected = true;
+    driver_select(p->port, (ErlDrvEvent)(intptr_t)p->wake_fd, ERL_DRV_READ | ERL_DRV_USE, 1);
     return 0;
 }
 
-void drv_port_timer_close(struct drv_port *p)
+void drv_port_wake_close(struct drv_port *p)
 {
-    if (p->timer_selected) {
-        p->timer_selected = false;
-        driver_select(p->port, (ErlDrvEvent)(intptr_t)p->timer_fd, ERL_DRV_READ | ERL_DRV_USE, 0);
+    if (p->wake_selected) {
+        p->wake_selected = false;
+        driver_select(p->port, (ErlDrvEvent)(intptr_t)p->wake_fd, ERL_DRV_READ | ERL_DRV_USE, 0);
     }
-    p->timer_fd = -1;
+    p->wake_fd = -1;
+    if (p->armed != BP_TIME_NEVER) {
+        p->armed = BP_TIME_NEVER;
+        driver_cancel_timer(p->port);
+    }
+}
+
+void drv_port_wake_read(struct drv_port *p)
+{
+    uint64_t n;
+
+    if (read(p->wake_fd, &n, sizeof(n)) < 0) {
+        /* Nothing to read: another turn has seen it. */
+    }
 }
 
 void drv_port_timer_arm(struct drv_port *p, bp_time at, bp_time now)
 {
-    struct itimerspec t = {0};
-    bp_time in;
+    bp_time ms;
 
-    /* A timer that fires too early only looks at the clock; setting it costs a system call. */
-    if (at == BP_TIME_NEVER || p->armed <= at || p->timer_fd < 0) {
+    /* One that fires too early only looks at the clock: cheaper than setting it again and again. */
+    if (at == BP_TIME_NEVER || p->armed <= at || p->wake_fd < 0) {
         return;
     }
-    in = at > now ? at - now : 1;
-    t.it_value.tv_sec = (time_t)(in / BP_SEC);
-    t.it_value.tv_nsec = (long)(in % BP_SEC);
-    if (timerfd_settime(p->timer_fd, 0, &t, NULL) == 0) {
+    ms = at > now ? (at - now + BP_MS - 1) / BP_MS : 0;
+    if (driver_set_timer(p->port, ms < TIMER_MAX_MS ? (unsigned long)ms : TIMER_MAX_MS) == 0) {
         p->armed = at;
     }
-}
-
-void drv_port_timer_read(struct drv_port *p)
-{
-    uint64_t n;
-
-    if (read(p->timer_fd, &n, sizeof(n)) < 0) {
-        /* Nothing to read: it was set again meanwhile. */
-    }
-    p->armed = BP_TIME_NEVER;
 }
 
 /* --- entry points -------------------------------------------------------- */
@@ -102,12 +104,31 @@ static ErlDrvData drv_start(ErlDrvPort port, char *command)
  */
 static void enter(struct drv_port *p)
 {
-    p->depth++;
+    if (p->depth++ == 0) {
+        p->entered = drv_now();
+    }
+}
+
+/* The VM looks for I/O of other ports after so many reductions, of which our work costs none. */
+static void count_time(const struct drv_port *p)
+{
+    bp_time percent = (drv_now() - p->entered) / (SLICE / 100);
+
+    if (percent > 0) {
+        (void)erl_drv_consume_timeslice(p->port, percent < 100 ? (int)percent : 100);
+    }
 }
 
 static void leave(struct drv_port *p)
 {
-    if (--p->depth > 0 || !p->stopped) {
+    if (--p->depth > 0) {
+        return;
+    }
+    if (!p->stopped) {
+        if (p->worked) {
+            p->worked = false;
+            count_time(p);
+        }
         return;
     }
     if (p->kind == PORT_CONN) {
@@ -143,6 +164,23 @@ static void ready(ErlDrvData data, ErlDrvEvent event, bool writable)
         drv_node_port_ready((struct drv_node_port *)p, fd);
     } else {
         drv_conn_port_ready((struct drv_conn_port *)p, fd, writable);
+    }
+    leave(p);
+}
+
+static void drv_timeout(ErlDrvData data)
+{
+    struct drv_port *p = (struct drv_port *)data;
+
+    p->armed = BP_TIME_NEVER;
+    if (p->stopped) {
+        return;
+    }
+    enter(p);
+    if (p->kind == PORT_NODE) {
+        drv_node_port_timeout((struct drv_node_port *)p);
+    } else {
+        drv_conn_port_timeout((struct drv_conn_port *)p);
     }
     leave(p);
 }
@@ -204,6 +242,7 @@ static ErlDrvEntry entry = {.init = drv_init,
                             .driver_name = (char *)(uintptr_t)NAME,
                             .finish = drv_finish,
                             .control = drv_control,
+                            .timeout = drv_timeout,
                             .outputv = drv_outputv,
                             .extended_marker = (int)ERL_DRV_EXTENDED_MARKER,
                             .major_version = ERL_DRV_EXTENDED_MAJOR_VERSION,

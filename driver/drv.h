@@ -7,9 +7,12 @@
  *   node.c       the node port                conn_port.c  connection ports: the data path
  *   conn_ctl.c   control operations of connection ports
  *   conn.c       a connection: link, socket, timer; under whichever port owns it now
+ *   conn_why.c   why a connection failed, in words that help
+ *   key_ops.c    control operations on the node's own keys and certificate
  *   demux.c      connection id -> connection, for datagrams that came to the wrong socket
  *   settings.c   CONFIG, as an immutable snapshot that connections share
  *   file_ops.c   control operations on key, trust, TLS and endpoint files
+ *   resolve.c    DNS: questions by control operation, answers by message
  *   stats.c      counters (counters.def)
  *   args.c       arguments and results of control operations, terms for Erlang, log, memory
  *
@@ -21,6 +24,7 @@
 #define BP_DRV_H
 
 #include "auth/identity.h"
+#include "auth/succession.h"
 #include "dist/link.h"
 #include "io/files.h"
 #include "io/udp.h"
@@ -55,6 +59,7 @@ enum drv_op {
     OP_TRUST_DELETE = 14,
     OP_TRUST_LIST = 15,
     OP_FINGERPRINT = 16,
+    OP_RESOLVE = 17,
     OP_CONNECT = 20,
     OP_PEER = 21,
     OP_RECV = 22,
@@ -67,7 +72,19 @@ enum drv_op {
     OP_AUTH_RECV = 29,
     OP_PEERCERT = 30,
     OP_AUTH_DONE = 31,
-    OP_CONN_STATS = 32
+    OP_CONN_STATS = 32,
+    OP_CERT_INFO = 40,
+    OP_ROTATE_CERT = 41,
+    OP_ROTATE_IDENTITY = 42,
+    OP_SERVER_BINDING = 43,
+    OP_KEYPAIR_ENSURE = 44,
+    OP_KEYPAIR_SAVE = 45,
+    OP_KEYPAIR_NEW = 46,
+    OP_PUBLIC_KEY = 47,
+    OP_SIGN = 48,
+    OP_VERIFY = 49,
+    OP_RANDOM = 50,
+    OP_NAME_MATCH = 51
 };
 
 enum drv_level { DRV_ERROR, DRV_WARNING, DRV_INFO, DRV_DEBUG };
@@ -80,6 +97,7 @@ struct drv_settings {
     char node_name[BP_NODE_NAME_MAX + 1];
     char key_dir[DRV_PATH_MAX];
     struct bp_identity *identity;
+    struct bp_succession succession; /* how the identity came to be */
     struct bp_tls_cred *cred;
     enum bp_auth_mode auth_mode;
     enum bp_trust_mode trust_mode;
@@ -120,7 +138,7 @@ struct drv_mailbox {
     struct drv_pkt *head;
     struct drv_pkt **tail;
     unsigned n;
-    int wake_fd; /* a timerfd that fires at once when something was put in */
+    int wake_fd; /* of the port that owns the connection; -1: none */
     uint64_t dropped;
     _Atomic bool nonempty;
 };
@@ -143,7 +161,8 @@ void drv_mailbox_put(struct drv_mailbox *m, const struct bp_addr *remote, const 
                      size_t len);
 struct drv_pkt *drv_mailbox_take(struct drv_mailbox *m);
 void drv_pkts_free(struct drv_pkt *list);
-void drv_wake(int timer_fd);
+/* Calls the port's ready callback soon, from any thread. */
+void drv_wake(int wake_fd);
 
 bool drv_demux_add(struct drv_demux *d, const struct bp_cid *cid, struct drv_conn *c);
 void drv_demux_remove(struct drv_demux *d, const struct bp_cid *cid, const struct drv_conn *c);
@@ -175,9 +194,12 @@ struct drv_conn {
     bool newcomer; /* ... and as one that is not known */
     bool announced;
     bool authenticated;
-    bool pin;
+    bool pin; /* ... `key`, in place of `expected` if that was pinned */
     bool has_key;
-    uint8_t key[BP_KEY_LEN];
+    uint8_t key[BP_KEY_LEN]; /* with `has_key` proved, with `presented` alone only claimed */
+    bool presented;
+    bool was_pinned; /* `expected` is what is pinned to the peer's name */
+    uint8_t expected[BP_KEY_LEN];
     bool failed;   /* the link has ended and its last datagrams were sent */
     bool reported; /* ... and the owner was told */
     bool offered;  /* the acceptor was told of it */
@@ -189,6 +211,7 @@ struct drv_conn {
     struct bp_addr local;
     struct bp_addr peer; /* what `fd` is connected to */
     struct bp_udp_tx tx;
+    bool more;      /* after a flush: more could be sent */
     uint8_t *stash; /* what a full socket did not take */
     size_t stash_len;
     struct bp_tx_run stash_runs[BP_TX_RUNS + 1];
@@ -218,11 +241,14 @@ void drv_conn_unlink(struct drv_conn **list, struct drv_conn *c);
  * that it belongs to, which may be another thread's. */
 void drv_conn_datagram(struct drv_conn *c, const struct bp_addr *remote, const uint8_t *p,
                        size_t len, bp_time now);
+/* The same for all that one receive buffer holds. */
+void drv_conn_batch(struct drv_conn *c, const struct bp_udp_rx *rx, bp_time now);
 /* Reads what other sockets received for this connection. */
 void drv_conn_mailbox(struct drv_conn *c, bp_time now);
 /* Handles the link's events; tells nobody. */
 void drv_conn_events(struct drv_conn *c, bp_time now);
-/* Sends what there is to send. False: the socket is full, wait until it is writable. */
+/* Sends one batch; sets c->more if there is another: a callback that goes on for long holds up all
+ * other ports of its scheduler. False: the socket is full, wait until it is writable. */
 bool drv_conn_flush(struct drv_conn *c, int fd, bp_time now);
 bp_time drv_conn_deadline(const struct drv_conn *c, bp_time now);
 void drv_conn_on_timer(struct drv_conn *c, bp_time now);
@@ -230,13 +256,25 @@ void drv_conn_on_timer(struct drv_conn *c, bp_time now);
 void drv_conn_finish(struct drv_conn *c, int fd, int err, const char *why, bp_time now);
 /* bp_link_hs_recv; refuses a name that a dynamic peer took and that is pinned to another key. */
 int drv_conn_hs_recv(struct drv_conn *c, const uint8_t **msg, size_t *len);
-/* The distribution handshake has succeeded: pins the key (TOFU). */
+/* The distribution handshake has succeeded: pins the key (TOFU, rotation). BP_E_MISMATCH: the trust
+ * in it ended meanwhile. */
 int drv_conn_pin(struct drv_conn *c, struct bp_errbuf *err);
 /* The peer's port refused a datagram. */
 void drv_conn_refused(struct drv_conn *c, bp_time now);
 const char *drv_conn_peer(const struct drv_conn *c);
 int drv_conn_error(const struct drv_conn *c);
+
+/* --- conn_why.c ---------------------------------------------------------- */
+
+/* Why it failed. A failed authentication names the keys, and what to do if they are right; valid
+ * until the thread's next call. */
 const char *drv_conn_error_text(const struct drv_conn *c);
+
+/* --- key_ops.c ----------------------------------------------------------- */
+
+struct drv_reply;
+/* True if `op` is one of key_ops.c's; the result is in `r`. */
+bool drv_key_op(unsigned op, const uint8_t *p, size_t len, struct drv_reply *r);
 
 /* --- ports --------------------------------------------------------------- */
 
@@ -245,11 +283,13 @@ enum drv_port_kind { PORT_NODE, PORT_CONN };
 struct drv_port {
     enum drv_port_kind kind;
     ErlDrvPort port;
-    unsigned depth; /* callbacks under way; freed at 0 */
+    bp_time entered; /* the outermost callback */
+    bool worked;     /* ... and did more in it than queue a message */
+    unsigned depth;  /* callbacks under way; freed at 0 */
     bool stopped;
-    int timer_fd;
-    bool timer_selected;
-    bp_time armed; /* what timer_fd waits for */
+    int wake_fd; /* an eventfd */
+    bool wake_selected;
+    bp_time armed; /* what the port's timer waits for */
 };
 
 struct drv_node_port {
@@ -267,18 +307,22 @@ struct drv_conn_port {
     bool want_auth; /* AUTH_RECV waits */
     bool dialling;  /* the owner waits for authenticated or failed */
     bool flush_due;
+    bool just_read;
     bp_time last_flush; /* when it was over */
     bp_time flush_cost;
 };
 
-int drv_port_timer_open(struct drv_port *p);
-void drv_port_timer_close(struct drv_port *p);
+int drv_port_wake_open(struct drv_port *p);
+/* Also cancels the timer. */
+void drv_port_wake_close(struct drv_port *p);
+void drv_port_wake_read(struct drv_port *p);
+/* The VM's timer, whole milliseconds: a timerfd costs a virtual machine more than all the rest. */
 void drv_port_timer_arm(struct drv_port *p, bp_time at, bp_time now);
-void drv_port_timer_read(struct drv_port *p);
 
 struct drv_port *drv_node_port_start(ErlDrvPort port);
 void drv_node_port_stop(struct drv_node_port *np);
 void drv_node_port_ready(struct drv_node_port *np, int fd);
+void drv_node_port_timeout(struct drv_node_port *np);
 ErlDrvSSizeT drv_node_port_control(struct drv_node_port *np, unsigned op, const uint8_t *p,
                                    size_t len, char **rbuf, ErlDrvSizeT rlen);
 
@@ -287,6 +331,7 @@ struct drv_port *drv_conn_port_start(ErlDrvPort port, const char *args);
 void drv_conn_port_stop(struct drv_conn_port *cp);
 void drv_conn_port_free(struct drv_conn_port *cp);
 void drv_conn_port_ready(struct drv_conn_port *cp, int fd, bool writable);
+void drv_conn_port_timeout(struct drv_conn_port *cp);
 void drv_conn_port_outputv(struct drv_conn_port *cp, ErlIOVec *ev);
 /* Gives the connection its own socket; a failure fails the link. */
 void drv_conn_port_open_socket(struct drv_conn_port *cp);
@@ -345,6 +390,17 @@ void drv_conn_stats(const struct drv_conn *c, struct drv_reply *r);
 
 /* True if `op` is one of file_ops.c's; the result is in `r`. */
 bool drv_file_op(unsigned op, const uint8_t *p, size_t len, struct drv_reply *r);
+/* Gives back what the operations remember; when the node port stops. */
+void drv_file_ops_stop(void);
+
+/* --- resolve.c ------------------------------------------------------------ */
+
+void drv_resolve_control(struct drv_node_port *np, const uint8_t *p, size_t len,
+                         struct drv_reply *r);
+/* False: the descriptor is not the resolver's. */
+bool drv_resolve_ready(int fd);
+void drv_resolve_stop(struct drv_node_port *np);
+void drv_resolve_stats(struct drv_reply *r);
 
 /* --- args.c -------------------------------------------------------------- */
 
@@ -388,6 +444,9 @@ void drv_reply_stat(struct drv_reply *r, const char *name, uint64_t v);
 void drv_reply_error(struct drv_reply *r, int err, const char *text);
 /* Hands it to the VM and frees it. */
 ErlDrvSSizeT drv_reply_done(struct drv_reply *r, char **rbuf, ErlDrvSizeT rlen);
+
+/* {barrel_p2p_resolved, Id, Result} to a process; frees the reply's memory. */
+void drv_tell_resolved(ErlDrvTermData who, uint64_t id, struct drv_reply *r);
 
 bp_time drv_now(void);
 uint64_t drv_wall_ms(void);

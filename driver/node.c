@@ -42,9 +42,9 @@ struct drv_port *drv_node_port_start(ErlDrvPort port)
     }
     np = bp_mem_zalloc(drv_mem(), 1, sizeof(*np));
     if (np != NULL) {
-        np->p = (struct drv_port){.kind = PORT_NODE, .port = port, .timer_fd = -1};
+        np->p = (struct drv_port){.kind = PORT_NODE, .port = port, .wake_fd = -1};
     }
-    if (np == NULL || drv_port_timer_open(&np->p) != 0) {
+    if (np == NULL || drv_port_wake_open(&np->p) != 0) {
         drv_free(np);
         erl_drv_mutex_lock(drv_node.lock);
         drv_node.has_port = false;
@@ -52,7 +52,7 @@ struct drv_port *drv_node_port_start(ErlDrvPort port)
         return NULL;
     }
     erl_drv_mutex_lock(drv_node.lock);
-    drv_mailbox_init(&drv_node.stray, np->p.timer_fd);
+    drv_mailbox_init(&drv_node.stray, np->p.wake_fd);
     erl_drv_mutex_unlock(drv_node.lock);
     the_port = np;
     return &np->p;
@@ -104,8 +104,10 @@ void drv_node_port_stop(struct drv_node_port *np)
         (void)close(name_fd);
         name_fd = -1;
     }
+    drv_file_ops_stop();
+    drv_resolve_stop(np);
     the_port = NULL;
-    drv_port_timer_close(&np->p);
+    drv_port_wake_close(&np->p);
 }
 
 /* --- half-open connections ----------------------------------------------- */
@@ -139,8 +141,11 @@ static void note_wasted(const struct drv_conn *c, bp_time now)
 /* After anything happened to a half-open connection. */
 static void settle(struct drv_conn *c, bp_time now)
 {
-    if (bp_link_phase(c->link) != BP_LINK_FAILED) {
-        (void)drv_conn_flush(c, listen_fd, now);
+    /* A batch with an authentication message, the work that was put off for it, and its outcome. */
+    for (int i = 0; i < 4 && (i == 0 || c->more); i++) {
+        if (bp_link_phase(c->link) != BP_LINK_FAILED) {
+            (void)drv_conn_flush(c, listen_fd, now);
+        }
     }
     if (bp_link_phase(c->link) == BP_LINK_FAILED) {
         drv_conn_finish(c, listen_fd, 0, NULL, now);
@@ -191,7 +196,7 @@ static void accept_conn(const struct bp_initial *in, const struct bp_addr *remot
     if (drv_node.listener.n_half_open > drv_node.half_open_max) {
         drv_node.half_open_max = drv_node.listener.n_half_open;
     }
-    c->box.wake_fd = the_port->p.timer_fd;
+    c->box.wake_fd = the_port->p.wake_fd;
     erl_drv_mutex_unlock(drv_node.lock);
     drv_conn_push(&half_open, c);
     drv_conn_datagram(c, remote, p, len, now);
@@ -289,7 +294,8 @@ static void run_timers(bp_time now)
 {
     for (struct drv_conn *c = half_open, *next; c != NULL; c = next) {
         next = c->next;
-        if (drv_conn_deadline(c, now) <= now) {
+        /* Coarse deadlines are shown as a millisecond away even when they have passed. */
+        if (drv_conn_deadline(c, now) <= now + BP_MS) {
             drv_conn_on_timer(c, now);
             settle(c, now);
         }
@@ -307,20 +313,25 @@ static void arm(struct drv_node_port *np)
     }
     drv_port_timer_arm(&np->p, at, now);
     if (drv_node.stray.nonempty) {
-        drv_wake(np->p.timer_fd);
+        drv_wake(np->p.wake_fd);
     }
 }
 
 void drv_node_port_ready(struct drv_node_port *np, int fd)
 {
-    if (fd == np->p.timer_fd) {
-        bp_time now = drv_now();
-        drv_port_timer_read(&np->p);
-        read_mailboxes(now);
-        run_timers(now);
-    } else {
+    if (fd == np->p.wake_fd) {
+        drv_port_wake_read(&np->p);
+        read_mailboxes(drv_now());
+    } else if (!drv_resolve_ready(fd)) {
         read_socket();
     }
+    np->p.worked = true;
+    arm(np);
+}
+
+void drv_node_port_timeout(struct drv_node_port *np)
+{
+    run_timers(drv_now());
     arm(np);
 }
 
@@ -493,9 +504,13 @@ ErlDrvSSizeT drv_node_port_control(struct drv_node_port *np, unsigned op, const 
         break;
     case OP_STATS:
         drv_node_stats(&r);
+        drv_resolve_stats(&r);
+        break;
+    case OP_RESOLVE:
+        drv_resolve_control(np, p, len, &r);
         break;
     default:
-        if (!drv_file_op(op, p, len, &r)) {
+        if (!drv_file_op(op, p, len, &r) && !drv_key_op(op, p, len, &r)) {
             return -1;
         }
     }

@@ -15,11 +15,13 @@ WAN_SRC := $(filter-out tests/wan/test_%.c,$(wildcard tests/wan/*.c))
 WAN_BIN := $(B)/tests/wan/wan
 WANTEST_SRC := $(wildcard tests/wan/test_*.c)
 WANTEST_BIN := $(patsubst tests/%.c,$(B)/tests/%,$(WANTEST_SRC))
+CLITEST_SRC := $(wildcard tests/cli/test_*.c)
+CLITEST_BIN := $(patsubst tests/%.c,$(B)/tests/%,$(CLITEST_SRC))
 HOSTILE_SRC := $(wildcard tests/hostile/*.c)
 HOSTILE_BIN := $(B)/tests/hostile/hostile
 FUZZ_MAIN := $(B)/tests/fuzz/standalone_main.o
 
-TEST_LIBS = $(call obj,$(SUPPORT_SRC)) $(IO_LIB) $(CORE_LIB)
+TEST_LIBS = $(call obj,$(SUPPORT_SRC)) $(CLI_LIB) $(IO_LIB) $(CORE_LIB)
 
 $(UNIT_BIN): $(B)/tests/unit/%: $(B)/tests/unit/%.o $(TEST_LIBS)
 	$(call say,LD,$@)
@@ -47,6 +49,11 @@ $(WANTEST_BIN): $(B)/tests/wan/%: $(B)/tests/wan/%.o $(call obj,$(filter-out tes
   $(TEST_LIBS) $(WAN_BIN)
 	$(call say,LD,$@)
 	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(DEP_LIBS) -lcmocka
+
+# Runs the command of the same build.
+$(CLITEST_BIN): $(B)/tests/cli/%: $(B)/tests/cli/%.o $(B)/tests/cli/run.o $(TEST_LIBS) | $(CLI)
+	$(call say,LD,$@)
+	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(DEP_LIBS) $(CLI_LIBS) -lcmocka
 
 # What real nodes are attacked with; of the release build, since floods have a rate.
 hostile: $(HOSTILE_BIN)
@@ -87,9 +94,9 @@ check: all ## the C tests only (seconds), under ASan and UBSan
 	@scripts/run-tests $(patsubst build/release/%,build/asan/%,$(ALL_TEST_BIN))
 
 ALL_TEST_BIN := $(patsubst tests/%.c,build/release/tests/%,$(UNIT_SRC) $(SIM_SRC) $(DRVTEST_SRC) \
-  $(WANTEST_SRC) $(FUZZ_SRC))
+  $(WANTEST_SRC) $(CLITEST_SRC) $(FUZZ_SRC))
 
-c-tests: unit-bins sim-bins driver-bins wan-bins replay-bins
+c-tests: unit-bins sim-bins driver-bins wan-bins cli-bins replay-bins
 
 # --- rules of the layers, checked without running anything -----------------
 
@@ -111,11 +118,11 @@ fuzz: $(FUZZ_BIN) ## run each fuzz target for T seconds (needs clang)
 	  sed -n 's/^stat::number_of_executed_units: /          executions: /p' build/fuzz/$$n.log; \
 	done
 
-build/fuzz/%: tests/fuzz/%.c $(CORE_SRC) $(IO_SRC) $(SUPPORT_SRC)
+build/fuzz/%: tests/fuzz/%.c $(CORE_SRC) $(IO_SRC) cli/key_text.c $(SUPPORT_SRC)
 	@mkdir -p $(@D)
 	$(call say,CLANG,$@)
 	$(Q)$(CLANG) -std=c11 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
-	  -D_GNU_SOURCE $(CPPFLAGS) -o $@ $< $(CORE_SRC) $(IO_SRC) $(DEP_LIBS)
+	  -D_GNU_SOURCE $(CPPFLAGS) -o $@ $< $(CORE_SRC) $(IO_SRC) cli/key_text.c $(DEP_LIBS)
 
 # --- measuring -------------------------------------------------------------
 
@@ -127,11 +134,12 @@ bench-idle: deps-test ## memory of an idle connection
 	@$(MAKE) --no-print-directory all
 	@bench/idle_memory $(ARGS)
 
-.PHONY: test hostile soak soak-hostile faulty-drivers check c-tests static layering fuzz bench bench-idle unit-bins sim-bins \
-  driver-bins wan-bins replay-bins
+.PHONY: test hostile soak soak-hostile faulty-drivers check c-tests static layering fuzz bench \
+  bench-idle unit-bins sim-bins driver-bins wan-bins cli-bins replay-bins
 
 unit-bins: $(UNIT_BIN)
 sim-bins: $(SIM_BIN)
 driver-bins: $(DRVTEST_BIN)
 wan-bins: $(WANTEST_BIN)
+cli-bins: $(CLITEST_BIN) $(CLI)
 replay-bins: $(REPLAY_BIN)

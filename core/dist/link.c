@@ -530,12 +530,21 @@ int bp_link_write(struct bp_link *l, uint8_t *buf, size_t cap, struct bp_tx_run 
     return rc == 0 ? 0 : fail_conn(l, rc);
 }
 
+bool bp_link_has_more(const struct bp_link *l)
+{
+    return l->phase == BP_LINK_AUTH && l->setup->auth_ready && l->setup->auth.paused &&
+           bp_conn_unsent(l->conn) == 0;
+}
+
 bp_time bp_link_deadline(const struct bp_link *l, bp_time now)
 {
     bp_time at;
 
     if (l->phase == BP_LINK_FAILED) {
         return BP_TIME_NEVER;
+    }
+    if (bp_link_has_more(l)) {
+        return now;
     }
     at = bp_conn_deadline(l->conn, now);
     return l->phase != BP_LINK_UP && l->deadline < at ? l->deadline : at;

@@ -71,7 +71,9 @@ struct bp_link_event {
     uint8_t key[BP_KEY_LEN];
     bool has_key;
     bool by_key;
-    bool pin; /* AUTHENTICATED: pin the key when the distribution handshake has succeeded */
+    /* AUTHENTICATED: pin the key when the distribution handshake has succeeded; if LOOKUP was
+     * answered with another one, in place of that (it has handed over, auth/succession.h) */
+    bool pin;
     struct bp_cid cid;
 };
 
@@ -99,6 +101,9 @@ int bp_link_read(struct bp_link *l, const struct bp_addr *local, const struct bp
                  const uint8_t *p, size_t len, bp_time now);
 int bp_link_write(struct bp_link *l, uint8_t *buf, size_t cap, struct bp_tx_run *runs,
                   unsigned *n_runs, bp_time now);
+/* True if bp_link_write is to be called again, once what the last call gave was sent: the link has
+ * put off work so that the peer need not wait for it. */
+bool bp_link_has_more(const struct bp_link *l);
 bp_time bp_link_deadline(const struct bp_link *l, bp_time now);
 int bp_link_on_timer(struct bp_link *l, bp_time now);
 
@@ -123,6 +128,9 @@ int bp_link_error(const struct bp_link *l);
 const char *bp_link_error_text(const struct bp_link *l);
 /* The name that the peer was dialled as, claims or has proved; "" before it said any. */
 const char *bp_link_peer_name(const struct bp_link *l);
+/* The key that the peer has presented, proved or not, valid until the next call; NULL if none, or
+ * once the link is up. */
+const uint8_t *bp_link_peer_key(const struct bp_link *l);
 struct bp_conn *bp_link_conn(struct bp_link *l);
 
 /* --- authentication ------------------------------------------------------ */

@@ -46,6 +46,13 @@ static int data_index(const struct bp_link *l, int64_t id)
 
 /* --- authentication ------------------------------------------------------ */
 
+const uint8_t *bp_link_peer_key(const struct bp_link *l)
+{
+    const struct bp_link_setup *s = l->setup;
+
+    return s != NULL && s->auth_ready && s->auth.has_key ? s->auth.peer_key : NULL;
+}
+
 static int external_auth_data(struct bp_link *l, const uint8_t *p, size_t len, bool fin)
 {
     struct bp_link_setup *s = l->setup;

@@ -19,8 +19,8 @@
 /* ngtcp2 shows its ACK delay (a fraction of the round-trip time) as a deadline. */
 #define MIN_TIMER               BP_MS
 
-/* Sizes to probe: IPv6's minimum MTU, Ethernet, jumbo frames, the loopback. */
-static const uint16_t mtu_probes[] = {1232, 1452, 8952, 16384};
+/* Sizes to probe: IPv6's minimum MTU, Ethernet, jumbo frames, the loopback (four to a GSO batch). */
+static const uint16_t mtu_probes[] = {1232, 1452, 8952, BP_DGRAM_MAX / 4};
 
 static void *mem_malloc(size_t size, void *ctx)
 {
@@ -372,6 +372,7 @@ int bp_conn_read(struct bp_conn *c, const struct bp_addr *local, const struct bp
     rc = ngtcp2_conn_read_pkt(c->q, &path, &pi, p, len, now);
     c->datagrams_received++;
     c->bytes_received += len;
+    c->read_since_write += len;
     if (bp_conn_take_decrypted()) {
         c->last_authentic = now;
     }

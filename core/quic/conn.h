@@ -110,6 +110,13 @@ struct bp_tx_run {
 int bp_conn_write(struct bp_conn *c, uint8_t *buf, size_t cap, struct bp_tx_run *runs,
                   unsigned *n_runs, bp_time now);
 
+/*
+ * True if bp_conn_write would give acknowledgements of little data and nothing else. They may wait
+ * for the answer that is likely to follow, or for the next deadline (a coarse one: RFC 9000, 13.2.1
+ * allows max_ack_delay, 25 ms). Never true before bp_conn_settle.
+ */
+bool bp_conn_only_acks(const struct bp_conn *c);
+
 /* When bp_conn_on_timer must be called, BP_TIME_NEVER if there is nothing to wait for. */
 bp_time bp_conn_deadline(const struct bp_conn *c, bp_time now);
 int bp_conn_on_timer(struct bp_conn *c, bp_time now);

@@ -74,6 +74,7 @@ struct bp_conn {
     bp_time keepalive;
     bp_time last_authentic;
     uint64_t datagrams_received;
+    uint64_t read_since_write; /* bytes */
     uint64_t packets_sent;
     uint64_t bytes_sent;
     uint64_t bytes_received;

@@ -371,7 +371,7 @@ static ngtcp2_ssize write_packet(struct bp_conn *c, ngtcp2_path *path, uint8_t *
         ngtcp2_vec qvec[VECS];
         size_t n_vec = 0;
         size_t offered = 0;
-        uint32_t flags = NGTCP2_WRITE_STREAM_FLAG_MORE;
+        uint32_t flags = NGTCP2_WRITE_STREAM_FLAG_NONE;
         ngtcp2_ssize taken = -1;
         ngtcp2_ssize n;
 
@@ -388,6 +388,9 @@ static ngtcp2_ssize write_packet(struct bp_conn *c, ngtcp2_path *path, uint8_t *
                 qvec[i] =
                     (ngtcp2_vec){.base = (uint8_t *)(uintptr_t)vec[i].base, .len = vec[i].len};
                 offered += vec[i].len;
+            }
+            if (!c->settled || offered < c->unsent) {
+                flags |= NGTCP2_WRITE_STREAM_FLAG_MORE; /* there is more for this packet */
             }
             if (s->fin && s->q.sent + offered == s->q.end) {
                 flags |= NGTCP2_WRITE_STREAM_FLAG_FIN;
@@ -433,6 +436,21 @@ static void retry_blocked(struct bp_conn *c)
     }
 }
 
+/* More than that is acknowledged at once: its sender may wait for the window. */
+#define ACK_AT_ONCE (32u * 1024u)
+
+bool bp_conn_only_acks(const struct bp_conn *c)
+{
+    ngtcp2_conn_info info;
+
+    if (!c->settled || c->err != 0 || c->unsent > 0 || c->probe ||
+        c->read_since_write >= ACK_AT_ONCE) {
+        return false;
+    }
+    ngtcp2_conn_get_conn_info(c->q, &info);
+    return info.bytes_in_flight == 0; /* else something may have to be sent again */
+}
+
 int bp_conn_write(struct bp_conn *c, uint8_t *buf, size_t cap, struct bp_tx_run *runs,
                   unsigned *n_runs, bp_time now)
 {
@@ -448,6 +466,7 @@ int bp_conn_write(struct bp_conn *c, uint8_t *buf, size_t cap, struct bp_tx_run 
         return c->err;
     }
     now = bp_conn_clock(c, now);
+    c->read_since_write = 0;
     limit = bp_conn_datagram_limit(c, now);
     retry_blocked(c);
     if (c->probe && c->handshake_done) {

@@ -325,6 +325,12 @@ int erl_drv_output_term(ErlDrvTermData port, ErlDrvTermData *t, int n)
     return 1;
 }
 
+ErlDrvTermData driver_caller(ErlDrvPort p)
+{
+    (void)p;
+    return OWNER_ID;
+}
+
 int erl_drv_send_term(ErlDrvTermData port, ErlDrvTermData to, ErlDrvTermData *t, int n)
 {
     (void)port;
@@ -469,6 +475,81 @@ static void callback(int fd, ErlDrvPort p, int mode)
     }
 }
 
+/* --- timers -------------------------------------------------------------- */
+
+static uint64_t now_ms(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+int driver_set_timer(ErlDrvPort p, unsigned long ms)
+{
+    if (!p->open) {
+        die("a timer of a closed port");
+    }
+    p->timer_set = true;
+    p->timer_at = now_ms() + ms + 1; /* never early, as the VM's */
+    return 0;
+}
+
+int driver_cancel_timer(ErlDrvPort p)
+{
+    p->timer_set = false;
+    return 0;
+}
+
+int erl_drv_consume_timeslice(ErlDrvPort p, int percent)
+{
+    if (!p->open || percent < 1 || percent > 100) {
+        die("a time slice of a closed port, or more than one");
+    }
+    return 0;
+}
+
+/* At most `ms`, and not beyond the next timer. */
+static int until_timer(int ms)
+{
+    uint64_t now = now_ms();
+
+    for (const struct _erl_drv_port *p = ports; p != NULL; p = p->next) {
+        if (p->open && p->timer_set) {
+            int left = p->timer_at > now ? (int)(p->timer_at - now) : 0;
+            ms = left < ms ? left : ms;
+        }
+    }
+    return ms;
+}
+
+static void run_timers(void)
+{
+    uint64_t now = now_ms();
+
+    for (struct _erl_drv_port *p = ports; p != NULL; p = p->next) {
+        if (p->open && p->timer_set && p->timer_at <= now) {
+            p->timer_set = false;
+            entry->timeout(p->data);
+        }
+    }
+}
+
+static void ready_callbacks(struct pollfd *p, const struct fd_entry *then, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        if ((p[i].revents & POLLNVAL) != 0) {
+            die("a selected descriptor was closed");
+        }
+        if ((p[i].revents & (POLLIN | POLLERR | POLLHUP)) != 0) {
+            callback(then[i].fd, then[i].port, ERL_DRV_READ);
+        }
+        if ((p[i].revents & POLLOUT) != 0) {
+            callback(then[i].fd, then[i].port, ERL_DRV_WRITE);
+        }
+    }
+}
+
 void vm_poll(int ms, const int *also, unsigned n_also)
 {
     struct pollfd p[FDS_MAX + 8];
@@ -484,20 +565,10 @@ void vm_poll(int ms, const int *also, unsigned n_also)
     for (unsigned i = 0; i < n_also; i++) {
         p[n + i] = (struct pollfd){.fd = also[i], .events = POLLIN};
     }
-    if (poll(p, n + n_also, ms) <= 0) {
-        return;
+    if (poll(p, n + n_also, until_timer(ms)) > 0) {
+        ready_callbacks(p, then, n);
     }
-    for (unsigned i = 0; i < n; i++) {
-        if ((p[i].revents & POLLNVAL) != 0) {
-            die("a selected descriptor was closed");
-        }
-        if ((p[i].revents & (POLLIN | POLLERR | POLLHUP)) != 0) {
-            callback(then[i].fd, then[i].port, ERL_DRV_READ);
-        }
-        if ((p[i].revents & POLLOUT) != 0) {
-            callback(then[i].fd, then[i].port, ERL_DRV_WRITE);
-        }
-    }
+    run_timers();
 }
 
 /* --- ports --------------------------------------------------------------- */

@@ -26,6 +26,8 @@ struct _erl_drv_port {
     bool in_callback;
     bool busy;
     int busy_changes;
+    bool timer_set;
+    uint64_t timer_at; /* ms of the monotonic clock */
     char failed[64]; /* driver_failure_atom's reason */
     struct vm_msg *msgs;
     unsigned n_msgs;

@@ -13,14 +13,16 @@ static size_t send_header(uint8_t *buf, size_t cap, uint32_t sender)
     struct bp_writer w;
 
     bp_writer_init(&w, buf, cap);
-    bp_write_bytes(&w, "\x83\x44\x00\x68\x03\x61\x16\x58\x77\x03"
-                       "a@s",
+    bp_write_bytes(&w,
+                   "\x83\x44\x00\x68\x03\x61\x16\x58\x77\x03"
+                   "a@s",
                    13);
     bp_write_u32(&w, sender);
     bp_write_u32(&w, 0);
     bp_write_u32(&w, 1);
-    bp_write_bytes(&w, "\x77\x01"
-                       "y",
+    bp_write_bytes(&w,
+                   "\x77\x01"
+                   "y",
                    3);
     assert_false(w.bad);
     return w.len;
@@ -72,10 +74,10 @@ static void send_pieces(struct pair *p, size_t total, size_t size, unsigned nth)
         size_t len = total - at < size ? total - at : size;
         bool by_reference = nth != 0 && (unsigned)n % nth == 0;
         assert_true(n < 512);
-        pieces[n++] = (struct vm_piece){
-            .bin = by_reference ? bin : NULL,
-            .base = by_reference ? (const uint8_t *)bin->orig_bytes + at : whole + head_len + at,
-            .len = len};
+        pieces[n++] = (struct vm_piece){.bin = by_reference ? bin : NULL,
+                                        .base = by_reference ? (const uint8_t *)bin->orig_bytes + at
+                                                             : whole + head_len + at,
+                                        .len = len};
     }
     vm_command(p->conn, pieces, n);
     peer_gets(p, whole, head_len + total);
@@ -101,10 +103,10 @@ static void data_of_all_shapes_arrives(void **state)
     pair_dial(&p, state);
     pair_handshake(&p);
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-        send_pieces(&p, sizes[i], sizes[i], 0);                /* copied */
-        send_pieces(&p, sizes[i], sizes[i], 1);                /* one reference */
-        send_pieces(&p, sizes[i], sizes[i] / 3 + 1, 2);        /* mixed */
-        send_pieces(&p, sizes[i], sizes[i] / 200 + 1, 3);      /* more pieces than fit the stack */
+        send_pieces(&p, sizes[i], sizes[i], 0);           /* copied */
+        send_pieces(&p, sizes[i], sizes[i], 1);           /* one reference */
+        send_pieces(&p, sizes[i], sizes[i] / 3 + 1, 2);   /* mixed */
+        send_pieces(&p, sizes[i], sizes[i] / 200 + 1, 3); /* more pieces than fit the stack */
     }
     pair_free(&p);
 }
@@ -133,13 +135,6 @@ static void data_from_the_peer_arrives(void **state)
     pair_free(&p);
 }
 
-struct stat_wait {
-    struct pair *p;
-    uint64_t in;
-    uint64_t out;
-    uint64_t pending;
-};
-
 static uint64_t be64(const uint8_t *p)
 {
     uint64_t v = 0;
@@ -149,6 +144,64 @@ static uint64_t be64(const uint8_t *p)
     }
     return v;
 }
+
+static uint64_t packets_sent(const struct pair *p)
+{
+    static const char name[] = "packets_sent";
+    struct vm_reply *r = calloc(1, sizeof(*r));
+    const uint8_t *at;
+    uint64_t v;
+
+    assert_non_null(r);
+    vm_control_ok(p->conn, OP_CONN_STATS, NULL, 0, r);
+    at = memmem(r->data, r->len, name, sizeof(name) - 1);
+    assert_non_null(at);
+    v = be64(at + sizeof(name) - 1);
+    free(r);
+    return v;
+}
+
+static bool frame_came(void *ctx)
+{
+    return ((struct pair *)ctx)->conn->n_frames == 1;
+}
+
+/* A message that came is acknowledged within a timer's millisecond though nothing else is sent, and
+ * not at once: an answer is likely. */
+static void acknowledgement_waits_for_the_timer_only(void **state)
+{
+    uint8_t msg[64];
+    uint64_t sent;
+    struct pair p;
+
+    pair_dial(&p, state);
+    pair_handshake(&p);
+    for (int i = 0; i < 50; i++) { /* what setting up has left */
+        vm_poll(2, NULL, 0);
+        peer_step(&p.peer);
+    }
+    sent = packets_sent(&p);
+    peer_send(&p.peer, msg, send_header(msg, sizeof(msg), 9));
+    peer_step(&p.peer);
+    while (!frame_came(&p)) {
+        vm_poll(0, NULL, 0);
+    }
+    assert_int_equal(packets_sent(&p), sent);
+    assert_true(p.conn->timer_set);
+    while (packets_sent(&p) == sent) {
+        vm_poll(1000, NULL, 0);
+    }
+    peer_step(&p.peer);
+    assert_int_equal(bp_conn_unsent(bp_link_conn(p.peer.link)), 0);
+    pair_free(&p);
+}
+
+struct stat_wait {
+    struct pair *p;
+    uint64_t in;
+    uint64_t out;
+    uint64_t pending;
+};
 
 static void get_stat(struct stat_wait *w)
 {
@@ -294,6 +347,29 @@ static void peer_closes_port_exits(void **state)
     assert_string_equal(p.conn->failed, "connection_closed");
     assert_false(p.conn->open);
     assert_non_null(vm_find(NULL, "log info connection_down <peer@127.0.0.1"));
+    pair_free(&p);
+}
+
+/* The peer dials anew from its one port: what is in the old connection's socket when that closes is
+ * the new one's, and nobody sends it again within this test. */
+static void peer_dials_again_socket_closes_nothing_is_lost(void **state)
+{
+    uint64_t before;
+    struct pair p;
+
+    pair_accept(&p, state);
+    pair_handshake(&p);
+    before = drv_node.accepted;
+    peer_close(&p.peer, 0);
+    peer_dial(&p.peer, p.udp_port, node_name());
+    peer_step(&p.peer);
+    assert_int_equal(drv_node.accepted, before);
+    vm_close(p.conn);
+    p.conn = NULL;
+    for (int i = 0; i < 20; i++) {
+        vm_poll(5, NULL, 0);
+    }
+    assert_int_equal(drv_node.accepted, before + 1);
     pair_free(&p);
 }
 
@@ -478,10 +554,12 @@ int main(void)
     const struct CMUnitTest tests[] = {
         VM_TEST(data_of_all_shapes_arrives),
         VM_TEST(data_from_the_peer_arrives),
+        VM_TEST(acknowledgement_waits_for_the_timer_only),
         VM_TEST(ticks_count_on_both_sides),
         VM_TEST(options_set_and_read_and_refused),
         VM_TEST(busy_at_high_water_free_when_drained),
         VM_TEST(peer_closes_port_exits),
+        VM_TEST(peer_dials_again_socket_closes_nothing_is_lost),
         VM_TEST(port_closed_peer_hears_of_it),
         VM_TEST(port_closed_last_message_arrives),
         VM_TEST(garbage_frame_ends_the_connection),

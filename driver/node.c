@@ -200,7 +200,11 @@ static void on_datagram(const struct bp_addr *remote, const uint8_t *p, size_t l
     if (r.action == BP_LISTENER_ROUTE) {
         c = drv_demux_find(&drv_node.demux, &r.cid);
         if (c == NULL) {
-            bp_listener_unknown(&drv_node.listener, remote, p, len, reply, cap, now, &r);
+            r.reply_len = bp_closing_answer(&drv_node.closing, &r.cid, len, reply, cap, now);
+            r.action = BP_LISTENER_REPLY;
+            if (r.reply_len == 0) {
+                bp_listener_unknown(&drv_node.listener, remote, p, len, reply, cap, now, &r);
+            }
         } else if (c->place != CONN_HALF_OPEN) {
             drv_mailbox_put(&c->box, remote, p, len);
             c = NULL;
@@ -472,13 +476,14 @@ static void op_detach(const uint8_t *p, size_t len, struct drv_reply *r)
 static void op_stats(struct drv_reply *r)
 {
     struct bp_listener l;
-    uint64_t conns, accepted, handed_over, log_dropped, cids;
+    uint64_t conns, accepted, handed_over, closes_repeated, log_dropped, cids;
 
     erl_drv_mutex_lock(drv_node.lock);
     l = drv_node.listener;
     conns = drv_node.conns;
     accepted = drv_node.accepted;
     handed_over = drv_node.handed_over;
+    closes_repeated = drv_node.closing.answers;
     log_dropped = drv_node.log_dropped;
     cids = drv_node.demux.n;
     erl_drv_mutex_unlock(drv_node.lock);
@@ -493,6 +498,7 @@ static void op_stats(struct drv_reply *r)
     drv_reply_stat(r, "retries", l.retries);
     drv_reply_stat(r, "version_negotiations", l.version_negotiations);
     drv_reply_stat(r, "stateless_resets", l.resets);
+    drv_reply_stat(r, "closes_repeated", closes_repeated);
     drv_reply_stat(r, "log_lines_dropped", log_dropped);
 }
 

@@ -604,6 +604,7 @@ void drv_conn_finish(struct drv_conn *c, int fd, int err, const char *why, bp_ti
     struct drv_scratch *s;
     struct bp_tx_run runs[BP_TX_RUNS + 1];
     unsigned n = 0;
+    size_t close_len;
 
     if (c->failed) {
         return;
@@ -621,7 +622,13 @@ void drv_conn_finish(struct drv_conn *c, int fd, int err, const char *why, bp_ti
     if (s != NULL) {
         if (fd >= 0) {
             (void)unstash(c, fd); /* if the socket is full, the close alone may still fit */
-            bp_link_finish(c->link, s->tx, sizeof(s->tx), runs, &n, now);
+            close_len = bp_link_finish(c->link, s->tx, sizeof(s->tx), runs, &n, now);
+            if (close_len > 0 && c->alive) {
+                erl_drv_mutex_lock(drv_node.lock);
+                bp_closing_add(&drv_node.closing, c->cids, c->n_cids, s->tx + runs[n - 1].off,
+                               close_len, now);
+                erl_drv_mutex_unlock(drv_node.lock);
+            }
             (void)bp_udp_send(fd, &c->tx, s->tx, runs, n);
         }
         drv_scratch_give(s);

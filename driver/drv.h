@@ -28,6 +28,7 @@
 #include "dist/link.h"
 #include "io/files.h"
 #include "io/udp.h"
+#include "quic/closing.h"
 #include "quic/listener.h"
 
 #include <erl_driver.h>
@@ -357,6 +358,7 @@ struct drv_node {
     bool has_owner;
     struct drv_demux demux;
     struct bp_listener listener;
+    struct bp_closing closing;
     struct bp_addr bound;     /* of the listener; len 0: none */
     struct drv_mailbox stray; /* Initials that came to a peer's socket */
     struct drv_conn *orphans;

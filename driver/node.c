@@ -217,7 +217,11 @@ static void on_datagram(const struct bp_addr *remote, const uint8_t *p, size_t l
     if (r.action == BP_LISTENER_ROUTE) {
         c = drv_demux_find(&drv_node.demux, &r.cid);
         if (c == NULL) {
-            bp_listener_unknown(&drv_node.listener, remote, p, len, reply, cap, now, &r);
+            r.reply_len = bp_closing_answer(&drv_node.closing, &r.cid, len, reply, cap, now);
+            r.action = BP_LISTENER_REPLY;
+            if (r.reply_len == 0) {
+                bp_listener_unknown(&drv_node.listener, remote, p, len, reply, cap, now, &r);
+            }
         } else if (c->place != CONN_HALF_OPEN) {
             drv_mailbox_put(&c->box, remote, p, len);
             c = NULL;

@@ -582,8 +582,8 @@ int bp_link_on_timer(struct bp_link *l, bp_time now)
     return bp_link_advance(l);
 }
 
-void bp_link_finish(struct bp_link *l, uint8_t *buf, size_t cap, struct bp_tx_run *runs,
-                    unsigned *n_runs, bp_time now)
+size_t bp_link_finish(struct bp_link *l, uint8_t *buf, size_t cap, struct bp_tx_run *runs,
+                      unsigned *n_runs, bp_time now)
 {
     size_t used = 0;
 
@@ -603,6 +603,7 @@ void bp_link_finish(struct bp_link *l, uint8_t *buf, size_t cap, struct bp_tx_ru
             run->off = used;
             (*n_runs)++;
         }
+        return n;
     }
 }
 

@@ -116,10 +116,11 @@ void bp_link_fail(struct bp_link *l, int err, const char *why);
 /*
  * The last datagrams: what is queued (an authentication refusal, say), then CONNECTION_CLOSE.
  * As bp_link_write, but `runs` has BP_TX_RUNS + 1 elements and `buf` at least 1 KiB more;
- * afterwards only bp_link_del is useful.
+ * afterwards only bp_link_del is useful. Returns the length of the CONNECTION_CLOSE, which is the
+ * last run, or 0 if there is none.
  */
-void bp_link_finish(struct bp_link *l, uint8_t *buf, size_t cap, struct bp_tx_run *runs,
-                    unsigned *n_runs, bp_time now);
+size_t bp_link_finish(struct bp_link *l, uint8_t *buf, size_t cap, struct bp_tx_run *runs,
+                      unsigned *n_runs, bp_time now);
 
 enum bp_link_phase bp_link_phase(const struct bp_link *l);
 /* Whether TLS was ever done. */

@@ -391,6 +391,34 @@ static void port_closed_peer_hears_of_it(void **state)
     pair_free(&p);
 }
 
+/* We dialled, so the peer has no reset token of the id that it sends to, and the close was lost:
+ * when the peer speaks it is told again. */
+static void port_closed_peer_that_missed_it_is_told_again(void **state)
+{
+    uint64_t before = drv_node.closing.answers;
+    uint8_t msg[64];
+    uint8_t lost[2048];
+    size_t len = send_header(msg, sizeof(msg), 5);
+    unsigned n_lost = 0;
+    struct pair p;
+
+    pair_dial(&p, state);
+    pair_handshake(&p);
+    vm_close(p.conn);
+    p.conn = NULL;
+    while (recv(p.peer.fd, lost, sizeof(lost), MSG_DONTWAIT) > 0) {
+        n_lost++;
+    }
+    assert_true(n_lost > 0);
+    peer_step(&p.peer);
+    assert_false(p.peer.failed);
+    peer_send(&p.peer, msg, len);
+    assert_true(pair_run(&p, peer_failed, &p));
+    assert_int_equal(bp_link_error(p.peer.link), BP_E_PEER_CLOSED);
+    assert_int_equal(drv_node.closing.answers, before + 1);
+    pair_free(&p);
+}
+
 /* What was sent before port_close arrives: the VM counts on it when a node ends. */
 static void port_closed_last_message_arrives(void **state)
 {
@@ -561,6 +589,7 @@ int main(void)
         VM_TEST(peer_closes_port_exits),
         VM_TEST(peer_dials_again_socket_closes_nothing_is_lost),
         VM_TEST(port_closed_peer_hears_of_it),
+        VM_TEST(port_closed_peer_that_missed_it_is_told_again),
         VM_TEST(port_closed_last_message_arrives),
         VM_TEST(garbage_frame_ends_the_connection),
         VM_TEST(nobody_there_dial_fails_in_words),

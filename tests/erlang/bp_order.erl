@@ -88,7 +88,8 @@ payload(I) -> <<I:64>>.
 
 %% Sent and checked in both directions: the sender is in this node, then in B.
 names_interleaved(B, N) ->
-    Name = list_to_atom("rcv" ++ integer_to_list(erlang:unique_integer([positive]))),
+    %% registered in both nodes, which may both run this
+    Name = list_to_atom(lists:concat(["rcv", erlang:unique_integer([positive]), "_", node()])),
     Here = spawn_monitor(fun() -> receive_numbered(Name, N) end),
     There = spawn_monitor(B, fun() -> receive_numbered(Name, N) end),
     [begin

@@ -372,6 +372,36 @@ static void connect_reset_under_other_secret_ignored(void **state)
     assert_int_equal(s.a.owners, 0);
 }
 
+/* Whoever closes, and whoever dialled: a CONNECTION_CLOSE that was lost is said again when the peer
+ * speaks, and it speaks for its keep-alive at the latest. */
+static void connect_close_lost_is_said_again(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        struct sim s;
+        struct sim_node *closes, *hears;
+
+        sim_init(&s, 134 + i);
+        closes = i == 0 ? &s.a : &s.b;
+        hears = i == 0 ? &s.b : &s.a;
+        s.keepalive = 2 * BP_SEC;
+        sim_connect_up(&s);
+        works(&s);
+        s.net.cut = true;
+        bp_link_fail(closes->link, BP_E_LOCAL_CLOSE, NULL);
+        sim_flush(&s);
+        sim_run(&s, s.now + 500 * BP_MS);
+        assert_true(closes->failed);
+        assert_false(hears->failed);
+        s.net.cut = false;
+        sim_run(&s, s.now + 5 * BP_SEC);
+        assert_true(hears->failed);
+        assert_int_equal(bp_link_error(hears->link), BP_E_PEER_CLOSED);
+        assert_int_equal(closes->closing->answers, 1);
+        sim_free(&s);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -388,6 +418,7 @@ int main(void)
         cmocka_unit_test(connect_peer_restarted_reset_ends_link),
         cmocka_unit_test(connect_after_restart_comes_up_again),
         cmocka_unit_test(connect_reset_under_other_secret_ignored),
+        cmocka_unit_test(connect_close_lost_is_said_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;
 }

@@ -67,6 +67,7 @@ static void node_init(struct sim_node *n, const char *name, uint16_t port)
     *n = (struct sim_node){.name = name,
                            .auth_mode = BP_AUTH_BUILTIN,
                            .dist_streams = BP_DIST_STREAMS_MAX,
+                           .closing = calloc(1, sizeof(*n->closing)),
                            .mem = bp_mem_libc()};
     assert_int_equal(bp_addr_parse(&n->addr, "192.0.2.1", port), 0);
     assert_int_equal(bp_identity_generate(seed, n->pub), 0);
@@ -86,6 +87,7 @@ static void node_free(struct sim_node *n)
     bp_link_del(n->link);
     bp_identity_del(n->identity);
     bp_tls_cred_unref(n->cred);
+    free(n->closing);
 }
 
 void sim_init(struct sim *s, uint64_t seed)
@@ -312,8 +314,12 @@ static void flush_node(struct sim *s, struct sim_node *n, bool to_b)
     }
     events(s, n);
     if (n->failed) {
-        bp_link_finish(n->link, buf, sizeof(buf), runs, &n_runs, s->now);
+        size_t len = bp_link_finish(n->link, buf, sizeof(buf), runs, &n_runs, s->now);
+
         transmit_runs(s, to_b, buf, runs, n_runs);
+        if (len > 0) {
+            bp_closing_add(n->closing, n->cids, n->n_cids, buf + runs[n_runs - 1].off, len, s->now);
+        }
     }
 }
 
@@ -423,6 +429,20 @@ static bool is_for_b(struct sim *s, const struct sim_packet *p)
     return s->b_exists && r.action == BP_LISTENER_ROUTE && owns_cid(&s->b, &r.cid);
 }
 
+/* The connection is closed, and its peer may not know. */
+static void say_again(struct sim *s, struct sim_node *n, const struct sim_packet *p)
+{
+    uint8_t reply[BP_CLOSING_DATAGRAM];
+    struct bp_listener_result r;
+    size_t len;
+
+    bp_listener_classify(&s->listener, p->data, p->len, &r);
+    len = bp_closing_answer(n->closing, &r.cid, p->len, reply, sizeof(reply), s->now);
+    if (len > 0) {
+        transmit(s, !p->to_b, &p->peer, reply, len);
+    }
+}
+
 static void deliver(struct sim *s, const struct sim_packet *p)
 {
     struct sim_node *n = p->to_b ? &s->b : &s->a;
@@ -437,7 +457,9 @@ static void deliver(struct sim *s, const struct sim_packet *p)
             return;
         }
     }
-    if (n->link != NULL) {
+    if (n->failed) {
+        say_again(s, n, p);
+    } else if (n->link != NULL) {
         (void)bp_link_read(n->link, &n->addr, p->to_b ? &p->peer : &s->b.addr, p->data, p->len,
                            s->now);
         events(s, n);

@@ -8,6 +8,7 @@
 #define BP_SIM_WORLD_H
 
 #include "dist/link.h"
+#include "quic/closing.h"
 #include "quic/listener.h"
 
 #define SIM_CIDS_MAX 32u
@@ -65,6 +66,7 @@ struct sim_node {
     size_t backlog_bytes;
     bool stalled; /* the host neither reads nor looks at its clock */
     const struct bp_mem *mem;
+    struct bp_closing *closing; /* what its closed connection still says */
 };
 
 struct sim {

@@ -497,8 +497,8 @@ static void tcp_works_through_loss_and_nat(void **state)
 
 /* ---- the program ---- */
 
-/* Runs wan with `argv` (argv[0] is replaced); out, if not NULL, gets what it prints. */
-static int run_wan(char *argv[], void (*before)(void), char *out, size_t cap)
+/* Runs a program; out, if not NULL, gets what it prints. */
+static int run(const char *program, char *argv[], void (*before)(void), char *out, size_t cap)
 {
     size_t len = 0;
     int fds[2];
@@ -516,8 +516,7 @@ static int run_wan(char *argv[], void (*before)(void), char *out, size_t cap)
         if (before != NULL) {
             before();
         }
-        argv[0] = wan_path;
-        execv(wan_path, argv);
+        execv(program, argv);
         _exit(99);
     }
     close(fds[1]);
@@ -530,6 +529,13 @@ static int run_wan(char *argv[], void (*before)(void), char *out, size_t cap)
     assert_int_equal(waitpid(pid, &status, 0), pid);
     close(fds[0]);
     return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+}
+
+/* argv[0] is replaced. */
+static int run_wan(char *argv[], void (*before)(void), char *out, size_t cap)
+{
+    argv[0] = wan_path;
+    return run(wan_path, argv, before, out, cap);
 }
 
 #define ARGS(...) ((char *[]){(char[]){""}, __VA_ARGS__, NULL})
@@ -678,6 +684,24 @@ static void works_in_a_user_namespace(void **state)
     assert_non_null(strstr(out, "         1\n")); /* one user is mapped: a new namespace */
 }
 
+/* From outside of it, too: how test suites put their nodes into the sides. */
+static void exec_enters_a_user_namespace(void **state)
+{
+    static char script[] = "c=/tmp/wan_exec.$$\n"
+                           "$0 --control $c sleep 100 & w=$!\n"
+                           "until $0 stats $c >/dev/null 2>&1; do sleep 0.05; done\n"
+                           "$0 exec $c b -- cat /proc/self/uid_map; rc=$?\n"
+                           "kill $w; wait $w; exit $rc";
+    char out[512];
+    int rc = run("/bin/sh", ARGS(S("-c"), script, wan_path), drop_rights, out, sizeof(out));
+
+    (void)state;
+    if (rc != 0) {
+        fail_msg("%d: %s", rc, out);
+    }
+    assert_non_null(strstr(out, "         1\n"));
+}
+
 /* unshare() fails with EPERM, as in containers. */
 static void forbid_namespaces(void)
 {
@@ -727,6 +751,7 @@ static int run_group(void)
         TEST(exec_enters_the_sides),
         TEST(all_ends_with_it),
         TEST(works_in_a_user_namespace),
+        TEST(exec_enters_a_user_namespace),
         TEST(skips_where_it_is_forbidden),
     };
 

@@ -147,6 +147,12 @@ static void op_getstat(const struct drv_conn *c, struct drv_reply *r)
     drv_reply_uint(r, bp_link_pending(c->link), 8);
 }
 
+/* Of a time span that has not ended: 0. */
+static uint64_t span_us(bp_time from, bp_time to)
+{
+    return from != 0 && to > from ? (to - from) / 1000 : 0;
+}
+
 static void op_conn_stats(const struct drv_conn *c, struct drv_reply *r)
 {
     struct bp_link_stats ls;
@@ -174,6 +180,8 @@ static void op_conn_stats(const struct drv_conn *c, struct drv_reply *r)
     drv_reply_stat(r, "send_syscalls", c->tx.syscalls);
     drv_reply_stat(r, "send_lost", c->tx.lost);
     drv_reply_stat(r, "mailbox_dropped", c->box.dropped);
+    drv_reply_stat(r, "tls_us", span_us(c->began, c->tls_at));
+    drv_reply_stat(r, "auth_us", span_us(c->tls_at, c->auth_at));
 }
 
 static int opt_place(uint8_t key, const struct drv_conn *c, int *level, int *name)

@@ -62,7 +62,8 @@ void drv_conn_link_config(struct drv_settings *s, struct bp_link_config *lc)
                                   .conn = {.cred = s->cred,
                                            .reset_secret = drv_node.reset_secret,
                                            .idle_timeout = s->idle_timeout,
-                                           .keepalive = s->keepalive},
+                                           .keepalive = s->keepalive,
+                                           .max_datagram = s->max_datagram},
                                   .auth = {.identity = s->identity,
                                            .self_name = s->node_name,
                                            .trust_mode = s->trust_mode,
@@ -154,6 +155,7 @@ int drv_conn_new(struct drv_conn **out, bool server, struct drv_settings *settin
     c->settings = drv_settings_ref(settings);
     c->local = lc->conn.local;
     c->peer = lc->conn.remote;
+    c->began = now;
     drv_mailbox_init(&c->box, -1);
     rc = bp_link_new(&c->link, server, lc, now);
     if (rc != 0) {
@@ -302,9 +304,19 @@ static void newcomer(struct drv_conn *c, const struct bp_link_event *ev, bp_time
     }
 }
 
+/* After each call that may have brought the link out of TLS. */
+static void note_tls(struct drv_conn *c)
+{
+    if (c->tls_at == 0 && bp_link_phase(c->link) != BP_LINK_TLS) {
+        c->tls_at = drv_now();
+    }
+}
+
 void drv_conn_events(struct drv_conn *c, bp_time now)
 {
     struct bp_link_event ev;
+
+    note_tls(c);
 
     while (bp_link_poll(c->link, &ev)) {
         const uint8_t *key = bp_link_peer_key(c->link);
@@ -320,6 +332,7 @@ void drv_conn_events(struct drv_conn *c, bp_time now)
             c->announced = true;
             c->authenticated = true;
             count_authenticated(c);
+            c->auth_at = drv_now();
             c->pin = ev.pin;
             c->has_key = ev.has_key;
             memcpy(c->key, ev.key, sizeof(c->key));
@@ -586,6 +599,7 @@ bool drv_conn_flush(struct drv_conn *c, int fd, bp_time now)
     if (bp_link_write(c->link, s->tx, sizeof(s->tx), runs, &n, now) != 0) {
         n = 0;
     }
+    note_tls(c);
     used = n > 0 ? runs[n - 1].off + runs[n - 1].len : 0;
     ok = n == 0 || send_runs(c, fd, s->tx, runs, n);
     c->more =

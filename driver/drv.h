@@ -108,6 +108,7 @@ struct drv_settings {
     bp_time idle_timeout;
     unsigned dist_streams;
     uint32_t max_frame_bytes;
+    uint32_t max_datagram;
     enum drv_level log_level;
     struct bp_addr bind;
     uint16_t port;
@@ -205,6 +206,9 @@ struct drv_conn {
     bool reported; /* ... and the owner was told */
     bool offered;  /* the acceptor was told of it */
     bool alive;    /* the distribution handshake is over */
+    bp_time began; /* when it was dialled, or its first packet came */
+    bp_time tls_at;  /* when TLS was done */
+    bp_time auth_at; /* when the peer was authenticated */
     int err;       /* failures outside of the link */
     char err_text[512];
 

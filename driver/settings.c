@@ -29,7 +29,8 @@ enum {
     K_FAMILY = 15,
     K_KEEPALIVE_MS = 16,
     K_IDLE_MS = 17,
-    K_LOG_LEVEL = 18
+    K_LOG_LEVEL = 18,
+    K_MAX_DATAGRAM = 19
 };
 
 struct drv_settings *drv_settings_ref(struct drv_settings *s)
@@ -68,7 +69,7 @@ static uint64_t number(const uint8_t *p, size_t len, uint8_t key, uint64_t fallb
 
 static bool is_text(uint8_t key)
 {
-    return key <= K_KEY_DIR || key == K_COOKIE_ONLY || key == K_BIND || key > K_LOG_LEVEL;
+    return key <= K_KEY_DIR || key == K_COOKIE_ONLY || key == K_BIND || key > K_MAX_DATAGRAM;
 }
 
 /* A value that cannot be read must not become the default, which may be the less safe one. */
@@ -111,6 +112,8 @@ static int read_numbers(struct drv_settings *s, const uint8_t *p, size_t len, st
         (unsigned)number(p, len, K_DIST_STREAMS, BP_DIST_STREAMS_MAX, 1, BP_DIST_STREAMS_MAX);
     s->max_frame_bytes =
         (uint32_t)number(p, len, K_MAX_FRAME, BP_MAX_FRAME_BYTES_DEFAULT, 65536, UINT32_MAX);
+    s->max_datagram =
+        (uint32_t)number(p, len, K_MAX_DATAGRAM, BP_DGRAM_MAX, BP_DGRAM_MIN, BP_DGRAM_MAX);
     s->log_level = (enum drv_level)number(p, len, K_LOG_LEVEL, DRV_INFO, DRV_ERROR, DRV_DEBUG);
     s->port = (uint16_t)number(p, len, K_PORT, 0, 0, UINT16_MAX);
     s->family = (int)number(p, len, K_FAMILY, 0, 0, 6);

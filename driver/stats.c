@@ -90,6 +90,12 @@ void drv_node_stats(struct drv_reply *r)
     reply_ends(r);
 }
 
+/* Of a time span that has not ended: 0. */
+static uint64_t span_us(bp_time from, bp_time to)
+{
+    return from != 0 && to > from ? (to - from) / 1000 : 0;
+}
+
 void drv_conn_stats(const struct drv_conn *c, struct drv_reply *r)
 {
     struct bp_link_stats ls;

@@ -535,6 +535,7 @@ settings(Name, Port) ->
         ++ [{cookie_only, Pattern} || Pattern <- env(cookie_only_nodes, [])]
         ++ [{bind_address, Text} || Text <- bind_address()]
         ++ optional(dist_streams, dist_streams) ++ optional(max_frame_bytes, max_frame_bytes)
+        ++ optional(max_datagram_bytes, max_datagram_bytes)
         ++ optional(keepalive, keepalive_ms) ++ optional(idle_timeout, idle_timeout_ms).
 
 optional(Key, Setting) ->

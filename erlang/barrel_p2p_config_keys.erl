@@ -39,6 +39,9 @@ transport() ->
      {both, max_frame_bytes, 268435456, {integer, 65536, ?MAX_U32}, [],
       "A larger frame ends the connection. The VM sends fragments of about 64 KB, so less than that "
       "is refused."},
+     {both, max_datagram_bytes, undefined, {optional, {integer, 1200, 65507}}, [],
+      "The largest UDP payload that this node sends, for paths that are known to lose larger ones; "
+      "its peers have their own. Without it each path's size is found out."},
      {both, keepalive, 2000, {integer, 0, 3600000}, [],
       "Milliseconds of silence after which a peer is asked whether it is there; 0: never."},
      {both, idle_timeout, 300000, {integer, 1000, ?DAY_MS}, [],

@@ -21,6 +21,7 @@
 
 /* Sizes to probe: IPv6's minimum MTU, Ethernet, jumbo frames, the loopback (four to a GSO batch). */
 static const uint16_t mtu_probes[] = {1232, 1452, 8952, BP_DGRAM_MAX / 4};
+#define MTU_PROBES (sizeof(mtu_probes) / sizeof(mtu_probes[0]))
 
 static void *mem_malloc(size_t size, void *ctx)
 {
@@ -63,14 +64,38 @@ static void fill_path(const struct bp_addr *local, const struct bp_addr *remote,
                          .remote = {.addr = r.out, .addrlen = remote->len}};
 }
 
-static void fill_settings(ngtcp2_settings *s, const struct bp_conn_config *cfg, bp_time now)
+/* The sizes below a limit, and the limit itself unless it is less than what is sent anyway; their
+ * number. */
+static size_t limited_probes(uint16_t limit, uint16_t out[static MTU_PROBES])
 {
+    size_t n = 0;
+
+    while (n < MTU_PROBES && mtu_probes[n] < limit) {
+        out[n] = mtu_probes[n];
+        n++;
+    }
+    if (n < MTU_PROBES && limit > BP_DGRAM_MIN) {
+        out[n++] = limit;
+    }
+    return n;
+}
+
+/* `probes` is memory for a list that lives as long as `s`; ngtcp2 copies it. */
+static void fill_settings(ngtcp2_settings *s, const struct bp_conn_config *cfg, bp_time now,
+                          uint16_t probes[static MTU_PROBES])
+{
+    uint16_t limit = BP_DGRAM_MAX;
+
+    if (cfg->max_datagram != 0 && cfg->max_datagram < BP_DGRAM_MAX) {
+        limit = cfg->max_datagram > BP_DGRAM_MIN ? (uint16_t)cfg->max_datagram : BP_DGRAM_MIN;
+    }
     ngtcp2_settings_default(s);
     s->initial_ts = now;
     s->initial_rtt = INITIAL_RTT;
-    s->max_tx_udp_payload_size = BP_DGRAM_MAX;
-    s->pmtud_probes = mtu_probes;
-    s->pmtud_probeslen = sizeof(mtu_probes) / sizeof(mtu_probes[0]);
+    s->max_tx_udp_payload_size = limit;
+    s->pmtud_probeslen = limited_probes(limit, probes);
+    s->pmtud_probes = probes;
+    s->no_pmtud = s->pmtud_probeslen == 0;
     s->max_window = MAX_WINDOW;
     s->max_stream_window = MAX_STREAM_WINDOW;
     s->handshake_timeout = cfg->handshake_timeout != 0 ? cfg->handshake_timeout : UINT64_MAX;
@@ -156,10 +181,11 @@ static int set_up(struct bp_conn *c, const struct bp_conn_config *cfg, bp_time n
     ngtcp2_callbacks cb;
     ngtcp2_settings settings;
     ngtcp2_transport_params params;
+    uint16_t probes[MTU_PROBES];
     int rc;
 
     bp_conn_callbacks(&cb, c->server);
-    fill_settings(&settings, cfg, now);
+    fill_settings(&settings, cfg, now, probes);
     fill_params(&params, cfg);
     rc = c->server ? new_server(c, cfg, &cb, &settings, &params)
                    : new_client(c, cfg, &cb, &settings, &params);

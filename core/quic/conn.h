@@ -25,6 +25,7 @@ struct bp_tls_cred;
 
 #define BP_CID_LEN     8u     /* of the connection ids that we issue */
 #define BP_CID_MAX     20u    /* RFC 9000, 17.2 */
+#define BP_DGRAM_MIN   1200u  /* that every path takes (RFC 9000, 14) */
 #define BP_DGRAM_MAX   65507u /* largest UDP payload over IPv4 */
 #define BP_STREAMS_MAX 20u    /* streams that we write on one connection */
 
@@ -65,6 +66,7 @@ struct bp_conn_config {
     bp_time idle_timeout;      /* max_idle_timeout (RFC 9000, 10.1) */
     bp_time keepalive;         /* PING after that long without a packet; 0: never */
     bp_time handshake_timeout; /* of TLS alone; the link has the deadline of everything */
+    uint32_t max_datagram;     /* that we send, BP_DGRAM_MIN..BP_DGRAM_MAX; 0: what the path takes */
     /* Server only: from the client's Initial (and its Retry token). */
     uint32_t version;
     struct bp_cid client_scid;

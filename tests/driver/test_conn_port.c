@@ -145,20 +145,46 @@ static uint64_t be64(const uint8_t *p)
     return v;
 }
 
-static uint64_t packets_sent(const struct pair *p)
+/* A counter of the connection, by its name. */
+static uint64_t conn_stat(const struct pair *p, const char *name)
 {
-    static const char name[] = "packets_sent";
     struct vm_reply *r = calloc(1, sizeof(*r));
     const uint8_t *at;
     uint64_t v;
 
     assert_non_null(r);
     vm_control_ok(p->conn, OP_CONN_STATS, NULL, 0, r);
-    at = memmem(r->data, r->len, name, sizeof(name) - 1);
+    at = memmem(r->data, r->len, name, strlen(name));
     assert_non_null(at);
-    v = be64(at + sizeof(name) - 1);
+    v = be64(at + strlen(name));
     free(r);
     return v;
+}
+
+static uint64_t packets_sent(const struct pair *p)
+{
+    return conn_stat(p, "packets_sent");
+}
+
+/* TLS and authentication take time, one after the other; later they have long ended. */
+static void times_of_setting_up_are_told(void **state)
+{
+    bp_time began = drv_now();
+    uint64_t tls_us;
+    uint64_t auth_us;
+    uint64_t all_us;
+    struct pair p;
+
+    pair_dial(&p, state);
+    all_us = (drv_now() - began) / 1000 + 1;
+    tls_us = conn_stat(&p, "tls_us");
+    auth_us = conn_stat(&p, "auth_us");
+    assert_in_range(tls_us, 1, all_us);
+    assert_in_range(auth_us, 1, all_us - tls_us);
+    pair_handshake(&p);
+    assert_int_equal(conn_stat(&p, "tls_us"), tls_us);
+    assert_int_equal(conn_stat(&p, "auth_us"), auth_us);
+    pair_free(&p);
 }
 
 static bool frame_came(void *ctx)
@@ -582,6 +608,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         VM_TEST(data_of_all_shapes_arrives),
         VM_TEST(data_from_the_peer_arrives),
+        VM_TEST(times_of_setting_up_are_told),
         VM_TEST(acknowledgement_waits_for_the_timer_only),
         VM_TEST(ticks_count_on_both_sides),
         VM_TEST(options_set_and_read_and_refused),

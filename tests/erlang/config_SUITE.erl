@@ -10,7 +10,8 @@
          defaults_pass_their_own_check/1, every_type_refuses_what_is_wrong/1,
          wrong_values_end_the_boot/1, wrong_values_end_the_application_start/1,
          unknown_keys_are_warned_about/1, nearest_name/1, keys_without_effect_are_named/1,
-         config_shows_values_and_origins/1, keys_do_what_they_say/1, limits_reach_the_driver/1]).
+         config_shows_values_and_origins/1, keys_do_what_they_say/1, limits_reach_the_driver/1,
+         datagram_limit_reaches_the_path/1]).
 
 suite() -> [{timetrap, {seconds, 90}}].
 
@@ -19,7 +20,7 @@ all() ->
      defaults_pass_their_own_check, every_type_refuses_what_is_wrong, wrong_values_end_the_boot,
      wrong_values_end_the_application_start, unknown_keys_are_warned_about, nearest_name,
      keys_without_effect_are_named, config_shows_values_and_origins, keys_do_what_they_say,
-     limits_reach_the_driver].
+     limits_reach_the_driver, datagram_limit_reaches_the_path].
 
 init_per_suite(Config) ->
     case bp_cluster:only(quic) of
@@ -188,6 +189,27 @@ limits_reach_the_driver(Config) ->
     %% without a ping the idle connection ends
     bp_cluster:until(fun() -> bp_cluster:call(A, barrel_p2p, peers, []) =:= [] end, 15000),
     bp_cluster:wait_log(A, ["connection_down", "idle timeout"]).
+
+%% Each node's own limit holds for what it sends.
+datagram_limit_reaches_the_path(Config) ->
+    [A, B] = bp_cluster:start_many(Config, [
+        #{name => a, config => [{quic, [{dist, [{max_datagram_bytes, 1300}]}]}]}, #{name => b}]),
+    true = bp_cluster:connect(A, B),
+    Size = fun(N) ->
+        [#{counters := #{<<"datagram_size">> := S}}] = bp_cluster:call(N, barrel_p2p, peers, []),
+        S
+    end,
+    Bulk = fun(From, To) ->
+        Name = bp_cluster:name(To),
+        Bin = binary:copy(<<7>>, 1000000),
+        bp_cluster:run(From, fun() -> Bin = erpc:call(Name, erlang, hd, [[Bin]]) end)
+    end,
+    bp_cluster:until(fun() ->
+        Bulk(A, B),
+        {Size(A), Size(B)} =:= {1300, 16384}
+    end),
+    Bulk(B, A),
+    ?EQ(1300, Size(A)).
 
 %% ---- helpers ----
 

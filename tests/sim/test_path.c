@@ -70,6 +70,38 @@ static void path_mtu_is_found(void **state)
     mtu_is(0, BP_DGRAM_MAX / 4);
 }
 
+/* What a node sends stays below its own limit; its peer has none. */
+static void limit_is(uint32_t limit, size_t expected)
+{
+    struct path_test t;
+
+    start(&t, 50 + limit);
+    t.s.a.max_datagram = limit;
+    sim_connect_up(&t.s);
+    sim_flow_run(&t.s, &t.ab, 20000, 5 * BP_SEC);
+    sim_flow_drain(&t.s, &t.ab, 5 * BP_SEC);
+    assert_int_equal(datagram_size(&t.s.a), expected);
+    assert_int_equal(t.s.a.largest_sent, expected);
+    sim_flow_run(&t.s, &t.ba, 20000, BP_SEC);
+    sim_flow_drain(&t.s, &t.ba, 5 * BP_SEC);
+    assert_int_equal(datagram_size(&t.s.b), 16384);
+    assert_int_equal(t.s.a.largest_sent, expected);
+    finish(&t);
+}
+
+static void datagram_limit_is_never_exceeded(void **state)
+{
+    (void)state;
+    limit_is(1, 1200);
+    limit_is(1200, 1200);
+    limit_is(1201, 1201);
+    limit_is(1452, 1452);
+    limit_is(5000, 5000);
+    limit_is(16384, 16384);
+    limit_is(65507, 16384);
+    limit_is(100000, 16384);
+}
+
 static void path_mtu_shrinks_under_bulk_transfer_goes_on(void **state)
 {
     struct path_test t;
@@ -401,6 +433,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(path_mtu_is_found),
+        cmocka_unit_test(datagram_limit_is_never_exceeded),
         cmocka_unit_test(path_mtu_shrinks_under_bulk_transfer_goes_on),
         cmocka_unit_test(path_mtu_shrinks_for_a_minute_is_used_again),
         cmocka_unit_test(path_mtu_shrinks_single_message_arrives),

@@ -134,7 +134,8 @@ static void fill_config(const struct sim *s, struct sim_node *n, const struct bp
                  .local = n->addr,
                  .remote = *remote,
                  .idle_timeout = s->idle_timeout,
-                 .keepalive = s->keepalive},
+                 .keepalive = s->keepalive,
+                 .max_datagram = n->max_datagram},
         .auth_mode = n->auth_mode,
         .auth = {.identity = n->identity,
                  .self_name = n->name,
@@ -266,7 +267,10 @@ static void put_packet(struct sim *s, bool to_b, const struct bp_addr *peer, con
 static void transmit(struct sim *s, bool to_b, const struct bp_addr *peer, const uint8_t *p,
                      size_t len)
 {
+    struct sim_node *from = to_b ? &s->a : &s->b;
+
     s->net.n_sent++;
+    from->largest_sent = len > from->largest_sent ? len : from->largest_sent;
     if (s->net.cut || (s->net.mtu != 0 && len > s->net.mtu) ||
         t_rand(&s->rng) % 1000 < s->net.loss ||
         (s->net.drop != NULL && s->net.drop(s->net.drop_ctx, to_b, p, len))) {

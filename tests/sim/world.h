@@ -53,11 +53,13 @@ struct sim_node {
     size_t n_cookie_only;
     unsigned dist_streams;
     uint32_t max_frame_bytes;
+    uint32_t max_datagram;
     bool authenticated;
     bool pin_wanted;
     bool has_key;
     bool failed;
     char peer[BP_NODE_NAME_MAX + 1];
+    size_t largest_sent;              /* UDP payload */
     long bins;                        /* received frames' binaries alive */
     long owners;                      /* sent slices' owners alive */
     struct bp_cid cids[SIM_CIDS_MAX]; /* of the link */

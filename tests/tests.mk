@@ -15,6 +15,9 @@ WAN_SRC := $(filter-out tests/wan/test_%.c,$(wildcard tests/wan/*.c))
 WAN_BIN := $(B)/tests/wan/wan
 WANTEST_SRC := $(wildcard tests/wan/test_*.c)
 WANTEST_BIN := $(patsubst tests/%.c,$(B)/tests/%,$(WANTEST_SRC))
+HPVTEST_SRC := $(wildcard tests/membership/test_*.c)
+HPVTEST_BIN := $(patsubst tests/%.c,$(B)/tests/%,$(HPVTEST_SRC))
+HPV_LIB_SRC := tests/membership/overlay.c tests/membership/graph.c
 FUZZ_MAIN := $(B)/tests/fuzz/standalone_main.o
 
 TEST_LIBS = $(call obj,$(SUPPORT_SRC)) $(IO_LIB) $(CORE_LIB)
@@ -39,6 +42,11 @@ $(REPLAY_BIN): $(B)/tests/fuzz/%: $(B)/tests/fuzz/%.o $(FUZZ_MAIN) $(TEST_LIBS)
 $(WAN_BIN): $(call obj,$(WAN_SRC))
 	$(call say,LD,$@)
 	$(Q)$(CC) -o $@ $^ $(LDFLAGS)
+
+$(HPVTEST_BIN): $(B)/tests/membership/%: $(B)/tests/membership/%.o $(call obj,$(HPV_LIB_SRC)) \
+  $(TEST_LIBS)
+	$(call say,LD,$@)
+	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(DEP_LIBS) -lcmocka
 
 # Needs the emulator of the same build beside it.
 $(WANTEST_BIN): $(B)/tests/wan/%: $(B)/tests/wan/%.o $(call obj,$(filter-out tests/wan/wan.c,$(WAN_SRC))) \
@@ -75,9 +83,9 @@ check: all ## the C tests only (seconds), under ASan and UBSan
 	@scripts/run-tests $(patsubst build/release/%,build/asan/%,$(ALL_TEST_BIN))
 
 ALL_TEST_BIN := $(patsubst tests/%.c,build/release/tests/%,$(UNIT_SRC) $(SIM_SRC) $(DRVTEST_SRC) \
-  $(WANTEST_SRC) $(FUZZ_SRC))
+  $(WANTEST_SRC) $(HPVTEST_SRC) $(FUZZ_SRC))
 
-c-tests: unit-bins sim-bins driver-bins wan-bins replay-bins
+c-tests: unit-bins sim-bins driver-bins wan-bins member-bins replay-bins
 
 # --- rules of the layers, checked without running anything -----------------
 
@@ -116,10 +124,11 @@ bench-idle: deps-test ## memory of an idle connection
 	@bench/idle_memory $(ARGS)
 
 .PHONY: test faulty-drivers check c-tests static layering fuzz bench bench-idle unit-bins sim-bins \
-  driver-bins wan-bins replay-bins
+  driver-bins wan-bins member-bins replay-bins
 
 unit-bins: $(UNIT_BIN)
 sim-bins: $(SIM_BIN)
 driver-bins: $(DRVTEST_BIN)
 wan-bins: $(WANTEST_BIN)
+member-bins: $(HPVTEST_BIN)
 replay-bins: $(REPLAY_BIN)

@@ -225,6 +225,7 @@ static void do_leave(struct bp_hpv *h)
     h->lost.n = 0;
     h->n_sent = 0;
     h->replies_due = 0;
+    h->scan = 0;
     if (!h->left) {
         (void)bp_hpv_emit(h, BP_HPV_LEFT, BP_PEER_NONE);
     }
@@ -237,7 +238,7 @@ static void on_channel_down(struct bp_hpv *h, bp_peer peer)
     bp_hpv_reply_failed(h, peer);
     if (bp_hpv_view_find(&h->active, peer) != NULL) {
         bp_hpv_link_drop(h, peer, BP_HPV_NODEDOWN);
-        h->stats.links_failed++;
+        bp_hpv_link_failed(h);
         bp_hpv_lost_add(h, peer, true);
     } else if (bp_hpv_attempt_find(h, peer) != NULL) {
         bp_hpv_attempt_failed(h, peer);

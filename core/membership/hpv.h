@@ -13,6 +13,7 @@
  *     know the outcome; whoever finds a link that only the other end believes in sends DISCONNECT;
  *   - a refusal or failure is followed by another candidate, but bounded per shuffle period;
  *   - passive entries carry an age that travels with them: who is not heard of by anybody expires;
+ *   - after many failures the passive view is looked through for nodes that are cut off;
  *   - peers lost from the active view are remembered (`lost`) and asked again with backoff, and one
  *     link is swapped for a random passive peer now and then: islands find each other again.
  *

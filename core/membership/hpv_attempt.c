@@ -8,6 +8,8 @@
 #define BACKOFF_MAX  (300 * BP_SEC)
 /* Refusals that a node with links takes in one shuffle period before it waits for the next. */
 #define REFUSALS_MAX 8u
+/* Passive peers that are looked at at the same time. */
+#define SCANS_MAX    2u
 
 struct bp_hpv_attempt *bp_hpv_attempt_find(struct bp_hpv *h, bp_peer peer)
 {
@@ -179,6 +181,22 @@ static bp_peer candidate(struct bp_hpv *h, const struct bp_hpv_view *v)
     return chosen;
 }
 
+/* Goes on whenever one of its attempts ends: it needs no deadline of its own. */
+static void scan(struct bp_hpv *h)
+{
+    while (h->scan != 0 && h->active.n == h->active.cap && count(h, BP_HPV_WANT_SCAN) < SCANS_MAX) {
+        bp_peer peer = candidate(h, &h->passive);
+        if (peer == BP_PEER_NONE || bp_hpv_view_find(&h->passive, peer)->fails != 0) {
+            h->scan = 0;
+        } else if (bp_hpv_attempt_start(h, peer, BP_HPV_WANT_SCAN)) {
+            h->scan--;
+            h->stats.scanned++;
+        } else {
+            return;
+        }
+    }
+}
+
 void bp_hpv_fill(struct bp_hpv *h)
 {
     bp_peer peer;
@@ -188,6 +206,7 @@ void bp_hpv_fill(struct bp_hpv *h)
             break;
         }
     }
+    scan(h);
     if (!h->left && h->lost.n != 0 && count(h, BP_HPV_WANT_BACK) == 0 &&
         h->n_attempts < h->cap_attempts) {
         peer = candidate(h, &h->lost);

@@ -11,7 +11,8 @@ enum bp_hpv_want {
     BP_HPV_WANT_JOIN, /* a contact: it takes us in any case, we make room */
     BP_HPV_WANT_WALK, /* a newcomer's walk ended here: we make room */
     BP_HPV_WANT_SWAP, /* a random passive peer: we make room */
-    BP_HPV_WANT_BACK  /* a peer that was lost: we make room */
+    BP_HPV_WANT_BACK, /* a peer that was lost: we make room */
+    BP_HPV_WANT_SCAN  /* after many failures, a passive peer that may be cut off: we make room */
 };
 
 struct bp_hpv_attempt {
@@ -48,6 +49,8 @@ struct bp_hpv {
     bp_peer sent[BP_HPV_SHUFFLE_MAX]; /* passive peers in our last shuffle */
     unsigned n_sent;
     unsigned replies_due; /* SHUFFLE_REPLYs to our last shuffle that we still take */
+    unsigned scan;        /* passive peers that are still to be looked at */
+    unsigned failed;      /* links that failed in the current churn window */
     unsigned refusals;    /* of FILL attempts in this shuffle period */
     bp_time shuffle_at;
     bp_time cleanup_at;
@@ -118,6 +121,8 @@ void bp_hpv_timers_run(struct bp_hpv *h);
 bp_time bp_hpv_timers_at(const struct bp_hpv *h);
 /* A link came or went. */
 void bp_hpv_churned(struct bp_hpv *h);
+/* A link failed; many at once start a scan of the passive view. */
+void bp_hpv_link_failed(struct bp_hpv *h);
 
 /* --- one file per message: hpv_join.c, ... ---------------------------------- */
 

@@ -12,6 +12,7 @@ static void churn_roll(struct bp_hpv *h)
     if (h->now - h->churn_at >= h->c.churn_window) {
         h->churn_before = h->now - h->churn_at < 2 * h->c.churn_window ? h->churn : 0;
         h->churn = 0;
+        h->failed = 0;
         h->churn_at = h->now;
     }
 }
@@ -50,6 +51,21 @@ void bp_hpv_churned(struct bp_hpv *h)
     at = h->now + bp_hpv_jitter(h, shuffle_period(h), 90, 20);
     if (at < h->shuffle_at) {
         h->shuffle_at = at;
+    }
+}
+
+/*
+ * Not in the paper: where half of the links fail within a churn window, nodes may be left whose
+ * whole passive view is dead. They cannot find anybody, but others have them in their passive
+ * views: each is asked once, with low priority, so that only those who miss links accept.
+ */
+void bp_hpv_link_failed(struct bp_hpv *h)
+{
+    churn_roll(h);
+    h->stats.links_failed++;
+    h->failed++;
+    if (h->failed > 1 && h->failed * 2 >= h->active.cap) {
+        h->scan = h->passive.n;
     }
 }
 

@@ -70,9 +70,10 @@ static uint32_t root(uint32_t *parent, uint32_t x)
     return x;
 }
 
-uint32_t ov_components(const struct overlay *o)
+static uint32_t join_up(const struct overlay *o, uint32_t *largest)
 {
     uint32_t *parent = must(malloc(((size_t)o->n_started + 1) * sizeof(*parent)));
+    uint32_t *size = must(calloc((size_t)o->n_started + 1, sizeof(*size)));
     uint32_t n = 0;
 
     for (bp_peer p = 0; p <= o->n_started; p++) {
@@ -89,8 +90,31 @@ uint32_t ov_components(const struct overlay *o)
             }
         }
     }
+    *largest = 0;
+    for (bp_peer p = 1; p <= o->n_started; p++) {
+        uint32_t r = root(parent, p);
+        if (o->nodes[p].alive && ++size[r] > *largest) {
+            *largest = size[r];
+        }
+    }
     free(parent);
+    free(size);
     return n;
+}
+
+uint32_t ov_components(const struct overlay *o)
+{
+    uint32_t largest;
+
+    return join_up(o, &largest);
+}
+
+uint32_t ov_cut_off(const struct overlay *o)
+{
+    uint32_t largest;
+
+    (void)join_up(o, &largest);
+    return ov_alive(o) - largest;
 }
 
 double ov_clustering(const struct overlay *o)

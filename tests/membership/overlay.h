@@ -95,6 +95,8 @@ uint32_t ov_one_sided(const struct overlay *o);
 uint32_t ov_one_sided_for(struct overlay *o, bp_time later);
 /* Connected components of the living, over links that both ends have. */
 uint32_t ov_components(const struct overlay *o);
+/* The living outside of the largest component. */
+uint32_t ov_cut_off(const struct overlay *o);
 double ov_clustering(const struct overlay *o);
 /* Floods from `sources` random nodes: over links as the forwarding node believes in them. */
 struct ov_floods {

@@ -1,150 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * One HyParView node, event by event: for each relation that it can have to a peer, each message,
- * what comes out of it. Relations: a stranger, passive, lost, being connected, asked, linked; and
- * of the node: full, not full, has left.
- */
-#include "support/t.h"
-
-#include <string.h>
-
-#include "base/err.h"
-#include "membership/hpv_impl.h"
-
-#define SELF 1u
-
-static struct bp_hpv *h;
-static struct bp_hpv_out out;
-static bp_time now;
-
-static void open_node(unsigned active_size)
-{
-    struct bp_hpv_config c;
-
-    bp_hpv_config_default(&c);
-    c.self = SELF;
-    c.seed = 11;
-    c.active_size = active_size;
-    now = 1000 * BP_SEC;
-    assert_int_equal(bp_hpv_new(&h, &c, bp_mem_libc(), now), 0);
-}
-
-static int event(enum bp_hpv_event_kind kind, bp_peer peer)
-{
-    const struct bp_hpv_event ev = {.kind = kind, .peer = peer};
-    int rc = bp_hpv_step(h, &ev, now, &out);
-
-    assert_int_equal(out.overflow, 0);
-    return rc;
-}
-
-static int recv_msg(bp_peer from, const struct bp_hpv_msg *msg)
-{
-    const struct bp_hpv_event ev = {.kind = BP_HPV_RECV, .peer = from, .msg = msg};
-    int rc = bp_hpv_step(h, &ev, now, &out);
-
-    assert_int_equal(out.overflow, 0);
-    return rc;
-}
-
-static void recv_kind(bp_peer from, enum bp_hpv_kind kind)
-{
-    const struct bp_hpv_msg msg = {.kind = kind};
-
-    assert_int_equal(recv_msg(from, &msg), 0);
-}
-
-static void recv_flag(bp_peer from, enum bp_hpv_kind kind, bool flag)
-{
-    const struct bp_hpv_msg msg = {.kind = kind, .flag = flag};
-
-    assert_int_equal(recv_msg(from, &msg), 0);
-}
-
-static void recv_walk(bp_peer from, enum bp_hpv_kind kind, bp_peer about, unsigned ttl)
-{
-    const struct bp_hpv_msg msg = {.kind = kind, .peer = about, .ttl = (uint8_t)ttl};
-
-    assert_int_equal(recv_msg(from, &msg), 0);
-}
-
-/* The effect of that kind to that peer; NULL if there is none. */
-static const struct bp_hpv_effect *effect(enum bp_hpv_effect_kind kind, bp_peer peer)
-{
-    for (unsigned i = 0; i < out.n; i++) {
-        if (out.effects[i].kind == kind && (peer == 0 || out.effects[i].peer == peer)) {
-            return &out.effects[i];
-        }
-    }
-    return NULL;
-}
-
-static const struct bp_hpv_msg *sent(enum bp_hpv_kind kind, bp_peer to)
-{
-    for (unsigned i = 0; i < out.n; i++) {
-        const struct bp_hpv_effect *e = &out.effects[i];
-        if (e->kind == BP_HPV_SEND && e->msg.kind == kind && (to == 0 || e->peer == to)) {
-            return &e->msg;
-        }
-    }
-    return NULL;
-}
-
-static unsigned n_sent(enum bp_hpv_kind kind)
-{
-    unsigned n = 0;
-
-    for (unsigned i = 0; i < out.n; i++) {
-        n += out.effects[i].kind == BP_HPV_SEND && out.effects[i].msg.kind == kind;
-    }
-    return n;
-}
-
-static bool is_passive(bp_peer peer)
-{
-    return bp_hpv_view_find(&h->passive, peer) != NULL;
-}
-
-static bool is_lost(bp_peer peer)
-{
-    return bp_hpv_view_find(&h->lost, peer) != NULL;
-}
-
-/* Links to first..last: they asked. */
-static void link_to(bp_peer first, bp_peer last)
-{
-    for (bp_peer p = first; p <= last; p++) {
-        recv_flag(p, BP_HPV_NEIGHBOR, true);
-        assert_true(bp_hpv_is_active(h, p));
-    }
-}
-
-/* A peer that we asked to be linked. */
-static void ask(bp_peer peer, enum bp_hpv_want want)
-{
-    h->out = &out;
-    assert_true(bp_hpv_attempt_start(h, peer, want));
-    h->out = NULL;
-    assert_int_equal(event(BP_HPV_CONNECTED, peer), 0);
-    assert_non_null(sent(BP_HPV_NEIGHBOR, peer));
-}
-
-static void tick_at_deadline(void)
-{
-    bp_time at = bp_hpv_deadline(h);
-
-    now = at > now ? at : now;
-    assert_int_equal(event(BP_HPV_TICK, 0), 0);
-    assert_true(bp_hpv_deadline(h) > now);
-}
-
-static int close_node(void **state)
-{
-    (void)state;
-    bp_hpv_del(h);
-    h = NULL;
-    return 0;
-}
+/* One HyParView node, event by event: joining, walks, shuffles, ages, leaving. */
+#include "unit/hpv_side.h"
 
 /* --- making one ----------------------------------------------------------------- */
 
@@ -240,7 +96,7 @@ static void hpv_join_that_fails_is_told(void **state)
     open_node(5);
     assert_int_equal(event(BP_HPV_DO_JOIN, 2), 0);
     assert_int_equal(event(BP_HPV_CONNECT_FAILED, 2), 0);
-    assert_int_equal(effect(BP_HPV_PEER_DOWN, 2)->reason, BP_HPV_CONNECT_FAILED_REASON);
+    assert_int_equal(the_effect(BP_HPV_PEER_DOWN, 2)->reason, BP_HPV_CONNECT_FAILED_REASON);
     assert_int_equal(h->n_attempts, 0);
     assert_false(bp_hpv_refers(h, 2));
 }
@@ -291,11 +147,11 @@ static void hpv_join_of_newcomer_walks_on_all_links(void **state)
     assert_true(bp_hpv_is_active(h, 7));
     assert_int_equal(h->active.n, 5);
     assert_int_equal(n_sent(BP_HPV_DISCONNECT), 1); /* one made room */
-    assert_int_equal(effect(BP_HPV_PEER_DOWN, 0)->reason, BP_HPV_DROPPED);
-    assert_true(is_passive(effect(BP_HPV_PEER_DOWN, 0)->peer));
+    assert_int_equal(the_effect(BP_HPV_PEER_DOWN, 0)->reason, BP_HPV_DROPPED);
+    assert_true(is_passive(the_effect(BP_HPV_PEER_DOWN, 0)->peer));
     assert_int_equal(n_sent(BP_HPV_FORWARD_JOIN), 4);
-    assert_int_equal(sent(BP_HPV_FORWARD_JOIN, 0)->ttl, 6);
-    assert_int_equal(sent(BP_HPV_FORWARD_JOIN, 0)->peer, 7);
+    assert_int_equal(the_sent(BP_HPV_FORWARD_JOIN, 0)->ttl, 6);
+    assert_int_equal(the_sent(BP_HPV_FORWARD_JOIN, 0)->peer, 7);
     assert_null(sent(BP_HPV_FORWARD_JOIN, 7));
 }
 
@@ -328,14 +184,14 @@ static void hpv_walk_goes_on_and_fills_passive_at_prwl(void **state)
     link_to(2, 4);
     recv_walk(2, BP_HPV_FORWARD_JOIN, 50, 6);
     assert_int_equal(n_sent(BP_HPV_FORWARD_JOIN), 1);
-    assert_int_equal(sent(BP_HPV_FORWARD_JOIN, 0)->ttl, 5);
+    assert_int_equal(the_sent(BP_HPV_FORWARD_JOIN, 0)->ttl, 5);
     assert_null(sent(BP_HPV_FORWARD_JOIN, 2));
     assert_false(bp_hpv_refers(h, 50));
     link_to(5, 6); /* full: what is passive is not asked at once */
     recv_walk(2, BP_HPV_FORWARD_JOIN, 50, 3);
     assert_true(is_passive(50));
     recv_walk(2, BP_HPV_FORWARD_JOIN, 51, 255); /* of an attacker: no more than ours */
-    assert_int_equal(sent(BP_HPV_FORWARD_JOIN, 0)->ttl, 5);
+    assert_int_equal(the_sent(BP_HPV_FORWARD_JOIN, 0)->ttl, 5);
     recv_walk(2, BP_HPV_FORWARD_JOIN, SELF, 6);
     assert_int_equal(out.n, 0);
     recv_walk(2, BP_HPV_FORWARD_JOIN, 3, 6); /* not to the newcomer */
@@ -352,7 +208,7 @@ static void hpv_walk_ends_in_a_link_that_both_want(void **state)
     assert_int_equal(out.n, 1);
     assert_non_null(effect(BP_HPV_CONNECT, 50));
     assert_int_equal(event(BP_HPV_CONNECTED, 50), 0);
-    assert_false(sent(BP_HPV_NEIGHBOR, 50)->flag); /* low: it may have all its links */
+    assert_false(the_sent(BP_HPV_NEIGHBOR, 50)->flag); /* low: it may have all its links */
     assert_false(bp_hpv_is_active(h, 50));
     recv_flag(50, BP_HPV_NEIGHBOR_REPLY, true);
     assert_true(bp_hpv_is_active(h, 50));
@@ -386,290 +242,6 @@ static void hpv_walks_have_a_cap(void **state)
     assert_true(is_passive(129));
 }
 
-/* --- one-sided links --------------------------------------------------------------------- */
-
-static void hpv_traffic_of_a_link_that_is_none_is_denied(void **state)
-{
-    struct bp_hpv_msg shuffle = {
-        .kind = BP_HPV_SHUFFLE, .peer = 60, .ttl = 6, .n_peers = 1, .peers = {{.peer = 61}}};
-    (void)state;
-
-    open_node(5);
-    link_to(2, 6);
-    recv_walk(50, BP_HPV_FORWARD_JOIN, 51, 6);
-    assert_non_null(sent(BP_HPV_DISCONNECT, 50));
-    assert_int_equal(n_sent(BP_HPV_FORWARD_JOIN), 1); /* the newcomer is not to blame */
-    assert_int_equal(recv_msg(50, &shuffle), 0);
-    assert_non_null(sent(BP_HPV_DISCONNECT, 50));
-    assert_int_equal(out.n, 1);
-    assert_int_equal(bp_hpv_stats(h)->one_sided, 2);
-    /* Asked: its agreement may be under way. */
-    ask(50, BP_HPV_WANT_SWAP);
-    assert_int_equal(recv_msg(50, &shuffle), 0);
-    assert_null(sent(BP_HPV_DISCONNECT, 50));
-    assert_int_equal(n_sent(BP_HPV_SHUFFLE), 1);
-}
-
-static void hpv_late_agreement_is_denied(void **state)
-{
-    (void)state;
-
-    open_node(5);
-    recv_flag(2, BP_HPV_NEIGHBOR_REPLY, true);
-    assert_non_null(sent(BP_HPV_DISCONNECT, 2));
-    assert_false(bp_hpv_is_active(h, 2));
-    recv_flag(2, BP_HPV_NEIGHBOR_REPLY, false);
-    assert_int_equal(out.n, 0);
-    assert_int_equal(bp_hpv_stats(h)->dropped_unexpected, 1);
-    link_to(3, 3);
-    recv_flag(3, BP_HPV_NEIGHBOR_REPLY, false);
-    assert_true(bp_hpv_is_active(h, 3));
-}
-
-static void hpv_no_answer_in_time_is_told_to_the_other_end(void **state)
-{
-    (void)state;
-
-    open_node(5);
-    link_to(2, 6);
-    ask(50, BP_HPV_WANT_SWAP);
-    now += 30 * BP_SEC;
-    assert_int_equal(event(BP_HPV_TICK, 0), 0);
-    assert_non_null(sent(BP_HPV_DISCONNECT, 50));
-    assert_non_null(effect(BP_HPV_RELEASE, 50));
-    assert_int_equal(h->n_attempts, 0);
-}
-
-/* --- neighbours ------------------------------------------------------------------------------ */
-
-static void hpv_neighbor_low_needs_room_high_makes_it(void **state)
-{
-    (void)state;
-
-    open_node(3);
-    recv_flag(2, BP_HPV_NEIGHBOR, false);
-    assert_true(sent(BP_HPV_NEIGHBOR_REPLY, 2)->flag);
-    link_to(3, 4);
-    recv_flag(5, BP_HPV_NEIGHBOR, false);
-    assert_false(sent(BP_HPV_NEIGHBOR_REPLY, 5)->flag);
-    assert_true(is_passive(5));
-    recv_flag(5, BP_HPV_NEIGHBOR, true);
-    assert_true(sent(BP_HPV_NEIGHBOR_REPLY, 5)->flag);
-    assert_int_equal(h->active.n, 3);
-    assert_false(is_passive(5));
-    recv_flag(5, BP_HPV_NEIGHBOR, false); /* linked already */
-    assert_true(sent(BP_HPV_NEIGHBOR_REPLY, 5)->flag);
-    assert_int_equal(out.n, 1);
-}
-
-static void hpv_neighbor_high_flood_is_limited(void **state)
-{
-    unsigned yes = 0;
-    (void)state;
-
-    open_node(3);
-    for (bp_peer p = 100; p < 1100; p++) {
-        recv_flag(p, BP_HPV_NEIGHBOR, true);
-        yes += sent(BP_HPV_NEIGHBOR_REPLY, p)->flag;
-    }
-    assert_in_range(yes, 10, BP_HPV_BURST / 4 + 5);
-}
-
-static void hpv_failure_is_repaired_from_the_passive_view(void **state)
-{
-    (void)state;
-
-    open_node(2);
-    link_to(2, 3);
-    h->out = &out;
-    bp_hpv_passive_add(h, 10, now, NULL, 0);
-    assert_int_equal(event(BP_HPV_CHANNEL_DOWN, 3), 0);
-    assert_int_equal(effect(BP_HPV_PEER_DOWN, 3)->reason, BP_HPV_NODEDOWN);
-    assert_true(is_lost(3));
-    assert_non_null(effect(BP_HPV_CONNECT, 10));
-    assert_int_equal(event(BP_HPV_CONNECTED, 10), 0);
-    assert_false(sent(BP_HPV_NEIGHBOR, 10)->flag); /* there is another link */
-    recv_flag(10, BP_HPV_NEIGHBOR_REPLY, true);
-    assert_true(bp_hpv_is_active(h, 10));
-    assert_non_null(effect(BP_HPV_PEER_UP, 10));
-    assert_false(is_passive(10));
-}
-
-static void hpv_last_link_gone_asks_high_once(void **state)
-{
-    unsigned high = 0;
-    (void)state;
-
-    open_node(3);
-    link_to(2, 2);
-    h->out = &out;
-    for (bp_peer p = 10; p < 13; p++) {
-        bp_hpv_passive_add(h, p, now, NULL, 0);
-    }
-    assert_int_equal(event(BP_HPV_CHANNEL_DOWN, 2), 0);
-    for (bp_peer p = 10; p < 13; p++) {
-        assert_int_equal(event(BP_HPV_CONNECTED, p), 0);
-        high += sent(BP_HPV_NEIGHBOR, p)->flag;
-    }
-    assert_int_equal(high, 1);
-}
-
-static void hpv_refusal_asks_another_but_not_for_ever(void **state)
-{
-    unsigned asked = 0;
-    (void)state;
-
-    open_node(2);
-    link_to(2, 2);
-    h->out = &out;
-    for (bp_peer p = 10; p < 40; p++) {
-        bp_hpv_passive_add(h, p, now, NULL, 0);
-    }
-    assert_int_equal(event(BP_HPV_TICK, 0), 0);
-    while (effect(BP_HPV_CONNECT, 0) != NULL) {
-        bp_peer p = effect(BP_HPV_CONNECT, 0)->peer;
-        asked++;
-        assert_int_equal(event(BP_HPV_CONNECTED, p), 0);
-        recv_flag(p, BP_HPV_NEIGHBOR_REPLY, false);
-        assert_true(is_passive(p)); /* it lives */
-        assert_non_null(effect(BP_HPV_RELEASE, p));
-    }
-    assert_int_equal(asked, 8);
-    assert_true(bp_hpv_deadline(h) > now);
-    now += 11 * BP_SEC; /* the next shuffle period */
-    assert_int_equal(event(BP_HPV_TICK, 0), 0);
-    assert_non_null(effect(BP_HPV_CONNECT, 0));
-}
-
-static void hpv_agreement_too_many_is_given_back(void **state)
-{
-    (void)state;
-
-    open_node(2);
-    link_to(2, 2);
-    ask(10, BP_HPV_WANT_FILL);
-    link_to(3, 3);
-    recv_flag(10, BP_HPV_NEIGHBOR_REPLY, true);
-    assert_non_null(sent(BP_HPV_DISCONNECT, 10));
-    assert_true(bp_hpv_is_active(h, 2) && bp_hpv_is_active(h, 3));
-    assert_false(bp_hpv_is_active(h, 10));
-}
-
-static void hpv_both_ask_at_once_one_link(void **state)
-{
-    (void)state;
-
-    open_node(2);
-    ask(10, BP_HPV_WANT_FILL);
-    recv_flag(10, BP_HPV_NEIGHBOR, false);
-    assert_true(sent(BP_HPV_NEIGHBOR_REPLY, 10)->flag);
-    assert_int_equal(h->n_attempts, 0);
-    recv_flag(10, BP_HPV_NEIGHBOR_REPLY, true);
-    assert_int_equal(out.n, 0);
-    assert_true(bp_hpv_is_active(h, 10));
-}
-
-static void hpv_peer_that_fails_is_lost_after_max_fail_count(void **state)
-{
-    unsigned asked = 0;
-    (void)state;
-
-    open_node(2);
-    link_to(2, 2);
-    h->out = &out;
-    bp_hpv_passive_add(h, 10, now, NULL, 0);
-    while (is_passive(10)) {
-        tick_at_deadline();
-        if (effect(BP_HPV_CONNECT, 10) != NULL) {
-            asked++;
-            assert_int_equal(event(BP_HPV_CONNECT_FAILED, 10), 0);
-        }
-        assert_true(now < 1200 * BP_SEC);
-    }
-    assert_int_equal(asked, 5);
-    assert_true(is_lost(10));
-    assert_true(now > 1030 * BP_SEC); /* 2 + 4 + 8 + 16 s of backoff */
-}
-
-static void hpv_lost_peer_is_asked_again_with_backoff(void **state)
-{
-    bp_time before = 0;
-    bp_time gap = 0;
-    unsigned asked = 0;
-    (void)state;
-
-    open_node(2);
-    link_to(2, 3);
-    assert_int_equal(event(BP_HPV_CHANNEL_DOWN, 3), 0);
-    link_to(4, 4);
-    while (asked < 12) {
-        tick_at_deadline();
-        if (effect(BP_HPV_CONNECT, 3) != NULL) {
-            asked++;
-            gap = now - before;
-            before = now;
-            assert_int_equal(event(BP_HPV_CONNECT_FAILED, 3), 0);
-        }
-    }
-    assert_in_range(gap / BP_SEC, 300, 450);
-    while (effect(BP_HPV_CONNECT, 3) == NULL) {
-        tick_at_deadline();
-    }
-    assert_int_equal(event(BP_HPV_CONNECTED, 3), 0);
-    assert_true(sent(BP_HPV_NEIGHBOR, 3)->flag);
-    recv_flag(3, BP_HPV_NEIGHBOR_REPLY, true);
-    assert_true(bp_hpv_is_active(h, 3));
-    assert_false(is_lost(3));
-    assert_int_equal(bp_hpv_stats(h)->found_again, 1);
-}
-
-static void hpv_lost_peer_that_speaks_is_found(void **state)
-{
-    (void)state;
-
-    open_node(1);
-    link_to(2, 2);
-    assert_int_equal(event(BP_HPV_CHANNEL_DOWN, 2), 0);
-    link_to(3, 3);
-    recv_flag(2, BP_HPV_NEIGHBOR, false);
-    assert_false(is_lost(2));
-    assert_true(is_passive(2));
-}
-
-static void hpv_channel_of_a_passive_peer_may_go(void **state)
-{
-    (void)state;
-
-    open_node(1);
-    link_to(2, 3); /* 2 made room for 3 */
-    assert_true(is_passive(2));
-    assert_int_equal(event(BP_HPV_CHANNEL_DOWN, 2), 0);
-    assert_int_equal(out.n, 0);
-    assert_int_equal(bp_hpv_view_find(&h->passive, 2)->fails, 0);
-    assert_int_equal(event(BP_HPV_CHANNEL_DOWN, 77), 0);
-    assert_int_equal(out.n, 0);
-}
-
-static void hpv_disconnect_is_graceful_and_not_asked_at_once(void **state)
-{
-    (void)state;
-
-    open_node(5);
-    link_to(2, 3);
-    recv_kind(2, BP_HPV_DISCONNECT);
-    assert_int_equal(effect(BP_HPV_PEER_DOWN, 2)->reason, BP_HPV_GRACEFUL);
-    assert_true(is_passive(2));
-    assert_null(effect(BP_HPV_CONNECT, 2));
-    recv_kind(2, BP_HPV_DISCONNECT);
-    assert_int_equal(out.n, 0);
-    recv_kind(66, BP_HPV_DISCONNECT);
-    assert_int_equal(out.n, 0);
-    assert_false(bp_hpv_refers(h, 66));
-    now += 2 * BP_SEC;
-    assert_int_equal(event(BP_HPV_TICK, 0), 0);
-    assert_non_null(effect(BP_HPV_CONNECT, 2));
-}
-
 /* --- shuffles ----------------------------------------------------------------------------------
  */
 
@@ -686,8 +258,7 @@ static void hpv_shuffle_has_the_papers_sample(void **state)
     }
     now = h->shuffle_at;
     assert_int_equal(event(BP_HPV_TICK, 0), 0);
-    s = sent(BP_HPV_SHUFFLE, 0);
-    assert_non_null(s);
+    s = the_sent(BP_HPV_SHUFFLE, 0);
     assert_int_equal(s->peer, SELF);
     assert_int_equal(s->ttl, 6);
     assert_int_equal(s->n_peers, 8);
@@ -722,9 +293,9 @@ static void hpv_shuffle_walks_then_is_answered_to_its_originator(void **state)
     bp_hpv_passive_add(h, 10, now, NULL, 0);
     assert_int_equal(recv_msg(2, &msg), 0);
     assert_int_equal(out.n, 1);
-    assert_int_equal(sent(BP_HPV_SHUFFLE, 0)->ttl, 5);
-    assert_int_equal(sent(BP_HPV_SHUFFLE, 0)->peer, 70); /* upstream puts itself here */
-    assert_int_equal(sent(BP_HPV_SHUFFLE, 0)->n_peers, 4);
+    assert_int_equal(the_sent(BP_HPV_SHUFFLE, 0)->ttl, 5);
+    assert_int_equal(the_sent(BP_HPV_SHUFFLE, 0)->peer, 70); /* upstream puts itself here */
+    assert_int_equal(the_sent(BP_HPV_SHUFFLE, 0)->n_peers, 4);
     assert_false(is_passive(71));
     msg.ttl = 1;
     assert_int_equal(recv_msg(2, &msg), 0);
@@ -734,8 +305,8 @@ static void hpv_shuffle_walks_then_is_answered_to_its_originator(void **state)
     assert_int_equal(out.n, 1);
     assert_non_null(effect(BP_HPV_CONNECT, 70)); /* a temporary channel */
     assert_int_equal(event(BP_HPV_CONNECTED, 70), 0);
-    assert_int_equal(sent(BP_HPV_SHUFFLE_REPLY, 70)->n_peers, 1);
-    assert_int_equal(sent(BP_HPV_SHUFFLE_REPLY, 70)->peers[0].peer, 10);
+    assert_int_equal(the_sent(BP_HPV_SHUFFLE_REPLY, 70)->n_peers, 1);
+    assert_int_equal(the_sent(BP_HPV_SHUFFLE_REPLY, 70)->peers[0].peer, 10);
     assert_int_equal(out.effects[1].kind, BP_HPV_RELEASE); /* right after */
     msg = shuffle_of(3, 1);
     assert_int_equal(recv_msg(2, &msg), 0); /* there is a channel */
@@ -872,10 +443,10 @@ static void hpv_leave_tells_all_and_answers_no(void **state)
     assert_int_equal(n_sent(BP_HPV_DISCONNECT), 3);
     assert_non_null(effect(BP_HPV_LEFT, 0));
     assert_non_null(effect(BP_HPV_RELEASE, 10));
-    assert_int_equal(effect(BP_HPV_PEER_DOWN, 0)->reason, BP_HPV_GRACEFUL);
+    assert_int_equal(the_effect(BP_HPV_PEER_DOWN, 0)->reason, BP_HPV_GRACEFUL);
     assert_int_equal(h->active.n + h->passive.n + h->lost.n + h->n_attempts, 0);
     recv_flag(2, BP_HPV_NEIGHBOR, true);
-    assert_false(sent(BP_HPV_NEIGHBOR_REPLY, 2)->flag);
+    assert_false(the_sent(BP_HPV_NEIGHBOR_REPLY, 2)->flag);
     recv_kind(20, BP_HPV_JOIN);
     assert_non_null(sent(BP_HPV_DISCONNECT, 20));
     recv_flag(10, BP_HPV_NEIGHBOR_REPLY, true);
@@ -899,7 +470,7 @@ static void hpv_peer_that_has_left_is_forgotten(void **state)
     bp_hpv_passive_add(h, 10, now, NULL, 0);
     assert_int_equal(event(BP_HPV_TICK, 0), 0);
     assert_int_equal(event(BP_HPV_CONNECTED, 10), 0);
-    assert_true(sent(BP_HPV_NEIGHBOR, 10)->flag);
+    assert_true(the_sent(BP_HPV_NEIGHBOR, 10)->flag);
     recv_flag(10, BP_HPV_NEIGHBOR_REPLY, false); /* even high: it has left */
     assert_false(bp_hpv_refers(h, 10));
 }
@@ -934,21 +505,6 @@ int main(void)
         T(hpv_walk_ends_in_a_link_that_both_want),
         T(hpv_walk_with_one_link_ends),
         T(hpv_walks_have_a_cap),
-        T(hpv_traffic_of_a_link_that_is_none_is_denied),
-        T(hpv_late_agreement_is_denied),
-        T(hpv_no_answer_in_time_is_told_to_the_other_end),
-        T(hpv_neighbor_low_needs_room_high_makes_it),
-        T(hpv_neighbor_high_flood_is_limited),
-        T(hpv_failure_is_repaired_from_the_passive_view),
-        T(hpv_last_link_gone_asks_high_once),
-        T(hpv_refusal_asks_another_but_not_for_ever),
-        T(hpv_agreement_too_many_is_given_back),
-        T(hpv_both_ask_at_once_one_link),
-        T(hpv_peer_that_fails_is_lost_after_max_fail_count),
-        T(hpv_lost_peer_is_asked_again_with_backoff),
-        T(hpv_lost_peer_that_speaks_is_found),
-        T(hpv_channel_of_a_passive_peer_may_go),
-        T(hpv_disconnect_is_graceful_and_not_asked_at_once),
         T(hpv_shuffle_has_the_papers_sample),
         T(hpv_shuffle_walks_then_is_answered_to_its_originator),
         T(hpv_temporary_channels_two_at_a_time),

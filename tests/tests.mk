@@ -19,6 +19,10 @@ CLITEST_SRC := $(wildcard tests/cli/test_*.c)
 CLITEST_BIN := $(patsubst tests/%.c,$(B)/tests/%,$(CLITEST_SRC))
 HOSTILE_SRC := $(wildcard tests/hostile/*.c)
 HOSTILE_BIN := $(B)/tests/hostile/hostile
+HPVTEST_SRC := $(wildcard tests/membership/test_*.c)
+HPVTEST_BIN := $(patsubst tests/%.c,$(B)/tests/%,$(HPVTEST_SRC))
+HPV_LIB_SRC := tests/membership/overlay.c tests/membership/graph.c
+HPV_REPORT := $(B)/tests/membership/hyparview_report
 FUZZ_MAIN := $(B)/tests/fuzz/standalone_main.o
 
 TEST_LIBS = $(call obj,$(SUPPORT_SRC)) $(CLI_LIB) $(IO_LIB) $(CORE_LIB)
@@ -43,6 +47,16 @@ $(REPLAY_BIN): $(B)/tests/fuzz/%: $(B)/tests/fuzz/%.o $(FUZZ_MAIN) $(TEST_LIBS)
 $(WAN_BIN): $(call obj,$(WAN_SRC))
 	$(call say,LD,$@)
 	$(Q)$(CC) -o $@ $^ $(LDFLAGS)
+
+$(HPVTEST_BIN): $(B)/tests/membership/%: $(B)/tests/membership/%.o $(call obj,$(HPV_LIB_SRC)) \
+  $(TEST_LIBS)
+	$(call say,LD,$@)
+	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(DEP_LIBS) -lcmocka
+
+$(HPV_REPORT): $(call obj,tests/membership/hyparview_report.c tests/membership/plot.c \
+  $(HPV_LIB_SRC)) $(TEST_LIBS)
+	$(call say,LD,$@)
+	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(DEP_LIBS)
 
 # Needs the emulator of the same build beside it.
 $(WANTEST_BIN): $(B)/tests/wan/%: $(B)/tests/wan/%.o $(call obj,$(filter-out tests/wan/wan.c,$(WAN_SRC))) \
@@ -94,9 +108,9 @@ check: all ## the C tests only (seconds), under ASan and UBSan
 	@scripts/run-tests $(patsubst build/release/%,build/asan/%,$(ALL_TEST_BIN))
 
 ALL_TEST_BIN := $(patsubst tests/%.c,build/release/tests/%,$(UNIT_SRC) $(SIM_SRC) $(DRVTEST_SRC) \
-  $(WANTEST_SRC) $(CLITEST_SRC) $(FUZZ_SRC))
+  $(WANTEST_SRC) $(CLITEST_SRC) $(HPVTEST_SRC) $(FUZZ_SRC))
 
-c-tests: unit-bins sim-bins driver-bins wan-bins cli-bins replay-bins
+c-tests: unit-bins sim-bins driver-bins wan-bins cli-bins member-bins replay-bins
 
 # --- rules of the layers, checked without running anything -----------------
 
@@ -135,11 +149,12 @@ bench-idle: deps-test ## memory of an idle connection
 	@bench/idle_memory $(ARGS)
 
 .PHONY: test hostile soak soak-hostile faulty-drivers check c-tests static layering fuzz bench \
-  bench-idle unit-bins sim-bins driver-bins wan-bins cli-bins replay-bins
+  bench-idle unit-bins sim-bins driver-bins wan-bins cli-bins member-bins replay-bins
 
 unit-bins: $(UNIT_BIN)
 sim-bins: $(SIM_BIN)
 driver-bins: $(DRVTEST_BIN)
 wan-bins: $(WANTEST_BIN)
 cli-bins: $(CLITEST_BIN) $(CLI)
+member-bins: $(HPVTEST_BIN)
 replay-bins: $(REPLAY_BIN)

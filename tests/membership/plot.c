@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SVG by printf: readable in light and dark, no script, no font but the viewer's own. */
+#include "membership/plot.h"
+
+#include <stdio.h>
+
+#define W      720
+#define H      400
+#define LEFT   70
+#define TOP    50
+#define WIDTH  (W - LEFT - 30)
+#define HEIGHT (H - TOP - 60)
+
+static const char *const colours[PLOT_LINES_MAX] = {"#0072b2", "#d55e00", "#009e73", "#cc79a7"};
+
+static FILE *begin(const char *path, const char *title, const char *x_name, const char *y_name)
+{
+    FILE *f = fopen(path, "w");
+
+    if (f == NULL) {
+        perror(path);
+        return NULL;
+    }
+    fprintf(f,
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" "
+            "font-family=\"sans-serif\" font-size=\"13\">\n"
+            "<rect width=\"%d\" height=\"%d\" fill=\"white\"/>\n"
+            "<text x=\"%d\" y=\"28\" font-size=\"16\">%s</text>\n"
+            "<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">%s</text>\n"
+            "<text transform=\"translate(18 %d) rotate(-90)\" text-anchor=\"middle\">%s</text>\n",
+            W, H, W, H, LEFT, title, LEFT + WIDTH / 2, H - 14, x_name, TOP + HEIGHT / 2, y_name);
+    return f;
+}
+
+static bool end(FILE *f, const char *path)
+{
+    bool bad = fputs("</svg>\n", f) < 0;
+
+    bad |= fclose(f) != 0;
+    if (bad) {
+        perror(path);
+    }
+    return !bad;
+}
+
+static void y_axis(FILE *f, double max)
+{
+    for (int i = 0; i <= 5; i++) {
+        double y = TOP + HEIGHT - HEIGHT * i / 5.0;
+        fprintf(f,
+                "<line x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\" stroke=\"#ddd\"/>\n"
+                "<text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%g</text>\n",
+                LEFT, LEFT + WIDTH, y, y, LEFT - 8, y + 4, max * i / 5);
+    }
+}
+
+bool plot_lines(const char *path, const char *title, const char *x_name, const char *y_name,
+                const struct plot_line *lines, unsigned n)
+{
+    FILE *f = begin(path, title, x_name, y_name);
+
+    if (f == NULL) {
+        return false;
+    }
+    y_axis(f, 100);
+    for (int i = 0; i <= 10; i++) {
+        fprintf(f, "<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">%d</text>\n",
+                LEFT + WIDTH * i / 10, TOP + HEIGHT + 20, i * 10);
+    }
+    for (unsigned k = 0; k < n && k < PLOT_LINES_MAX; k++) {
+        const struct plot_line *l = &lines[k];
+        fprintf(f, "<polyline fill=\"none\" stroke-width=\"2\" stroke=\"%s\" points=\"",
+                colours[k]);
+        for (unsigned i = 0; i < l->n; i++) {
+            fprintf(f, "%.1f,%.1f ", LEFT + WIDTH * l->x[i] / 100,
+                    TOP + HEIGHT - HEIGHT * l->y[i] / 100);
+        }
+        fprintf(f, "\"/>\n<text x=\"%d\" y=\"%u\" fill=\"%s\">%s</text>\n", LEFT + 14,
+                TOP + HEIGHT - 14 - 18 * (n - 1 - k), colours[k], l->name);
+    }
+    return end(f, path);
+}
+
+bool plot_bars(const char *path, const char *title, const char *x_name, const char *y_name,
+               const double *y, unsigned first, unsigned last)
+{
+    FILE *f = begin(path, title, x_name, y_name);
+    unsigned n = last - first + 1;
+    double max = 1;
+
+    if (f == NULL) {
+        return false;
+    }
+    for (unsigned i = first; i <= last; i++) {
+        while (y[i] > max) {
+            max *= max * 2 < y[i] ? 2 : 1.25;
+        }
+    }
+    y_axis(f, max);
+    for (unsigned i = first; i <= last; i++) {
+        double w = (double)WIDTH / n;
+        double x = LEFT + w * (i - first);
+        double h = HEIGHT * y[i] / max;
+        fprintf(f,
+                "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" fill=\"%s\"/>\n"
+                "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\" font-size=\"11\">%.0f</text>\n"
+                "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%u</text>\n",
+                x + w * 0.1, TOP + HEIGHT - h, w * 0.8, h, colours[0], x + w / 2,
+                TOP + HEIGHT - h - 4, y[i], x + w / 2, TOP + HEIGHT + 20, i);
+    }
+    return end(f, path);
+}

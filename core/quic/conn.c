@@ -69,6 +69,7 @@ static void fill_settings(ngtcp2_settings *s, const struct bp_conn_config *cfg, 
     s->initial_ts = now;
     s->initial_rtt = INITIAL_RTT;
     s->max_tx_udp_payload_size = BP_DGRAM_MAX;
+    s->cc_algo = NGTCP2_CC_ALGO_BBR; /* loss alone is no congestion (ARCHITECTURE.md) */
     s->pmtud_probes = mtu_probes;
     s->pmtud_probeslen = sizeof(mtu_probes) / sizeof(mtu_probes[0]);
     s->max_window = MAX_WINDOW;

@@ -156,7 +156,14 @@ rpc_call(Peer) ->
     Peer = rpc:call(Peer, erlang, node, []),
     [["erlang:node() there is ", atom_to_list(Peer)]].
 
+%% A node takes connections before its -eval has run.
 server_call(Peer) ->
+    case rpc:call(Peer, erlang, whereis, [?SERVER]) of
+        undefined -> timer:sleep(20), server_call(Peer);
+        _ -> call_server(Peer)
+    end.
+
+call_server(Peer) ->
     {42, Peer} = gen_server:call({?SERVER, Peer}, {add, 40, 2}),
     ["40 + 2 was computed there: 42"].
 

@@ -281,7 +281,7 @@ call_times(Node, N, Ms) ->
     Counter = spawn_link(Node, ?MODULE, count_bulk, []),
     Senders = [spawn_link(?MODULE, bulk_sender, [Counter, binary:copy(<<I>>, 1 bsl 20)])
                || I <- lists:seq(1, N)],
-    receive after 1000 -> ok end, % until the queues are full
+    receive after 3000 -> ok end, % until the queues are full and the path's rate is found
     Self = self(),
     %% of its own: sending may suspend it for longer than Ms
     Caller = spawn_link(fun() -> small_calls(Echo, Self) end),

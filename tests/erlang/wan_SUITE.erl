@@ -523,6 +523,6 @@ call_times(Config, Carrier, Args, Ms) ->
     bp_cluster:until(fun() -> bp_cluster:connect(A, B) end, 30000),
     NB = bp_cluster:name(B),
     Times = bp_cluster:run(A, fun() -> bp_wan_load:call_times(NB, 4, Ms) end, Ms + 30000),
-    Rate = bp_cluster:call(B, bp_wan_load, bulk_count, []) * 1000 / (Ms + 1000),
+    Rate = bp_cluster:call(B, bp_wan_load, bulk_count, []) * 1000 / (Ms + 3000),
     [bp_cluster:kill(N) || N <- [A, B]],
     {bp_wan:percentiles(Times), length(Times), Rate}.

@@ -98,10 +98,16 @@ build/faulty/%/priv/barrel_p2p_drv.so: $(call obj,$(DRV_SRC)) $(IO_LIB) $(CORE_L
 # `make test` in a clean checkout: installs, builds, runs every tier. C tests run under ASan and UBSan.
 test: deps-test ## install, build and run every test
 	@$(MAKE) --no-print-directory all
-	@$(MAKE) --no-print-directory faulty-drivers hostile
+	@$(MAKE) --no-print-directory faulty-drivers hostile build/release/tests/wan/wan
 	@$(MAKE) --no-print-directory BUILD=asan c-tests
 	@$(MAKE) --no-print-directory static
 	@scripts/run-tests --ct all $(patsubst build/release/%,build/asan/%,$(ALL_TEST_BIN))
+
+SOAK ?= 100
+soak: soak-wan ## what takes long: nodes on a bad network for an hour (SOAK=10: a tenth), floods
+soak-wan: deps-test
+	@$(MAKE) --no-print-directory all build/release/tests/wan/wan
+	@SOAK=$(SOAK) scripts/run-tests --ct wan_SUITE
 
 check: all ## the C tests only (seconds), under ASan and UBSan
 	@$(MAKE) --no-print-directory BUILD=asan c-tests
@@ -148,7 +154,7 @@ bench-idle: deps-test ## memory of an idle connection
 	@$(MAKE) --no-print-directory all
 	@bench/idle_memory $(ARGS)
 
-.PHONY: test hostile soak soak-hostile faulty-drivers check c-tests static layering fuzz bench \
+.PHONY: test hostile soak soak-hostile soak-wan faulty-drivers check c-tests static layering fuzz bench \
   bench-idle unit-bins sim-bins driver-bins wan-bins cli-bins member-bins replay-bins
 
 unit-bins: $(UNIT_BIN)

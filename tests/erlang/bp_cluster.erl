@@ -51,6 +51,9 @@ app() ->
 app(#{app := Below}) -> filename:join([root(), "build", Below]);
 app(_) -> app().
 
+node_carrier_args(#{carrier_args := Args}) -> Args;
+node_carrier_args(Opts) -> carrier_args(maps:get(carrier, Opts, carrier())).
+
 carrier_args(quic) ->
     ["-proto_dist", "barrel_p2p", "-epmd_module", "barrel_p2p_epmd", "-start_epmd", "false"];
 carrier_args(tcp) ->
@@ -155,6 +158,7 @@ stop_everything() ->
 %%   cwd     directory below the case's (default: the case's own)
 %%   args    [string()] more arguments       env  [{string(), string() | false}]
 %%   config  term(): sys.config              cookie  string() (default "ct") | none
+%%   carrier       quic | tcp | tls: instead of CARRIER's
 %%   carrier_args  [string()]: instead of the carrier's own
 %%   prefix        [string()]: the command that runs the node, a program and its arguments
 %%   app           string(): below build/, another ebin/ and priv/ than the product's
@@ -179,7 +183,7 @@ boot(Config, Opts) ->
     ok = filelib:ensure_dir(filename:join(Cwd, "x")),
     Label = case Node of undefined -> unique(maps:get(name, Opts, n)); _ -> atom_to_list(Node) end,
     Log = filename:join(Dir, Label ++ ".log"),
-    Args = name_args(Node, Opts) ++ maps:get(carrier_args, Opts, carrier_args(carrier())) ++
+    Args = name_args(Node, Opts) ++ node_carrier_args(Opts) ++
         ["-pa", filename:join(app(Opts), "ebin"), "-pa", filename:dirname(code:which(?MODULE))] ++
         cookie_args(Opts) ++ config_args(Label, Dir, Opts) ++ maps:get(args, Opts, []) ++
         ["-noinput", agent],

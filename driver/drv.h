@@ -10,6 +10,7 @@
  *   demux.c      connection id -> connection, for datagrams that came to the wrong socket
  *   settings.c   CONFIG, as an immutable snapshot that connections share
  *   file_ops.c   control operations on key, trust, TLS and endpoint files
+ *   member_ops.c control operations of membership
  *   args.c       arguments and results of control operations, terms for Erlang, log, memory
  *
  * Locks: each port's own (the VM holds it around every callback), and `drv_node.lock`, which
@@ -66,7 +67,12 @@ enum drv_op {
     OP_AUTH_RECV = 29,
     OP_PEERCERT = 30,
     OP_AUTH_DONE = 31,
-    OP_CONN_STATS = 32
+    OP_CONN_STATS = 32,
+    OP_MEMBER_START = 40,
+    OP_MEMBER_STEP = 41,
+    OP_MEMBER_VIEWS = 42,
+    OP_MEMBER_STATS = 43,
+    OP_MEMBER_STOP = 44
 };
 
 enum drv_level { DRV_ERROR, DRV_WARNING, DRV_INFO, DRV_DEBUG };
@@ -342,6 +348,12 @@ extern struct drv_node drv_node;
 struct drv_reply;
 /* True if `op` is one of file_ops.c's; the result is in `r`. */
 bool drv_file_op(unsigned op, const uint8_t *p, size_t len, struct drv_reply *r);
+
+/* --- member_ops.c -------------------------------------------------------- */
+
+/* The same for membership; called under the node port's lock. */
+bool drv_member_op(unsigned op, const uint8_t *p, size_t len, struct drv_reply *r);
+void drv_member_stop(void);
 
 /* --- args.c -------------------------------------------------------------- */
 

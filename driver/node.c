@@ -104,6 +104,7 @@ void drv_node_port_stop(struct drv_node_port *np)
         (void)close(name_fd);
         name_fd = -1;
     }
+    drv_member_stop();
     the_port = NULL;
     drv_port_wake_close(&np->p);
 }
@@ -516,7 +517,7 @@ ErlDrvSSizeT drv_node_port_control(struct drv_node_port *np, unsigned op, const 
         op_stats(&r);
         break;
     default:
-        if (!drv_file_op(op, p, len, &r)) {
+        if (!drv_file_op(op, p, len, &r) && !drv_member_op(op, p, len, &r)) {
             return -1;
         }
     }

@@ -41,16 +41,20 @@ ifdef CI
 OPT += -Werror
 endif
 
-DEPS_PC := libngtcp2_crypto_gnutls libngtcp2 gnutls
+DEPS_PC := libngtcp2_crypto_gnutls libngtcp2 gnutls jansson libcares
 ifneq ($(filter-out deps deps-test help clean demo test soak bench bench-idle ci,$(or $(MAKECMDGOALS),all)),)
 DEP_CFLAGS := $(patsubst -I%,-isystem %,$(shell $(PKG_CONFIG) --cflags $(DEPS_PC)))
-DEP_LIBS := $(shell $(PKG_CONFIG) --libs $(DEPS_PC))
+DEP_LIBS := $(shell $(PKG_CONFIG) --libs $(DEPS_PC)) -lresolv
+CLI_LIBS := $(shell $(PKG_CONFIG) --libs gnutls jansson)
+endif
+# The command is built where there is no Erlang.
+ifneq ($(filter-out cli install deps deps-test help clean demo test soak bench bench-idle ci,$(or $(MAKECMDGOALS),all)),)
 ERL_ROOT := $(shell $(ERL) -noinput -boot start_clean -eval 'io:put_chars(code:root_dir()), halt().')
 endif
-ERL_INC ?= $(ERL_ROOT)/usr/include
+ERL_INC ?= $(if $(ERL_ROOT),$(ERL_ROOT)/usr/include)
 
 override CFLAGS += -std=c11 $(OPT) $(WARN) -fPIC -fvisibility=hidden -pthread
-override CPPFLAGS += -D_DEFAULT_SOURCE -Icore -I. -Itests -Iinclude -isystem $(ERL_INC) $(DEP_CFLAGS)
+override CPPFLAGS += -D_DEFAULT_SOURCE -Icore -I. -Itests -Iinclude $(addprefix -isystem ,$(ERL_INC)) $(DEP_CFLAGS)
 override LDFLAGS += $(SAN) -pthread
 
 # --- sources ---------------------------------------------------------------
@@ -58,23 +62,28 @@ override LDFLAGS += $(SAN) -pthread
 CORE_SRC := $(wildcard core/*/*.c)
 IO_SRC := $(wildcard io/*.c)
 DRV_SRC := $(wildcard driver/*.c)
+CLI_SRC := $(wildcard cli/*.c)
 SUPPORT_SRC := $(wildcard tests/support/*.c)
 obj = $(patsubst %.c,$(B)/%.o,$(1))
 CORE_LIB := $(B)/libcore.a
 IO_LIB := $(B)/libio.a
+CLI_LIB := $(B)/libcli.a
+CLI := $(B)/cli/barrel-p2p
+VERSION := $(shell sed -n 's/.*{vsn, "\(.*\)"}.*/\1/p' erlang/barrel_p2p.app.src)
 DRIVER := priv/barrel_p2p_drv.so
 BEAMS := $(patsubst erlang/%.erl,ebin/%.beam,$(wildcard erlang/*.erl))
 
-all: check-deps driver erlang ## everything that a node needs: ebin/ and priv/
+all: check-deps driver erlang cli ## ebin/ and priv/, which a node needs, and the command
 driver: $(DRIVER) ## priv/barrel_p2p_drv.so
 erlang: $(BEAMS) ebin/barrel_p2p.app ## ebin/*.beam
+cli: bin/barrel-p2p ## the command; needs no Erlang
 
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
 	$(call say,CC,$<)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
-$(B)/io/%.o $(B)/driver/%.o $(B)/tests/%.o $(B)/bench/%.o: override CPPFLAGS += -D_GNU_SOURCE
+$(B)/io/%.o $(B)/driver/%.o $(B)/cli/%.o $(B)/tests/%.o $(B)/bench/%.o: override CPPFLAGS += -D_GNU_SOURCE
 
 $(CORE_LIB): $(call obj,$(CORE_SRC))
 	$(call say,AR,$@)
@@ -90,6 +99,22 @@ $(B)/barrel_p2p_drv.so: $(call obj,$(DRV_SRC)) $(IO_LIB) $(CORE_LIB) driver/expo
 	$(Q)$(CC) -shared -o $@ $(filter %.o %.a,$^) $(LDFLAGS) \
 	  -Wl,--version-script=driver/exports.map -Wl,-z,now $(DEP_LIBS)
 
+# All but the program itself, so that tests can take a part.
+$(CLI_LIB): $(filter-out %/barrel-p2p.o,$(call obj,$(CLI_SRC)))
+	$(call say,AR,$@)
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+$(B)/cli/options.o: override CPPFLAGS += -DBP_VERSION='"$(VERSION)"'
+$(B)/cli/options.o: erlang/barrel_p2p.app.src
+
+$(CLI): $(B)/cli/barrel-p2p.o $(CLI_LIB) $(IO_LIB) $(CORE_LIB)
+	$(call say,LD,$@)
+	$(Q)$(CC) -o $@ $^ $(LDFLAGS) $(CLI_LIBS)
+
+bin/barrel-p2p: build/release/cli/barrel-p2p
+	@mkdir -p bin
+	$(Q)cp $< $@.tmp && mv -f $@.tmp $@
+
 # Renamed into place: a running node keeps the file that it has loaded.
 $(DRIVER): build/release/barrel_p2p_drv.so
 	@mkdir -p priv
@@ -101,7 +126,7 @@ ebin/%.beam: erlang/%.erl $(wildcard erlang/*.hrl)
 	$(Q)$(ERLC) +debug_info -Wall $(if $(CI),-Werror) -pa ebin -I erlang -o ebin $<
 
 # A behaviour is compiled before those who have it.
-ebin/barrel_p2p_discovery_file.beam ebin/barrel_p2p_discovery_static.beam: ebin/barrel_p2p_discovery.beam
+$(patsubst %,ebin/barrel_p2p_discovery_%.beam,file static dns): ebin/quic_discovery.beam
 
 ebin/barrel_p2p.app: erlang/barrel_p2p.app.src $(wildcard erlang/*.erl) scripts/make-app
 	@mkdir -p ebin
@@ -111,6 +136,19 @@ ebin/barrel_p2p.app: erlang/barrel_p2p.app.src $(wildcard erlang/*.erl) scripts/
 # Fails early and in words where a package is missing, instead of in the compiler.
 check-deps:
 	@$(PKG_CONFIG) --exists $(DEPS_PC) 2>/dev/null && [ -n '$(ERL_ROOT)' ] || scripts/deps check
+
+# --- installing ------------------------------------------------------------
+
+PREFIX ?= /usr/local
+BINDIR ?= $(PREFIX)/bin
+MANDIR ?= $(PREFIX)/share/man
+COMPLETIONDIR ?= $(PREFIX)/share/bash-completion/completions
+
+install: bin/barrel-p2p ## the command, its man page and completion (DESTDIR= PREFIX=)
+	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(COMPLETIONDIR)
+	install -m 755 bin/barrel-p2p $(DESTDIR)$(BINDIR)/barrel-p2p
+	install -m 644 cli/man/barrel-p2p.1 $(DESTDIR)$(MANDIR)/man1/barrel-p2p.1
+	install -m 644 cli/completion/barrel-p2p.bash $(DESTDIR)$(COMPLETIONDIR)/barrel-p2p
 
 # --- setting up, trying out ------------------------------------------------
 
@@ -124,6 +162,12 @@ demo: deps ## two nodes find each other, talk, and one is killed
 	@$(MAKE) --no-print-directory all
 	@scripts/demo
 
+docs: erlang ## docs/configuration.md from the table of keys
+	@mkdir -p docs
+	$(Q)$(ERL) -noinput -boot start_clean -pa ebin -eval \
+	  'io:setopts([{encoding, unicode}]), io:put_chars(barrel_p2p_config_keys:markdown()), halt().' \
+	  >docs/configuration.md
+
 clean: ## remove everything that was built
 	rm -rf build ebin priv bin
 
@@ -136,4 +180,4 @@ include tests/tests.mk
 
 -include $(shell find build -name '*.d' 2>/dev/null)
 
-.PHONY: all driver erlang check-deps deps deps-test demo clean help
+.PHONY: docs all driver erlang cli install check-deps deps deps-test demo clean help

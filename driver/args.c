@@ -172,6 +172,7 @@ ErlDrvSSizeT drv_reply_done(struct drv_reply *r, char **rbuf, ErlDrvSizeT rlen)
         memcpy(bin->orig_bytes, r->p, len);
         *rbuf = (char *)bin;
     }
+    bp_wipe(r->p, len); /* it may have been a secret */
     drv_free(r->p);
     return (ErlDrvSSizeT)len;
 }
@@ -274,6 +275,26 @@ void drv_tell_incoming(uint32_t id)
     }
 }
 
+void drv_tell_resolved(ErlDrvTermData who, uint64_t id, struct drv_reply *r)
+{
+    ErlDrvTermData port;
+    ErlDrvTermData owner;
+
+    if (!r->nomem && node_target(&port, &owner)) {
+        ErlDrvTermData t[] = {ERL_DRV_ATOM,
+                              atom("barrel_p2p_resolved"),
+                              ERL_DRV_UINT,
+                              (ErlDrvTermData)id,
+                              ERL_DRV_BUF2BINARY,
+                              (ErlDrvTermData)r->p,
+                              r->len,
+                              ERL_DRV_TUPLE,
+                              3};
+        erl_drv_send_term(port, who, t, sizeof(t) / sizeof(t[0]));
+    }
+    drv_free(r->p);
+}
+
 /* One line costs a token; the bucket fills with DRV_LOG_PER_SEC (strangers cannot flood the log).
  */
 static bool may_log(enum drv_level level)
@@ -306,7 +327,7 @@ void drv_log(enum drv_level level, const char *event, const char *peer, const ch
     static const char *const names[] = {"error", "warning", "info", "debug"};
     ErlDrvTermData port;
     ErlDrvTermData owner;
-    char text[512];
+    char text[1280];
     va_list ap;
 
     if (!may_log(level) || !node_target(&port, &owner)) {

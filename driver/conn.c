@@ -68,6 +68,7 @@ void drv_conn_link_config(struct drv_settings *s, struct bp_link_config *lc)
                                            .trust_mode = s->trust_mode,
                                            .window = s->auth_window,
                                            .nonce_secret = drv_node.nonce_secret,
+                                           .succession = &s->succession,
                                            .cookie_only = s->cookie_only_ptrs,
                                            .n_cookie_only = s->n_cookie_only}};
 }
@@ -234,12 +235,16 @@ int drv_conn_error(const struct drv_conn *c)
     return c->err != 0 ? c->err : bp_link_error(c->link);
 }
 
-const char *drv_conn_error_text(const struct drv_conn *c)
-{
-    return c->err_text[0] != '\0' ? c->err_text : bp_link_error_text(c->link);
-}
-
 /* --- events -------------------------------------------------------------- */
+
+/* What is pinned to the peer's name; NULL: nothing is. */
+static void expect(struct drv_conn *c, const uint8_t *pinned)
+{
+    c->was_pinned = pinned != NULL;
+    if (pinned != NULL) {
+        memcpy(c->expected, pinned, sizeof(c->expected));
+    }
+}
 
 static void look_up(struct drv_conn *c, const struct bp_link_event *ev, bp_time now)
 {
@@ -249,11 +254,14 @@ static void look_up(struct drv_conn *c, const struct bp_link_event *ev, bp_time 
     int rc;
 
     bp_errbuf_reset(&err);
+    memcpy(c->key, ev->key, sizeof(c->key));
+    c->presented = true;
     if (ev->by_key) {
         rc = bp_trust_find_by_key(c->settings->key_dir, ev->key, node, &err);
         memcpy(key, ev->key, sizeof(key));
     } else {
         rc = bp_trust_lookup(c->settings->key_dir, ev->name, key, &err);
+        expect(c, rc == 0 ? key : NULL);
     }
     if (rc == 0 || rc == BP_E_NOT_FOUND) {
         bp_link_trust(c->link, rc == 0, rc == 0 ? key : NULL, now);
@@ -265,11 +273,42 @@ static void look_up(struct drv_conn *c, const struct bp_link_event *ev, bp_time 
     bp_link_fail(c->link, rc, err.text);
 }
 
+static void count_authenticated(const struct drv_conn *c)
+{
+    if (c->inbound) {
+        erl_drv_mutex_lock(drv_node.lock);
+        drv_node.authenticated++;
+        erl_drv_mutex_unlock(drv_node.lock);
+    }
+}
+
+/* An accepted peer whose key is pinned nowhere will make the VM create an atom of its name before it
+ * has to show that it has the cookie. */
+static void newcomer(struct drv_conn *c, const struct bp_link_event *ev, bp_time now)
+{
+    bool dynamic = bp_node_name_dynamic(ev->name, strlen(ev->name));
+    bool ok;
+
+    if (!c->inbound || c->settings->auth_mode == BP_AUTH_EXTERNAL ||
+        (ev->has_key && !ev->pin && !(dynamic && c->settings->trust_mode == BP_TRUST_TOFU))) {
+        return;
+    }
+    erl_drv_mutex_lock(drv_node.lock);
+    ok = bp_listener_newcomer(&drv_node.listener, &c->peer, now);
+    erl_drv_mutex_unlock(drv_node.lock);
+    c->newcomer = ok;
+    if (!ok) {
+        bp_link_fail(c->link, BP_E_NEWCOMERS, NULL);
+    }
+}
+
 void drv_conn_events(struct drv_conn *c, bp_time now)
 {
     struct bp_link_event ev;
 
     while (bp_link_poll(c->link, &ev)) {
+        const uint8_t *key = bp_link_peer_key(c->link);
+
         switch (ev.kind) {
         case BP_LINK_EV_LOOKUP:
             look_up(c, &ev, now);
@@ -280,9 +319,11 @@ void drv_conn_events(struct drv_conn *c, bp_time now)
         case BP_LINK_EV_AUTHENTICATED:
             c->announced = true;
             c->authenticated = true;
+            count_authenticated(c);
             c->pin = ev.pin;
             c->has_key = ev.has_key;
             memcpy(c->key, ev.key, sizeof(c->key));
+            newcomer(c, &ev, now);
             break;
         case BP_LINK_EV_CID_ADDED:
             add_cid(c, &ev.cid);
@@ -291,6 +332,11 @@ void drv_conn_events(struct drv_conn *c, bp_time now)
             remove_cid(c, &ev.cid);
             break;
         case BP_LINK_EV_FAILED:
+            if (!c->has_key && key != NULL) {
+                c->presented = true;
+                memcpy(c->key, key, sizeof(c->key));
+            }
+            break;
         default:
             break;
         }
@@ -313,8 +359,38 @@ int drv_conn_hs_recv(struct drv_conn *c, const uint8_t **msg, size_t *len)
         (rc == 0 && c->has_key && bp_equal_ct(pinned, c->key, sizeof(pinned)))) {
         return 1;
     }
+    expect(c, rc == 0 ? pinned : NULL);
     rc = rc == 0 ? BP_E_AUTH_KEY_MISMATCH : rc;
     bp_link_fail(c->link, rc, rc == BP_E_AUTH_KEY_MISMATCH ? NULL : err.text);
+    return rc;
+}
+
+/* A pin that was removed or changed since the key was judged counts, too. */
+static int still_pinned(const struct drv_conn *c, struct bp_errbuf *err)
+{
+    uint8_t pinned[BP_KEY_LEN];
+    int rc = bp_trust_lookup(c->settings->key_dir, bp_link_peer_name(c->link), pinned, err);
+
+    if (rc == BP_E_NOT_FOUND || (rc == 0 && !bp_equal_ct(pinned, c->key, sizeof(pinned)))) {
+        return BP_E_MISMATCH;
+    }
+    return rc;
+}
+
+static int replace_pin(const struct drv_conn *c, struct bp_errbuf *err)
+{
+    char old[BP_FINGERPRINT_TEXT];
+    char new[BP_FINGERPRINT_TEXT];
+    int rc = bp_trust_replace(c->settings->key_dir, bp_link_peer_name(c->link), c->expected, c->key,
+                              err);
+
+    if (rc == 0) {
+        bp_fingerprint_text(c->expected, old);
+        bp_fingerprint_text(c->key, new);
+        drv_log(DRV_WARNING, "key_rotated", drv_conn_peer(c),
+                "its key is %s now: the pinned one, %s, has signed it; the pin was replaced", new,
+                old);
+    }
     return rc;
 }
 
@@ -323,12 +399,29 @@ int drv_conn_pin(struct drv_conn *c, struct bp_errbuf *err)
     int rc = 0;
 
     uncount(c);
+    if (c->newcomer) {
+        c->newcomer = false;
+        erl_drv_mutex_lock(drv_node.lock);
+        bp_listener_welcome(&drv_node.listener, &c->peer);
+        erl_drv_mutex_unlock(drv_node.lock);
+    }
     c->alive = true;
     bp_errbuf_reset(err);
-    if (c->pin && c->has_key) {
-        rc = bp_trust_store_if_new(c->settings->key_dir, bp_link_peer_name(c->link), c->key, err);
-        c->pin = false;
+    if (c->settings->auth_mode != BP_AUTH_BUILTIN) {
+        return 0;
     }
+    if (!c->has_key) {
+        drv_log(DRV_WARNING, "cookie_only", drv_conn_peer(c),
+                "connected without proof of who it is, the cookie was enough: cookie_only_nodes "
+                "names it; take it out of that list if it has a key");
+    } else if (c->pin && c->was_pinned) {
+        rc = replace_pin(c, err);
+    } else if (c->pin) {
+        rc = bp_trust_store_if_new(c->settings->key_dir, bp_link_peer_name(c->link), c->key, err);
+    } else if (c->was_pinned) {
+        rc = still_pinned(c, err);
+    }
+    c->pin = false;
     return rc;
 }
 
@@ -534,6 +627,10 @@ void drv_conn_finish(struct drv_conn *c, int fd, int err, const char *why, bp_ti
         drv_scratch_give(s);
     }
     drv_conn_events(c, now);
+    erl_drv_mutex_lock(drv_node.lock);
+    drv_count_end(c->alive ? DRV_DOWN : c->inbound ? DRV_REFUSED : DRV_DIAL_FAILED,
+                  drv_conn_error(c));
+    erl_drv_mutex_unlock(drv_node.lock);
 }
 
 bp_time drv_conn_deadline(const struct drv_conn *c, bp_time now)

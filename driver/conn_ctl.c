@@ -122,7 +122,7 @@ static void op_pre_nodeup(struct drv_conn_port *cp, struct drv_reply *r)
     c->alive = false;
     if (rc == BP_E_MISMATCH) {
         drv_conn_port_fail(cp, BP_E_AUTH_KEY_MISMATCH,
-                           "another key was pinned to this name meanwhile");
+                           "the key that is pinned to this name was changed or removed meanwhile");
     } else if (rc != 0) {
         drv_conn_port_fail(cp, rc, err.text);
     } else {
@@ -145,35 +145,6 @@ static void op_getstat(const struct drv_conn *c, struct drv_reply *r)
     drv_reply_uint(r, st.frames_in, 8);
     drv_reply_uint(r, st.frames_out, 8);
     drv_reply_uint(r, bp_link_pending(c->link), 8);
-}
-
-static void op_conn_stats(const struct drv_conn *c, struct drv_reply *r)
-{
-    struct bp_link_stats ls;
-    struct bp_conn_stats cs;
-
-    bp_link_stats(c->link, &ls);
-    bp_conn_stats(bp_link_conn(c->link), &cs);
-    drv_reply_ok(r);
-    drv_reply_stat(r, "srtt", cs.smoothed_rtt / 1000);
-    drv_reply_stat(r, "latest_rtt", cs.latest_rtt / 1000);
-    drv_reply_stat(r, "min_rtt", cs.min_rtt / 1000);
-    drv_reply_stat(r, "rtt_var", cs.rttvar / 1000);
-    drv_reply_stat(r, "cwnd", cs.cwnd);
-    drv_reply_stat(r, "bytes_in_flight", cs.bytes_in_flight);
-    drv_reply_stat(r, "datagram_size", cs.datagram_size);
-    drv_reply_stat(r, "packets_sent", cs.packets_sent);
-    drv_reply_stat(r, "datagrams_received", cs.datagrams_received);
-    drv_reply_stat(r, "bytes_sent", cs.bytes_sent);
-    drv_reply_stat(r, "bytes_received", cs.bytes_received);
-    drv_reply_stat(r, "frames_in", ls.frames_in);
-    drv_reply_stat(r, "frames_out", ls.frames_out);
-    drv_reply_stat(r, "fences", ls.fences);
-    drv_reply_stat(r, "held", ls.held);
-    drv_reply_stat(r, "pending", bp_link_pending(c->link));
-    drv_reply_stat(r, "send_syscalls", c->tx.syscalls);
-    drv_reply_stat(r, "send_lost", c->tx.lost);
-    drv_reply_stat(r, "mailbox_dropped", c->box.dropped);
 }
 
 static int opt_place(uint8_t key, const struct drv_conn *c, int *level, int *name)
@@ -344,7 +315,7 @@ static bool control(struct drv_conn_port *cp, unsigned op, const uint8_t *p, siz
         op_auth_done(cp, p, len, r);
         return true;
     case OP_CONN_STATS:
-        op_conn_stats(c, r);
+        drv_conn_stats(c, r);
         return true;
     default:
         return false;

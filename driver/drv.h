@@ -7,10 +7,14 @@
  *   node.c       the node port                conn_port.c  connection ports: the data path
  *   conn_ctl.c   control operations of connection ports
  *   conn.c       a connection: link, socket, timer; under whichever port owns it now
+ *   conn_why.c   why a connection failed, in words that help
+ *   key_ops.c    control operations on the node's own keys and certificate
  *   demux.c      connection id -> connection, for datagrams that came to the wrong socket
  *   settings.c   CONFIG, as an immutable snapshot that connections share
  *   file_ops.c   control operations on key, trust, TLS and endpoint files
  *   member_ops.c control operations of membership
+ *   resolve.c    DNS: questions by control operation, answers by message
+ *   stats.c      counters (counters.def)
  *   args.c       arguments and results of control operations, terms for Erlang, log, memory
  *
  * Locks: each port's own (the VM holds it around every callback), and `drv_node.lock`, which
@@ -21,6 +25,7 @@
 #define BP_DRV_H
 
 #include "auth/identity.h"
+#include "auth/succession.h"
 #include "dist/link.h"
 #include "io/files.h"
 #include "io/udp.h"
@@ -55,6 +60,7 @@ enum drv_op {
     OP_TRUST_DELETE = 14,
     OP_TRUST_LIST = 15,
     OP_FINGERPRINT = 16,
+    OP_RESOLVE = 17,
     OP_CONNECT = 20,
     OP_PEER = 21,
     OP_RECV = 22,
@@ -68,11 +74,23 @@ enum drv_op {
     OP_PEERCERT = 30,
     OP_AUTH_DONE = 31,
     OP_CONN_STATS = 32,
-    OP_MEMBER_START = 40,
-    OP_MEMBER_STEP = 41,
-    OP_MEMBER_VIEWS = 42,
-    OP_MEMBER_STATS = 43,
-    OP_MEMBER_STOP = 44
+    OP_CERT_INFO = 40,
+    OP_ROTATE_CERT = 41,
+    OP_ROTATE_IDENTITY = 42,
+    OP_SERVER_BINDING = 43,
+    OP_KEYPAIR_ENSURE = 44,
+    OP_KEYPAIR_SAVE = 45,
+    OP_KEYPAIR_NEW = 46,
+    OP_PUBLIC_KEY = 47,
+    OP_SIGN = 48,
+    OP_VERIFY = 49,
+    OP_RANDOM = 50,
+    OP_NAME_MATCH = 51,
+    OP_MEMBER_START = 60,
+    OP_MEMBER_STEP = 61,
+    OP_MEMBER_VIEWS = 62,
+    OP_MEMBER_STATS = 63,
+    OP_MEMBER_STOP = 64
 };
 
 enum drv_level { DRV_ERROR, DRV_WARNING, DRV_INFO, DRV_DEBUG };
@@ -85,6 +103,7 @@ struct drv_settings {
     char node_name[BP_NODE_NAME_MAX + 1];
     char key_dir[DRV_PATH_MAX];
     struct bp_identity *identity;
+    struct bp_succession succession; /* how the identity came to be */
     struct bp_tls_cred *cred;
     enum bp_auth_mode auth_mode;
     enum bp_trust_mode trust_mode;
@@ -178,11 +197,15 @@ struct drv_conn {
     unsigned n_cids;
     bool inbound;
     bool counted; /* as half-open at the listener */
+    bool newcomer; /* ... and as one that is not known */
     bool announced;
     bool authenticated;
-    bool pin;
+    bool pin; /* ... `key`, in place of `expected` if that was pinned */
     bool has_key;
-    uint8_t key[BP_KEY_LEN];
+    uint8_t key[BP_KEY_LEN]; /* with `has_key` proved, with `presented` alone only claimed */
+    bool presented;
+    bool was_pinned; /* `expected` is what is pinned to the peer's name */
+    uint8_t expected[BP_KEY_LEN];
     bool failed;   /* the link has ended and its last datagrams were sent */
     bool reported; /* ... and the owner was told */
     bool offered;  /* the acceptor was told of it */
@@ -239,13 +262,25 @@ void drv_conn_on_timer(struct drv_conn *c, bp_time now);
 void drv_conn_finish(struct drv_conn *c, int fd, int err, const char *why, bp_time now);
 /* bp_link_hs_recv; refuses a name that a dynamic peer took and that is pinned to another key. */
 int drv_conn_hs_recv(struct drv_conn *c, const uint8_t **msg, size_t *len);
-/* The distribution handshake has succeeded: pins the key (TOFU). */
+/* The distribution handshake has succeeded: pins the key (TOFU, rotation). BP_E_MISMATCH: the trust
+ * in it ended meanwhile. */
 int drv_conn_pin(struct drv_conn *c, struct bp_errbuf *err);
 /* The peer's port refused a datagram. */
 void drv_conn_refused(struct drv_conn *c, bp_time now);
 const char *drv_conn_peer(const struct drv_conn *c);
 int drv_conn_error(const struct drv_conn *c);
+
+/* --- conn_why.c ---------------------------------------------------------- */
+
+/* Why it failed. A failed authentication names the keys, and what to do if they are right; valid
+ * until the thread's next call. */
 const char *drv_conn_error_text(const struct drv_conn *c);
+
+/* --- key_ops.c ----------------------------------------------------------- */
+
+struct drv_reply;
+/* True if `op` is one of key_ops.c's; the result is in `r`. */
+bool drv_key_op(unsigned op, const uint8_t *p, size_t len, struct drv_reply *r);
 
 /* --- ports --------------------------------------------------------------- */
 
@@ -338,16 +373,40 @@ struct drv_node {
     bp_time log_at;
     uint64_t conns;
     uint64_t accepted;
+    uint64_t authenticated; /* of the accepted ones */
+    uint64_t half_open_max;
+    uint64_t datagrams;
     uint64_t handed_over;
 };
 
 extern struct drv_node drv_node;
 
-/* --- file_ops.c ---------------------------------------------------------- */
+/* --- stats.c ------------------------------------------------------------- */
+
+/* When a connection ended. */
+enum drv_stage { DRV_REFUSED, DRV_DIAL_FAILED, DRV_DOWN };
 
 struct drv_reply;
+/* Counts a connection that ended with `err`; under the node's lock. */
+void drv_count_end(enum drv_stage stage, int err);
+void drv_node_stats(struct drv_reply *r);
+void drv_conn_stats(const struct drv_conn *c, struct drv_reply *r);
+
+/* --- file_ops.c ---------------------------------------------------------- */
+
 /* True if `op` is one of file_ops.c's; the result is in `r`. */
 bool drv_file_op(unsigned op, const uint8_t *p, size_t len, struct drv_reply *r);
+/* Gives back what the operations remember; when the node port stops. */
+void drv_file_ops_stop(void);
+
+/* --- resolve.c ------------------------------------------------------------ */
+
+void drv_resolve_control(struct drv_node_port *np, const uint8_t *p, size_t len,
+                         struct drv_reply *r);
+/* False: the descriptor is not the resolver's. */
+bool drv_resolve_ready(int fd);
+void drv_resolve_stop(struct drv_node_port *np);
+void drv_resolve_stats(struct drv_reply *r);
 
 /* --- member_ops.c -------------------------------------------------------- */
 
@@ -397,6 +456,9 @@ void drv_reply_stat(struct drv_reply *r, const char *name, uint64_t v);
 void drv_reply_error(struct drv_reply *r, int err, const char *text);
 /* Hands it to the VM and frees it. */
 ErlDrvSSizeT drv_reply_done(struct drv_reply *r, char **rbuf, ErlDrvSizeT rlen);
+
+/* {barrel_p2p_resolved, Id, Result} to a process; frees the reply's memory. */
+void drv_tell_resolved(ErlDrvTermData who, uint64_t id, struct drv_reply *r);
 
 bp_time drv_now(void);
 uint64_t drv_wall_ms(void);

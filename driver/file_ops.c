@@ -5,22 +5,13 @@
  */
 #include "driver/drv.h"
 
-#include "auth/node_name.h"
-#include "discovery/endpoint.h"
+#include "io/endpoint_files.h"
 #include "io/identity_dir.h"
 #include "io/tls_files.h"
 #include "io/trust_store.h"
 #include "quic/tls_cert.h"
 
-#include <dirent.h>
-#include <errno.h>
-#include <stdio.h>
 #include <string.h>
-#include <unistd.h>
-
-#define ENDPOINT_SUFFIX   ".endpoint"
-#define ENDPOINT_FILE_MAX 1024u
-#define ENDPOINTS_MAX     10000u
 
 struct request {
     char a[DRV_PATH_MAX];
@@ -36,60 +27,70 @@ static void fail(struct drv_reply *r, int rc, const struct request *q)
 
 /* --- endpoints ----------------------------------------------------------- */
 
-/* dir and node of arguments 1 and 2 -> <dir>/<node>.endpoint */
-static int endpoint_path(const uint8_t *p, size_t len, struct request *q)
-{
-    char name[BP_NODE_NAME_MAX + sizeof(ENDPOINT_SUFFIX)];
+/* Only touched by control operations of the node port, under its lock. */
+static struct bp_endpoint_cache endpoints;
 
-    if (!drv_args_string(p, len, 1, q->a, sizeof(q->a)) ||
-        !drv_args_string(p, len, 2, q->b, sizeof(q->b)) ||
-        !bp_node_name_valid(q->b, strlen(q->b))) {
-        return BP_E_INVALID;
-    }
-    snprintf(name, sizeof(name), "%.*s%s", (int)BP_NODE_NAME_MAX, q->b, ENDPOINT_SUFFIX);
-    return bp_path_join(q->a, name, q->path, sizeof(q->path), &q->err);
+static void complain(void *ctx, const char *file, const char *text)
+{
+    (void)ctx;
+    (void)file;
+    drv_log(DRV_WARNING, "discovery_file_ignored", "", "%s", text);
 }
 
-static int read_endpoint(struct request *q, struct bp_endpoint *ep)
-{
-    uint8_t *text = NULL;
-    size_t len = 0;
-    int rc = bp_file_read(q->path, ENDPOINT_FILE_MAX, bp_mem_libc(), &text, &len, &q->err);
+static const struct bp_endpoint_complaint complaint = {.say = complain};
 
-    if (rc != 0) {
-        return rc;
+void drv_file_ops_stop(void)
+{
+    bp_endpoint_cache_free(&endpoints);
+}
+
+/* Arguments 1 and 2: dir and node. */
+static bool dir_and_node(const uint8_t *p, size_t len, struct request *q)
+{
+    return drv_args_string(p, len, 1, q->a, sizeof(q->a)) &&
+           drv_args_string(p, len, 2, q->b, sizeof(q->b));
+}
+
+/* Arguments 3 and 4, host and port, once for each address. */
+static bool addresses(const uint8_t *p, size_t len, struct bp_endpoints *eps)
+{
+    struct drv_args a;
+    struct drv_arg arg;
+
+    drv_args_init(&a, p, len);
+    while (drv_args_next(&a, &arg)) {
+        struct bp_endpoint *ep = &eps->at[eps->n < BP_ENDPOINTS_MAX ? eps->n : 0];
+
+        if ((arg.key == 3 || arg.key == 4) && eps->n == BP_ENDPOINTS_MAX) {
+            return false;
+        }
+        if (arg.key == 3) {
+            if (arg.len > BP_ENDPOINT_HOST_MAX) {
+                return false;
+            }
+            memcpy(ep->host, arg.val, arg.len);
+            ep->host[arg.len] = '\0';
+        } else if (arg.key == 4) {
+            uint64_t port = drv_arg_uint(&arg);
+            ep->port = port <= UINT16_MAX ? (uint16_t)port : 0;
+            if (!bp_endpoint_valid(ep)) {
+                return false;
+            }
+            eps->n++;
+        }
     }
-    rc = bp_endpoint_parse((const char *)text, len, ep);
-    bp_mem_libc()->release(NULL, text);
-    if (rc != 0) {
-        bp_errbuf_set(&q->err, 0, "cannot use the endpoint file", q->path,
-                      "it does not hold {\"host\",Port}.",
-                      "remove it; its node writes a new one when it starts");
-    }
-    return rc;
+    return eps->n > 0;
 }
 
 static void endpoint_write(const uint8_t *p, size_t len, struct request *q, struct drv_reply *r)
 {
-    struct bp_endpoint ep = {0};
-    char text[ENDPOINT_FILE_MAX];
-    uint64_t port = 0;
-    int rc = endpoint_path(p, len, q);
+    struct bp_endpoints eps = {0};
+    uint64_t format = BP_ENDPOINT_JSON;
+    int rc = BP_E_INVALID;
 
-    if (rc == 0 && (!drv_args_string(p, len, 3, ep.host, sizeof(ep.host)) ||
-                    !drv_args_uint(p, len, 4, &port) || port == 0 || port > UINT16_MAX)) {
-        rc = BP_E_INVALID;
-    }
-    if (rc == 0) {
-        ep.port = (uint16_t)port;
-        rc = bp_endpoint_format(&ep, text, sizeof(text));
-        rc = rc > 0 ? 0 : rc;
-    }
-    if (rc == 0) {
-        rc = bp_mkdirs(q->a, 0700, &q->err);
-    }
-    if (rc == 0) {
-        rc = bp_file_write_atomic(q->path, text, strlen(text), 0644, &q->err);
+    (void)drv_args_uint(p, len, 5, &format);
+    if (dir_and_node(p, len, q) && addresses(p, len, &eps) && format <= BP_ENDPOINT_TERM) {
+        rc = bp_endpoint_file_write(q->a, q->b, &eps, (enum bp_endpoint_format)format, &q->err);
     }
     if (rc != 0) {
         fail(r, rc, q);
@@ -100,28 +101,30 @@ static void endpoint_write(const uint8_t *p, size_t len, struct request *q, stru
 
 static void endpoint_read(const uint8_t *p, size_t len, struct request *q, struct drv_reply *r)
 {
-    struct bp_endpoint ep;
-    int rc = endpoint_path(p, len, q);
+    struct bp_endpoints eps = {0};
+    int rc = BP_E_INVALID;
 
-    if (rc == 0) {
-        rc = read_endpoint(q, &ep);
+    if (dir_and_node(p, len, q)) {
+        rc = bp_endpoint_file_read(&endpoints, q->a, q->b, &eps, &complaint, &q->err);
     }
     if (rc != 0) {
         fail(r, rc, q);
         return;
     }
     drv_reply_ok(r);
-    drv_reply_uint(r, ep.port, 2);
-    drv_reply_bytes(r, ep.host, strlen(ep.host));
+    for (size_t i = 0; i < eps.n; i++) {
+        drv_reply_uint(r, eps.at[i].port, 2);
+        drv_reply_uint(r, strlen(eps.at[i].host), 1);
+        drv_reply_bytes(r, eps.at[i].host, strlen(eps.at[i].host));
+    }
 }
 
 static void endpoint_delete(const uint8_t *p, size_t len, struct request *q, struct drv_reply *r)
 {
-    int rc = endpoint_path(p, len, q);
+    int rc = BP_E_INVALID;
 
-    if (rc == 0 && unlink(q->path) != 0 && errno != ENOENT) {
-        bp_errbuf_set(&q->err, errno, "cannot remove the endpoint file", q->path, NULL, NULL);
-        rc = BP_E_FILE;
+    if (dir_and_node(p, len, q)) {
+        rc = bp_endpoint_file_delete(q->a, q->b, &q->err);
     }
     if (rc != 0) {
         fail(r, rc, q);
@@ -130,39 +133,27 @@ static void endpoint_delete(const uint8_t *p, size_t len, struct request *q, str
     }
 }
 
+static void add_endpoint(void *ctx, const char *node, const struct bp_endpoints *eps)
+{
+    struct drv_reply *r = ctx;
+
+    drv_reply_uint(r, strlen(node), 1);
+    drv_reply_bytes(r, node, strlen(node));
+    drv_reply_uint(r, eps->at[0].port, 2);
+    drv_reply_uint(r, strlen(eps->at[0].host), 1);
+    drv_reply_bytes(r, eps->at[0].host, strlen(eps->at[0].host));
+}
+
 static void endpoint_list(const uint8_t *p, size_t len, struct request *q, struct drv_reply *r)
 {
-    char dir[DRV_PATH_MAX];
-    const struct dirent *e;
-    unsigned n = 0;
-    DIR *d;
+    int rc = BP_E_INVALID;
 
-    if (!drv_args_string(p, len, 1, dir, sizeof(dir))) {
-        drv_reply_error(r, BP_E_INVALID, NULL);
-        return;
-    }
     drv_reply_ok(r);
-    d = opendir(dir);
-    while (d != NULL && n < ENDPOINTS_MAX && (e = readdir(d)) != NULL) {
-        size_t name_len = strlen(e->d_name);
-        size_t suffix = sizeof(ENDPOINT_SUFFIX) - 1;
-        struct bp_endpoint ep;
-
-        if (name_len <= suffix || strcmp(e->d_name + name_len - suffix, ENDPOINT_SUFFIX) != 0 ||
-            !bp_node_name_valid(e->d_name, name_len - suffix) ||
-            bp_path_join(dir, e->d_name, q->path, sizeof(q->path), &q->err) != 0 ||
-            read_endpoint(q, &ep) != 0) {
-            continue;
-        }
-        drv_reply_uint(r, name_len - suffix, 1);
-        drv_reply_bytes(r, e->d_name, name_len - suffix);
-        drv_reply_uint(r, ep.port, 2);
-        drv_reply_uint(r, strlen(ep.host), 1);
-        drv_reply_bytes(r, ep.host, strlen(ep.host));
-        n++;
+    if (drv_args_string(p, len, 1, q->a, sizeof(q->a))) {
+        rc = bp_endpoint_files_list(&endpoints, q->a, add_endpoint, r, &complaint, &q->err);
     }
-    if (d != NULL) {
-        (void)closedir(d);
+    if (rc != 0 && rc != BP_E_NOT_FOUND) {
+        fail(r, rc, q);
     }
 }
 

@@ -105,6 +105,8 @@ void drv_node_port_stop(struct drv_node_port *np)
         name_fd = -1;
     }
     drv_member_stop();
+    drv_file_ops_stop();
+    drv_resolve_stop(np);
     the_port = NULL;
     drv_port_wake_close(&np->p);
 }
@@ -127,6 +129,16 @@ static void log_refusal(const struct drv_conn *c)
             drv_conn_error_text(c), bp_err_atom(err));
 }
 
+/* A connection that ended before TLS was done, and not of old age or for want of memory. */
+static void note_wasted(const struct drv_conn *c, bp_time now)
+{
+    if (!bp_link_tls_done(c->link) && bp_err_class(drv_conn_error(c)) == BP_ERR_PEER) {
+        erl_drv_mutex_lock(drv_node.lock);
+        bp_listener_wasted(&drv_node.listener, now);
+        erl_drv_mutex_unlock(drv_node.lock);
+    }
+}
+
 /* After anything happened to a half-open connection. */
 static void settle(struct drv_conn *c, bp_time now)
 {
@@ -138,6 +150,7 @@ static void settle(struct drv_conn *c, bp_time now)
     }
     if (bp_link_phase(c->link) == BP_LINK_FAILED) {
         drv_conn_finish(c, listen_fd, 0, NULL, now);
+        note_wasted(c, now);
         log_refusal(c);
         drv_conn_unlink(&half_open, c);
         drv_conn_del(c);
@@ -181,6 +194,9 @@ static void accept_conn(const struct bp_initial *in, const struct bp_addr *remot
     erl_drv_mutex_lock(drv_node.lock);
     bp_listener_half_open(&drv_node.listener, remote, true);
     drv_node.accepted++;
+    if (drv_node.listener.n_half_open > drv_node.half_open_max) {
+        drv_node.half_open_max = drv_node.listener.n_half_open;
+    }
     c->box.wake_fd = the_port->p.wake_fd;
     erl_drv_mutex_unlock(drv_node.lock);
     drv_conn_push(&half_open, c);
@@ -197,6 +213,7 @@ static void on_datagram(const struct bp_addr *remote, const uint8_t *p, size_t l
     struct drv_conn *c = NULL;
 
     erl_drv_mutex_lock(drv_node.lock);
+    drv_node.datagrams++;
     bp_listener_classify(&drv_node.listener, p, len, &r);
     if (r.action == BP_LISTENER_ROUTE) {
         c = drv_demux_find(&drv_node.demux, &r.cid);
@@ -306,7 +323,7 @@ void drv_node_port_ready(struct drv_node_port *np, int fd)
     if (fd == np->p.wake_fd) {
         drv_port_wake_read(&np->p);
         read_mailboxes(drv_now());
-    } else {
+    } else if (!drv_resolve_ready(fd)) {
         read_socket();
     }
     np->p.worked = true;
@@ -470,33 +487,6 @@ static void op_detach(const uint8_t *p, size_t len, struct drv_reply *r)
     drv_reply_error(r, BP_E_NOT_FOUND, "the connection has ended meanwhile");
 }
 
-static void op_stats(struct drv_reply *r)
-{
-    struct bp_listener l;
-    uint64_t conns, accepted, handed_over, log_dropped, cids;
-
-    erl_drv_mutex_lock(drv_node.lock);
-    l = drv_node.listener;
-    conns = drv_node.conns;
-    accepted = drv_node.accepted;
-    handed_over = drv_node.handed_over;
-    log_dropped = drv_node.log_dropped;
-    cids = drv_node.demux.n;
-    erl_drv_mutex_unlock(drv_node.lock);
-    drv_reply_ok(r);
-    drv_reply_stat(r, "connections", conns);
-    drv_reply_stat(r, "accepted", accepted);
-    drv_reply_stat(r, "half_open", l.n_half_open);
-    drv_reply_stat(r, "connection_ids", cids);
-    drv_reply_stat(r, "datagrams_handed_over", handed_over);
-    drv_reply_stat(r, "dropped_short", l.dropped_short);
-    drv_reply_stat(r, "dropped_limit", l.dropped_limit);
-    drv_reply_stat(r, "retries", l.retries);
-    drv_reply_stat(r, "version_negotiations", l.version_negotiations);
-    drv_reply_stat(r, "stateless_resets", l.resets);
-    drv_reply_stat(r, "log_lines_dropped", log_dropped);
-}
-
 ErlDrvSSizeT drv_node_port_control(struct drv_node_port *np, unsigned op, const uint8_t *p,
                                    size_t len, char **rbuf, ErlDrvSizeT rlen)
 {
@@ -514,10 +504,15 @@ ErlDrvSSizeT drv_node_port_control(struct drv_node_port *np, unsigned op, const 
         op_detach(p, len, &r);
         break;
     case OP_STATS:
-        op_stats(&r);
+        drv_node_stats(&r);
+        drv_resolve_stats(&r);
+        break;
+    case OP_RESOLVE:
+        drv_resolve_control(np, p, len, &r);
         break;
     default:
-        if (!drv_file_op(op, p, len, &r) && !drv_member_op(op, p, len, &r)) {
+        if (!drv_member_op(op, p, len, &r) && !drv_file_op(op, p, len, &r) &&
+            !drv_key_op(op, p, len, &r)) {
             return -1;
         }
     }

@@ -4,6 +4,7 @@
 
 #include "auth/node_name.h"
 #include "io/identity_dir.h"
+#include "io/rotate.h"
 #include "io/tls_files.h"
 #include "quic/tls_cert.h"
 
@@ -178,6 +179,10 @@ static int read_files(struct drv_settings *s, const uint8_t *p, size_t len, stru
                                  sizeof(s->key_dir), err);
     if (rc == 0) {
         rc = bp_identity_load_or_create(s->key_dir, &s->identity, err);
+    }
+    if (rc == 0) {
+        bp_rotate_succession(s->key_dir, s->node_name, bp_identity_pub(s->identity), &s->succession,
+                             err->warning ? NULL : err);
     }
     return rc;
 }

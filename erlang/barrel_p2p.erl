@@ -2,7 +2,7 @@
 %% What this node is and whom it is connected to.
 -module(barrel_p2p).
 
--export([info/0, peers/0]).
+-export([info/0, peers/0, config/0]).
 -export([join/1, leave/0, active_view/0, passive_view/0, subscribe/0, subscribe/1, unsubscribe/1]).
 
 %% This node: name, UDP port and address that it listens on (absent without a listener), its key's
@@ -41,6 +41,14 @@ counters(Port) ->
         {ok, Stats} -> Stats;
         {error, _} -> #{}
     end.
+
+%% Every configuration key with its value in force and where that came from: default, environment
+%% (sys.config or the command line), or {flag, Name}. Place is `barrel_p2p', `quic', `dist' (in
+%% `{quic, [{dist, _}]}') or `both' (barrel_p2p, else dist). docs/configuration.md says what they mean.
+-spec config() -> [{Place :: atom(), Key :: atom(), Value :: term(),
+                    Origin :: default | environment | {flag, string()}}].
+config() ->
+    barrel_p2p_config:effective().
 
 %% --- membership (the application must run) --------------------------------------
 

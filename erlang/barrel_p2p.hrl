@@ -9,15 +9,16 @@
     node :: node(),
     fingerprint :: binary() | undefined,   % <<"SHA256:...">>, as in logs
     public_key :: <<_:256>>,
-    added_at :: integer() | undefined,     % Unix seconds of the pin file
-    last_seen :: integer() | undefined,
-    trust_level = pinned :: pinned
+    added_at :: integer() | undefined,     % of the pin file, ms since the epoch
+    last_seen :: integer() | undefined,    % not recorded
+    trust_level = permanent :: permanent
 }).
 
 -define(BP_DEFAULT_COOKIE, barrel_p2p).
 -define(BP_DEFAULT_CERT_DIR, "data/quic").
 -define(BP_DEFAULT_KEY_DIR, "data/keys").
 -define(BP_DEFAULT_DISCOVERY_DIR, "data/discovery").
+-define(BP_DEFAULT_CERT_RENEW_DAYS, 30).
 -define(BP_BUILTIN_AUTH, {barrel_p2p_dist_auth_callback, authenticate}).
 
 -endif.

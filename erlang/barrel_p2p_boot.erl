@@ -32,22 +32,11 @@ steps(Node) ->
 step_tls(Node) ->
     {CertFile, KeyFile} = barrel_p2p_config:tls_files(),
     case barrel_p2p_drv:tls_ensure(CertFile, KeyFile, Node) of
-        {ok, NotAfter} ->
-            warn_expired(CertFile, NotAfter),
+        {ok, _NotAfter} ->
+            _ = barrel_p2p_rotate:check_cert(CertFile, KeyFile, Node),
             step_defaults();
         {error, Reason} ->
             failed(tls, Reason)
-    end.
-
-warn_expired(File, NotAfter) ->
-    case os:system_time(second) > NotAfter of
-        true ->
-            barrel_p2p_node:report(
-              warning, certificate_expired, <<"any">>, certificate_expired,
-              ["the certificate ", File, " has expired (peers of this carrier check the identity "
-               "key, not the date); delete it and its key to get a new pair at the next start"]);
-        false ->
-            ok
     end.
 
 step_defaults() ->
@@ -65,7 +54,18 @@ step_validation() ->
             failed(validation, Reason)
     end.
 
+%% Open, though it was asked for: say so.
+warn_cookie_only([]) ->
+    ok;
+warn_cookie_only(Names) ->
+    barrel_p2p_node:report(
+      warning, cookie_only_nodes, <<"any">>, cookie_only_nodes,
+      io_lib:format("nodes that call themselves ~tp connect with the cookie alone, without proof of "
+                    "who they are (cookie_only_nodes): meant for nodes that have no key",
+                    [Names])).
+
 configure() ->
+    warn_cookie_only(application:get_env(barrel_p2p, cookie_only_nodes, [])),
     barrel_p2p_config:apply_cookie(),
     try barrel_p2p_config:port_candidates(barrel_p2p_config:dist_listen_port()) of
         [Port | _] ->

@@ -8,14 +8,16 @@
 -export([flag/1, dist/2, dist_listen_port/0, port_candidates/1, settings/2, auth_callback/0,
          tls_files/0, cert_dir/0, key_dir/0, absolute/1, nodes/0, discovery_module/0,
          handshake_timeout/0]).
+-export([get/1, effective/0, advertised/2]).
 
 -include("barrel_p2p.hrl").
+-compile({no_auto_import, [get/1]}).   % the dictionary is not used here
 
 -define(DEFAULT_HANDSHAKE_TIMEOUT_MS, 10000).
 -define(DEFAULT_TIMESTAMP_WINDOW_MS, 30000).
 -define(DEFAULT_SETUP_TIME_MS, 7000).
 -define(BASE_DIR, {?MODULE, base_dir}).
--define(MAX_U32, 16#ffffffff).
+-define(PROJECTED, {?MODULE, projected}).
 
 %% --- the steps of listen/1 ---------------------------------------------------
 
@@ -64,6 +66,9 @@ project() ->
     Kept = [Item || Item <- User, not lists:keymember(item_key(Item), 1, Flags)],
     Missing = [D || {K, _} = D <- Defaults,
                     not proplists:is_defined(K, Flags), not proplists:is_defined(K, Kept)],
+    %% effective/0 must tell them from what the user said; a second boot finds them in User.
+    persistent_term:put(?PROJECTED, Missing ++ [Old || Old <- persistent_term:get(?PROJECTED, []),
+                                                        lists:member(Old, Kept)]),
     application:set_env(quic, dist, Flags ++ Kept ++ Missing).
 
 item_key({Key, _}) -> Key;
@@ -124,21 +129,13 @@ validate(Dist) ->
     end,
     validate_runtime().
 
-%% The values that may also change at run time.
+%% The values that may also change at run time: each key that is there, against the table.
 -spec validate_runtime() -> ok.
 validate_runtime() ->
-    check(auth_trust_mode, tofu, fun(V) -> V =:= tofu orelse V =:= strict end, "tofu or strict"),
-    check(auth_timestamp_window, ?DEFAULT_TIMESTAMP_WINDOW_MS, fun positive/1, "milliseconds > 0"),
-    check(cookie_only_nodes, [],
-          fun(L) -> is_list(L) andalso lists:all(fun is_name/1, L) end, "a list of node names"),
-    check(dist_streams, 16, fun(N) -> is_integer(N) andalso N >= 1 andalso N =< 16 end, "1 to 16"),
-    %% The VM fragments at about 64 KB: with less, ordinary messages would end connections.
-    check(max_frame_bytes, 65536,
-          fun(N) -> is_integer(N) andalso N >= 65536 andalso N < 1 bsl 32 end,
-          "bytes from 65536 to 4294967295"),
-    Timeout = dist(auth_handshake_timeout, ?DEFAULT_HANDSHAKE_TIMEOUT_MS),
-    Timeout =:= infinity orelse positive(Timeout)
-        orelse bad(auth_handshake_timeout, Timeout, "milliseconds > 0 or infinity"),
+    lists:foreach(fun validate_key/1, barrel_p2p_config_keys:all()),
+    warn_ignored([K || #{key := K, place := P, type := ignored} <- barrel_p2p_config_keys:all(),
+                       values(P, K) =/= []]),
+    lists:foreach(fun warn_unknown/1, proper(application:get_all_env(barrel_p2p))),
     case env(cookie_only_nodes, []) of
         [] -> ok;
         _ ->
@@ -149,18 +146,59 @@ validate_runtime() ->
             end
     end.
 
-check(Key, Default, Pred, Want) ->
-    Value = tuning(Key, Default),
-    Pred(Value) orelse bad(Key, Value, Want),
+validate_key(#{key := Key, place := Place, type := Type}) ->
+    lists:foreach(fun(Value) -> validate_value(Key, Type, Value) end, values(Place, Key)).
+
+validate_value(Key, Type, Value) ->
+    barrel_p2p_config_keys:check(Type, Value)
+        orelse bad(Key, Value, barrel_p2p_config_keys:expects(Type)),
     ok.
+
+%% What the environments say, in the order in which it counts.
+values(barrel_p2p, Key) -> found(application:get_env(barrel_p2p, Key));
+values(quic, Key) -> found(application:get_env(quic, Key));
+values(dist, Key) -> [proplists:get_value(Key, user_dist()) || proplists:is_defined(Key, user_dist())];
+values(both, Key) -> values(barrel_p2p, Key) ++ values(dist, Key).
+
+found({ok, Value}) -> [Value];
+found(undefined) -> [].
+
+warn_ignored([]) ->
+    ok;
+warn_ignored(Keys) ->
+    barrel_p2p_node:report(notice, keys_without_effect, <<"any">>, Keys,
+                           <<"these keys are set and have no effect in this carrier; "
+                             "docs/configuration.md says why">>).
+
+%% One line for each, with the name that was meant.
+warn_unknown({included_applications, _}) ->
+    ok;
+warn_unknown({Key, _}) ->
+    case barrel_p2p_config_keys:find(Key) of
+        {ok, #{place := Place}} when Place =:= barrel_p2p; Place =:= both ->
+            ok;
+        {ok, #{place := Place}} ->
+            warn_key(Key, ["it has no effect there: it belongs into ", place_text(Place, Key)]);
+        error ->
+            warn_key(Key, ["no such key",
+                           case barrel_p2p_config_keys:nearest(Key) of
+                               {ok, Near} -> ["; did you mean ", atom_to_list(Near), "?"];
+                               none -> "; docs/configuration.md lists them"
+                           end])
+    end.
+
+warn_key(Key, Text) ->
+    barrel_p2p_node:report(warning, unknown_key, atom_to_list(Key), barrel_p2p,
+                           ["{barrel_p2p, [{", atom_to_list(Key), ", _}]}: ", Text]).
+
+place_text(quic, Key) -> ["{quic, [{", atom_to_list(Key), ", _}]}"];
+place_text(dist, Key) -> ["{quic, [{dist, [{", atom_to_list(Key), ", _}]}]}"].
+
+proper(Env) -> [E || {K, _} = E <- Env, is_atom(K)].
 
 -spec bad(atom(), term(), string()) -> no_return().
 bad(Key, Value, Want) ->
     erlang:error({barrel_p2p_dist, {bad_config, Key, Value, "must be " ++ Want}}).
-
-positive(V) -> is_integer(V) andalso V > 0 andalso V =< ?MAX_U32.
-
-is_name(V) -> is_atom(V) orelse is_binary(V) orelse io_lib:latin1_char_list(V).
 
 check_callback({M, F}) ->
     _ = code:ensure_loaded(M),
@@ -254,6 +292,82 @@ flag(Name) ->
 
 env(Key, Default) ->
     application:get_env(barrel_p2p, Key, Default).
+
+%% The value of a key of the table in the environments, else its default there.
+-spec get(atom()) -> term().
+get(Key) ->
+    {ok, #{place := Place, default := Default}} = barrel_p2p_config_keys:find(Key),
+    case values(Place, Key) of
+        [Value | _] -> Value;
+        [] -> Default
+    end.
+
+%% Every key of the table with the value in force and where it came from. A default is shown as the
+%% table has it.
+-spec effective() -> [{barrel_p2p_config_keys:place(), atom(), Value :: term(),
+                       Origin :: default | environment | {flag, string()}}].
+effective() ->
+    [effective(K) || #{type := Type} = K <- barrel_p2p_config_keys:all(), Type =/= refused].
+
+effective(#{key := Key, place := Place, default := Default, flags := Flags}) ->
+    case [{F, V} || F <- Flags, V <- flag_text(F)] of
+        [{Flag, Text} | _] ->
+            {Place, Key, flag_value(Key, Text), {flag, Flag}};
+        [] ->
+            Projected = persistent_term:get(?PROJECTED, []),
+            case values(Place, Key) of
+                [Value | _] ->
+                    Origin = case Place =/= barrel_p2p
+                                 andalso lists:member({Key, Value}, Projected)
+                                 andalso application:get_env(barrel_p2p, Key) =:= undefined of
+                                 true -> default;
+                                 false -> environment
+                             end,
+                    {Place, Key, Value, Origin};
+                [] ->
+                    {Place, Key, Default, default}
+            end
+    end.
+
+flag_value(nodes, Text) -> parse_flag(nodes, Text);
+flag_value(dist_cookie, Text) -> list_to_atom(Text);
+flag_value(Key, Text) when Key =:= listen_port; Key =:= dist_port; Key =:= auth_handshake_timeout ->
+    parse_flag(auth_handshake_timeout, Text);
+flag_value(_, Text) -> Text.
+
+flag_text("-quic_dist_" ++ Name) -> flag_values("quic_dist_" ++ Name, Name);
+flag_text("-setcookie") ->
+    case cookie_flag() andalso init:get_argument(setcookie) of
+        {ok, Lists} -> hd([L || L <- Lists, length(L) < 2]);
+        _ -> []
+    end;
+flag_text("-" ++ Name) ->
+    case flag(list_to_atom(Name)) of
+        {ok, Value} -> [Value];
+        undefined -> []
+    end.
+
+%% What other nodes are told to dial: `advertise', else the given host; port 0 stands for Port.
+-spec advertised(string(), inet:port_number()) -> [{string(), inet:port_number()}, ...].
+advertised(Host, Port) ->
+    case get(advertise) of
+        undefined -> [{Host, Port}];
+        List when is_list(List) ->
+            case io_lib:char_list(List) of
+                true -> [advertised_one(List, Port)];
+                false -> [advertised_one(A, Port) || A <- List]
+            end;
+        One -> [advertised_one(One, Port)]
+    end.
+
+advertised_one({A, B, C, D} = Ip, Port) when is_integer(A), is_integer(B), is_integer(C),
+                                             is_integer(D) ->
+    {inet:ntoa(Ip), Port};
+advertised_one(Ip, Port) when tuple_size(Ip) =:= 8 -> {inet:ntoa(Ip), Port};
+advertised_one({Host, 0}, Port) -> advertised_one(Host, Port);
+advertised_one({Host, Port}, _) -> advertised_one(Host, Port);
+advertised_one(Host, Port) when is_atom(Host) -> {atom_to_list(Host), Port};
+advertised_one(Host, Port) -> {unicode:characters_to_list(Host), Port}.
 
 %% A key of `{quic, [{dist, _}]}'.
 -spec dist(atom(), term()) -> term().
@@ -425,7 +539,7 @@ settings(Name, Port) ->
 
 optional(Key, Setting) ->
     case tuning(Key, undefined) of
-        V when is_integer(V), V > 0 -> [{Setting, V}];
+        V when is_integer(V), V >= 0 -> [{Setting, V}];
         _ -> []
     end.
 

@@ -1,5 +1,7 @@
 %% SPDX-License-Identifier: Apache-2.0
-%% Discovery by files: `<dir>/<node>.endpoint' holds `{"host",Port}.' (WIRE 9).
+%% Discovery by files: `<dir>/<node>.endpoint' holds `{"host": "...", "port": N}', or `{"host",Port}.'
+%% as upstream 0.1.0 has it (WIRE 9). Both are read; `{barrel_p2p, [{discovery_file_format, json |
+%% term}]}' says which is written.
 %%
 %% Nodes of one user on one machine find each other with no configuration, started in the same
 %% directory or not, because they use two places:
@@ -14,7 +16,7 @@
 %% `{barrel_p2p, [{discovery_dir, Dir}]}' replaces 1 and switches 2 off;
 %% `{barrel_p2p, [{runtime_dir, Dir | none}]}' replaces 2 or switches it off.
 -module(barrel_p2p_discovery_file).
--behaviour(barrel_p2p_discovery).
+-behaviour(quic_discovery).
 
 -export([init/1, register/3, unregister/2, unregister/1, lookup/2, lookup_all/2, list_nodes/1]).
 -export([directories/0]).
@@ -31,8 +33,9 @@ init(_Opts) ->
 register(Node, Port, State) ->
     Name = to_list(Node),
     _ = barrel_p2p_node:ensure_started(),
-    Results = [barrel_p2p_drv:endpoint_write(Dir, Name, public_host(Name), Port)
-               || Dir <- directories()],
+    Format = barrel_p2p_config:get(discovery_file_format),
+    Addresses = barrel_p2p_config:advertised(public_host(Name), Port),
+    Results = [barrel_p2p_drv:endpoint_write(Dir, Name, Addresses, Format) || Dir <- directories()],
     case {lists:member(ok, Results), Results} of
         {true, _} -> {ok, State};
         {false, [Error | _]} -> Error;
@@ -48,12 +51,13 @@ public_host(Name) ->
         undefined -> Host
     end.
 
-%% Removes Node's files wherever they say Port: others belong to another life of that node.
+%% Removes Node's files wherever they say what we wrote: others belong to another life of that node.
 -spec unregister(string() | node(), inet:port_number()) -> ok.
 unregister(Node, Port) ->
     Name = to_list(Node),
+    [{_, Written} | _] = barrel_p2p_config:advertised("", Port),
     Ours = [Dir || Dir <- directories(),
-                   {ok, {_, P}} <- [barrel_p2p_drv:endpoint_read(Dir, Name)], P =:= Port],
+                   {ok, [{_, P} | _]} <- [barrel_p2p_drv:endpoint_read(Dir, Name)], P =:= Written],
     delete(Ours, Name).
 
 %% Removes Node's files whatever they say: for a node that is gone for good.
@@ -79,8 +83,8 @@ lookup_all(Node, _Host) ->
     _ = barrel_p2p_node:ensure_started(),
     Results = [barrel_p2p_drv:endpoint_read(Dir, to_list(Node)) || Dir <- directories()],
     Errors = [E || {error, {Err, _}} = E <- Results, Err =/= not_found],
-    case {lists:usort([A || {ok, A} <- Results]), Errors} of
-        {[_ | _], _} -> {ok, in_order([A || {ok, A} <- Results], [])};
+    case {[A || {ok, List} <- Results, A <- List], Errors} of
+        {[_ | _] = Addresses, _} -> {ok, in_order(Addresses, [])};
         {[], [Error | _]} -> Error;
         {[], []} -> {error, not_found}
     end.

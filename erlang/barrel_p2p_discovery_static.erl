@@ -3,7 +3,7 @@
 %% Entries'), each `{Node, {Host, Port}}' or `{Node, Host, Port}'; Host is a name, an address as
 %% text or an address tuple. A node may have several entries: they are tried in that order.
 -module(barrel_p2p_discovery_static).
--behaviour(barrel_p2p_discovery).
+-behaviour(quic_discovery).
 
 -export([lookup/2, lookup_all/2, list_nodes/1]).
 
@@ -30,7 +30,7 @@ entries() ->
     lists:append([entry(E) || E <- barrel_p2p_config:nodes()]).
 
 entry({Node, {Host, Port}}) when is_integer(Port), Port > 0, Port < 65536 ->
-    [{to_list(Node), {Host, Port}}];
+    [{to_list(Node), {unbracket(Host), Port}}];
 entry({Node, Host, Port}) ->
     entry({Node, {Host, Port}});
 entry(Other) ->
@@ -38,6 +38,17 @@ entry(Other) ->
                            io_lib:format("ignored in {quic,[{dist,[{nodes,_}]}]}: ~tp; an entry is "
                                          "{Node,{Host,Port}}", [Other])),
     [].
+
+%% "[2001:db8::1]" is how people write an IPv6 address that has a port.
+unbracket("[" ++ Rest = Host) ->
+    case string:split(Rest, "]") of
+        [Address, ""] -> Address;
+        _ -> Host
+    end;
+unbracket(<<"[", _/binary>> = Host) ->
+    unbracket(binary_to_list(Host));
+unbracket(Host) ->
+    Host.
 
 to_list(V) when is_atom(V) -> atom_to_list(V);
 to_list(V) when is_binary(V) -> binary_to_list(V);

@@ -288,6 +288,8 @@ do_setup(Kernel, ok, Node, Type, MyNode, NameDomain, SetupTime) ->
                                              request_type = Type},
                               Peer);
                 {error, {Err, Text}} ->
+                    %% What was kept about it may be old: the next attempt asks anew.
+                    barrel_p2p_discovery:forget(atom_to_list(Node), [Ip || {Ip, _} <- Addresses]),
                     give_up(warning, Node, Err, Text)
             end;
         {error, Reason} ->

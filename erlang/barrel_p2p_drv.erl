@@ -9,6 +9,7 @@
 -export([load/0, library/0]).
 -export([open_node/0, open_connect/0, open_attach/1, close/1]).
 -export([config/1, listen/0, detach/1, stats/0]).
+-export([resolve_host/4, resolve_srv/4]).
 -export([endpoint_write/4, endpoint_read/2, endpoint_delete/2, endpoint_list/1]).
 -export([tls_ensure/3, dir_resolve/3]).
 -export([trust_store/3, trust_store_if_new/3, trust_lookup/2, trust_delete/2, trust_list/1,
@@ -17,6 +18,9 @@
          setopts/2, getopts/2, conn_stats/1]).
 -export([member_start/1, member_step/1, member_views/0, member_stats/0, member_stop/0]).
 -export([auth_send/3, auth_recv/1, auth_done/3, peer_certificate/1]).
+-export([cert_info/2, rotate_cert/3, rotate_identity/3, server_binding/0]).
+-export([keypair_ensure/1, keypair_save/3, keypair_new/0, public_key/1, sign/2, verify/3,
+         random/1, name_match/2]).
 
 -export_type([error/0, config/0, dist_option/0]).
 
@@ -43,6 +47,7 @@
 -define(OP_TRUST_DELETE, 14).
 -define(OP_TRUST_LIST, 15).
 -define(OP_FINGERPRINT, 16).
+-define(OP_RESOLVE, 17).
 -define(OP_CONNECT, 20).
 -define(OP_PEER, 21).
 -define(OP_RECV, 22).
@@ -56,11 +61,23 @@
 -define(OP_PEERCERT, 30).
 -define(OP_AUTH_DONE, 31).
 -define(OP_CONN_STATS, 32).
--define(OP_MEMBER_START, 40).
--define(OP_MEMBER_STEP, 41).
--define(OP_MEMBER_VIEWS, 42).
--define(OP_MEMBER_STATS, 43).
--define(OP_MEMBER_STOP, 44).
+-define(OP_CERT_INFO, 40).
+-define(OP_ROTATE_CERT, 41).
+-define(OP_ROTATE_IDENTITY, 42).
+-define(OP_SERVER_BINDING, 43).
+-define(OP_KEYPAIR_ENSURE, 44).
+-define(OP_KEYPAIR_SAVE, 45).
+-define(OP_KEYPAIR_NEW, 46).
+-define(OP_PUBLIC_KEY, 47).
+-define(OP_SIGN, 48).
+-define(OP_VERIFY, 49).
+-define(OP_RANDOM, 50).
+-define(OP_NAME_MATCH, 51).
+-define(OP_MEMBER_START, 60).
+-define(OP_MEMBER_STEP, 61).
+-define(OP_MEMBER_VIEWS, 62).
+-define(OP_MEMBER_STATS, 63).
+-define(OP_MEMBER_STOP, 64).
 
 %% --- loading -----------------------------------------------------------------
 
@@ -223,17 +240,21 @@ detach(Id) ->
 stats() ->
     counters(node_control(?OP_STATS, <<>>)).
 
-%% Writes the endpoint file of Node in Dir (WIRE 9); the directory is created.
--spec endpoint_write(iodata(), iodata(), iodata(), inet:port_number()) -> ok | error().
-endpoint_write(Dir, Node, Host, Port) ->
+%% Writes the endpoint file of Node in Dir (WIRE 9); the directory is created. A term holds the first
+%% address only.
+-spec endpoint_write(iodata(), iodata(), [{iodata(), inet:port_number()}, ...], json | term) ->
+          ok | error().
+endpoint_write(Dir, Node, Addresses, Format) ->
     ok(node_control(?OP_ENDPOINT_WRITE,
-                    [tlv(1, text(Dir)), tlv(2, text(Node)), tlv(3, text(Host)),
-                     tlv(4, <<Port:16>>)])).
+                    [tlv(1, text(Dir)), tlv(2, text(Node)),
+                     [[tlv(3, text(Host)), tlv(4, <<Port:16>>)] || {Host, Port} <- Addresses],
+                     tlv(5, case Format of json -> <<0>>; term -> <<1>> end)])).
 
--spec endpoint_read(iodata(), iodata()) -> {ok, {Host :: string(), inet:port_number()}} | error().
+-spec endpoint_read(iodata(), iodata()) ->
+          {ok, [{Host :: string(), inet:port_number()}, ...]} | error().
 endpoint_read(Dir, Node) ->
     case node_control(?OP_ENDPOINT_READ, [tlv(1, text(Dir)), tlv(2, text(Node))]) of
-        {ok, <<Port:16, Host/binary>>} -> {ok, {binary_to_list(Host), Port}};
+        {ok, Bin} -> {ok, [{binary_to_list(H), P} || <<P:16, L, H:L/binary>> <= Bin]};
         {error, _} = Error -> Error
     end.
 
@@ -248,6 +269,45 @@ endpoint_list(Dir) ->
         {ok, Bin} ->
             {ok, [{binary_to_list(N), binary_to_list(H), P} ||
                      <<NL, N:NL/binary, P:16, HL, H:HL/binary>> <= Bin]};
+        {error, _} = Error ->
+            Error
+    end.
+
+%% Asks DNS and waits: Servers is "" (the system's) or as c-ares reads it, Ms the time for a server's
+%% first answer. A caller that gives up earlier gets the answer as a message.
+-spec resolve_host(string(), auto | inet | inet6, string(), 1..60000) ->
+          {ok, Ttl :: non_neg_integer(), [inet:ip_address()]} | error().
+resolve_host(Host, Family, Servers, Ms) ->
+    F = case Family of auto -> 0; inet -> 4; inet6 -> 6 end,
+    case resolve([tlv(1, text(Host)), tlv(2, <<0>>), tlv(3, <<F>>)], Servers, Ms) of
+        {ok, <<Ttl:32, Bin/binary>>} -> {ok, Ttl, [ip(A) || <<L, A:L/binary>> <= Bin]};
+        {error, _} = Error -> Error
+    end.
+
+ip(<<A, B, C, D>>) -> {A, B, C, D};
+ip(Bin) -> list_to_tuple([N || <<N:16>> <= Bin]).
+
+%% The SRV records of Host ("": of all nodes) in Domain, in the order in which to use them.
+-spec resolve_srv(string(), string(), string(), 1..60000) ->
+          {ok, Ttl :: non_neg_integer(), [{Target :: string(), inet:port_number()}]} | error().
+resolve_srv(Host, Domain, Servers, Ms) ->
+    case resolve([tlv(1, text(Domain)), tlv(2, <<1>>), [tlv(7, text(Host)) || Host =/= ""]],
+                 Servers, Ms) of
+        {ok, <<Ttl:32, Bin/binary>>} ->
+            {ok, Ttl, [{binary_to_list(T), P}
+                       || <<_Priority:16, _Weight:16, P:16, L, T:L/binary>> <= Bin]};
+        {error, _} = Error ->
+            Error
+    end.
+
+resolve(Args, Servers, Ms) ->
+    Id = erlang:unique_integer([positive]),
+    case node_control(?OP_RESOLVE, [Args, tlv(4, <<Id:64>>), tlv(5, text(Servers)),
+                                    tlv(6, <<Ms:32>>)]) of
+        {ok, _} ->
+            receive
+                {barrel_p2p_resolved, Id, Bin} -> result(Bin)
+            end;
         {error, _} = Error ->
             Error
     end.
@@ -300,6 +360,83 @@ trust_list(KeyDir) ->
 -spec fingerprint(<<_:256>>) -> {ok, binary()} | error().
 fingerprint(Key) ->
     node_control(?OP_FINGERPRINT, Key).
+
+%% --- own keys and certificate ------------------------------------------------
+
+%% What the TLS files hold. `binding' is the SHA-256 of the certificate, `generated' says that this
+%% program (or upstream) made it.
+-spec cert_info(iodata(), iodata()) ->
+          {ok, #{binding := <<_:256>>, not_before := integer(), not_after := integer(),
+                 generated := boolean()}} | error().
+cert_info(CertFile, KeyFile) ->
+    case node_control(?OP_CERT_INFO, [tlv(1, text(CertFile)), tlv(2, text(KeyFile))]) of
+        {ok, <<Binding:32/binary, From:64/signed, To:64/signed, Generated>>} ->
+            {ok, #{binding => Binding, not_before => From, not_after => To,
+                   generated => Generated =:= 1}};
+        {error, _} = Error ->
+            Error
+    end.
+
+%% A new pair in place of a generated one; the directory of the old one, "" if there was none.
+-spec rotate_cert(iodata(), iodata(), iodata()) -> {ok, Backup :: file:filename()} | error().
+rotate_cert(CertFile, KeyFile, CommonName) ->
+    path(node_control(?OP_ROTATE_CERT, [tlv(1, text(CertFile)), tlv(2, text(KeyFile)),
+                                        tlv(3, text(CommonName))])).
+
+-spec rotate_identity(iodata(), iodata(), boolean()) ->
+          {ok, Backup :: file:filename()} | error().
+rotate_identity(KeyDir, Node, Announce) ->
+    path(node_control(?OP_ROTATE_IDENTITY, [tlv(1, text(KeyDir)), tlv(2, text(Node)),
+                                            tlv(3, encode(bool, Announce))])).
+
+path({ok, Path}) -> {ok, unicode:characters_to_list(Path)};
+path({error, _} = Error) -> Error.
+
+%% SHA-256 of the certificate that new connections get.
+-spec server_binding() -> {ok, <<_:256>>} | error().
+server_binding() ->
+    node_control(?OP_SERVER_BINDING, <<>>).
+
+%% Loads and checks the key pair in KeyDir, or makes one.
+-spec keypair_ensure(iodata()) -> ok | error().
+keypair_ensure(KeyDir) ->
+    ok(node_control(?OP_KEYPAIR_ENSURE, tlv(1, text(KeyDir)))).
+
+-spec keypair_save(iodata(), <<_:256>>, <<_:256>>) -> ok | error().
+keypair_save(KeyDir, Public, Seed) ->
+    ok(node_control(?OP_KEYPAIR_SAVE, [tlv(1, text(KeyDir)), tlv(2, Public), tlv(3, Seed)])).
+
+-spec keypair_new() -> {ok, {Public :: <<_:256>>, Seed :: <<_:256>>}} | error().
+keypair_new() ->
+    case node_control(?OP_KEYPAIR_NEW, <<>>) of
+        {ok, <<Public:32/binary, Seed:32/binary>>} -> {ok, {Public, Seed}};
+        {error, _} = Error -> Error
+    end.
+
+%% The public key of a seed.
+-spec public_key(<<_:256>>) -> {ok, <<_:256>>} | error().
+public_key(Seed) ->
+    node_control(?OP_PUBLIC_KEY, tlv(1, Seed)).
+
+%% Ed25519.
+-spec sign(<<_:256>>, binary()) -> {ok, <<_:512>>} | error().
+sign(Seed, Message) ->
+    node_control(?OP_SIGN, [tlv(1, Seed), tlv(2, Message)]).
+
+-spec verify(<<_:256>>, binary(), <<_:512>>) -> boolean().
+verify(Public, Message, Signature) ->
+    node_control(?OP_VERIFY, [tlv(1, Public), tlv(2, Message), tlv(3, Signature)])
+        =:= {ok, <<1>>}.
+
+%% 1 to 1024 bytes that are good for keys.
+-spec random(1..1024) -> {ok, binary()} | error().
+random(N) ->
+    node_control(?OP_RANDOM, tlv(1, <<N:16>>)).
+
+%% Does the pattern of cookie_only_nodes cover the name?
+-spec name_match(iodata(), iodata()) -> boolean().
+name_match(Pattern, Name) ->
+    node_control(?OP_NAME_MATCH, [tlv(1, text(Pattern)), tlv(2, text(Name))]) =:= {ok, <<1>>}.
 
 %% --- connection ports --------------------------------------------------------
 
@@ -517,12 +654,14 @@ node_control(Op, Data) ->
 
 control(Port, Op, Data) ->
     try port_control(Port, Op, Data) of
-        <<0, Result/binary>> -> {ok, Result};
-        <<1, Len, Err:Len/binary, Text/binary>> -> {error, {binary_to_atom(Err, latin1), Text}};
-        Other -> {error, {bad_reply, unicode:characters_to_binary(io_lib:format("~tp", [Other]))}}
+        Bin -> result(Bin)
     catch
         error:_ -> {error, {closed, <<"the port is closed">>}}
     end.
+
+result(<<0, Result/binary>>) -> {ok, Result};
+result(<<1, Len, Err:Len/binary, Text/binary>>) -> {error, {binary_to_atom(Err, latin1), Text}};
+result(Other) -> {error, {bad_reply, unicode:characters_to_binary(io_lib:format("~tp", [Other]))}}.
 
 ok({ok, _}) -> ok;
 ok({error, _} = Error) -> Error.

@@ -6,7 +6,7 @@
 
 -export([start_link/0, stop/0, register_node/2, register_node/3, port_please/2, port_please/3,
          listen_port_please/2, address_please/3, names/0, names/1]).
--export([addresses_please/2]).
+-export([addresses_please/2, is_own_host/1]).
 
 %% The protocol version that every OTP since 23 speaks.
 -define(DIST_VERSION, 5).
@@ -75,30 +75,21 @@ address_please(Name, Host, Family) ->
             Error
     end.
 
-%% All addresses of the node, in the order in which to try them. When discovery knows nothing and
-%% this node listens on a configured port, the same port on that host is tried.
+%% All addresses of the node, in the order in which to try them.
 -spec addresses_please(atom() | string(), atom() | string() | inet:ip_address()) ->
           {ok, [{inet:ip_address(), inet:port_number()}, ...]} | {error, term()}.
 addresses_please(Name, Host) ->
-    Found = case candidates(Name, Host) of
-                [] -> same_port(Host);
-                Candidates -> Candidates
-            end,
-    case unique([{Ip, Port} || {Addr, Port} <- Found, Ip <- resolve(Addr)]) of
+    Found = candidates(Name, Host),
+    case unique(resolve_all(Found)) of
         [] when Found =:= [] -> {error, not_found};
         [] -> {error, {unresolvable, [A || {A, _} <- Found]}};
         Addresses -> {ok, lists:sublist(Addresses, ?MAX_ADDRESSES)}
     end.
 
-same_port(Host) ->
-    case barrel_p2p_config:dist_listen_port() of
-        0 -> [];
-        Port ->
-            case to_list(Host) =:= own_host() of
-                true -> [];         % that is us
-                false -> [{Host, Port}]
-            end
-    end.
+%% Whether that is the host part of our own name.
+-spec is_own_host(string()) -> boolean().
+is_own_host(Host) ->
+    Host =:= own_host().
 
 %% The nodes that discovery knows on this host, as erl_epmd does it.
 -spec names() -> {ok, [{string(), inet:port_number()}]}.
@@ -115,14 +106,26 @@ names(Host) ->
                          [Name, H] <- [string:split(to_list(Node), "@")],
                          lists:member(H, Wanted)])}.
 
+%% Some ask for the loopback address, which is where OTP's daemon would be.
 is_local("localhost") -> true;
 is_local(Host) ->
     {ok, Own} = inet:gethostname(),
-    Host =:= Own.
+    Host =:= Own orelse case inet:parse_address(Host) of
+                            {ok, {127, _, _, _}} -> true;
+                            {ok, {0, 0, 0, 0, 0, 0, 0, 1}} -> true;
+                            _ -> false
+                        end.
 
 candidates(Name, Host) ->
     HostText = to_list(Host),
     barrel_p2p_discovery:find(to_list(Name) ++ "@" ++ HostText, HostText).
+
+%% Names at the same time: what one of them takes must not add up.
+resolve_all([{Addr, Port}]) ->
+    [{Ip, Port} || Ip <- resolve(Addr)];
+resolve_all(Found) ->
+    Results = barrel_p2p_discovery:parallel([fun() -> resolve(Addr) end || {Addr, _} <- Found]),
+    [{Ip, Port} || {{_, Port}, Ips} <- lists:zip(Found, Results), is_list(Ips), Ip <- Ips].
 
 %% A name that is our own host's means this machine: loopback is right whatever DNS says about it,
 %% and its large packets are fast.
@@ -138,22 +141,16 @@ resolve(Addr) ->
             [Ip];
         {error, _} ->
             Family = barrel_p2p_config:dist(family, auto),
-            Resolve = case Text =:= own_host() of
-                          true -> fun loopback/2;   % this machine: nobody needs to be asked
-                          false -> fun lookup/2
-                      end,
-            lists:append([Resolve(Text, F) || F <- [inet, inet6], wanted(F, Family)])
-    end.
-
-loopback(_Host, inet6) -> [{0, 0, 0, 0, 0, 0, 0, 1}];
-loopback(_Host, inet) -> [{127, 0, 0, 1}].
-
-wanted(F, Family) -> Family =:= auto orelse F =:= Family.
-
-lookup(Host, Family) ->
-    case inet:getaddrs(Host, Family) of
-        {ok, Ips} -> Ips;
-        {error, _} -> []
+            case Text =:= own_host() of
+                true ->
+                    [Ip || {F, Ip} <- [{inet, {127, 0, 0, 1}}, {inet6, {0, 0, 0, 0, 0, 0, 0, 1}}],
+                           Family =:= auto orelse F =:= Family];
+                false ->
+                    case barrel_p2p_resolver:addresses(Text, Family) of
+                        {ok, Ips, _} -> Ips;
+                        {error, _} -> []
+                    end
+            end
     end.
 
 own_host() ->

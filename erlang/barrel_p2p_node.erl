@@ -24,6 +24,8 @@
 %% Reports wait for the VM's real log handler: the one of early boot would show them twice.
 -define(MAX_HELD, 100).
 -define(HOLD_MS, 50).
+%% How often the certificate's end is looked at.
+-define(CERT_CHECK_MS, 24 * 3600 * 1000).
 
 -record(state, {
     port :: port(),
@@ -33,6 +35,7 @@
     n_waiting = 0 :: non_neg_integer(),
     name :: string() | undefined,                 % set by attach/2
     configured = false :: boolean(),
+    cert_timer :: reference() | undefined,
     udp_port = 0 :: inet:port_number(),           % as configured
     fingerprint = <<>> :: binary(),
     bound :: {inet:port_number(), string()} | undefined,
@@ -240,7 +243,9 @@ init([]) ->
     case barrel_p2p_drv:load() of
         ok ->
             case barrel_p2p_drv:open_node() of
-                {ok, Port} -> {ok, #state{port = Port}};
+                {ok, Port} ->
+                    barrel_p2p_discovery:create_table(),
+                    {ok, #state{port = Port}};
                 {error, Reason} -> {stop, Reason}
             end;
         {error, Reason} ->
@@ -290,6 +295,9 @@ handle_info({Port, {incoming, Id}}, #state{port = Port} = S) ->
     {noreply, hand_over(Id, S)};
 handle_info({Port, {log, Level, Event, Peer, Text}}, #state{port = Port} = S) ->
     {noreply, put_out({report, Level, Event, Peer, Event, Text}, 0, S)};
+handle_info(check_cert, S) ->
+    _ = spawn(barrel_p2p_rotate, check_cert, []),       % it calls us
+    {noreply, start_cert_timer(S#state{cert_timer = undefined})};
 handle_info(flush_held, #state{held = Held} = S) ->
     {noreply, lists:foldr(fun({Report, N}, Acc) -> put_out(Report, N, Acc) end,
                           S#state{held = []}, Held)};
@@ -325,10 +333,16 @@ do_configure(#state{kernel = Kernel, udp_port = Port} = S) ->
     case send_config(Port, S) of
         {ok, Fingerprint} ->
             Kernel =:= undefined orelse persistent_term:put(?READY, {Kernel, self()}),
-            {reply, {ok, Fingerprint}, S#state{fingerprint = Fingerprint, configured = true}};
+            {reply, {ok, Fingerprint},
+             start_cert_timer(S#state{fingerprint = Fingerprint, configured = true})};
         {error, _} = Error ->
             {reply, Error, S}
     end.
+
+start_cert_timer(#state{cert_timer = undefined} = S) ->
+    S#state{cert_timer = erlang:send_after(?CERT_CHECK_MS, self(), check_cert)};
+start_cert_timer(S) ->
+    S.
 
 %% What a user wrote wrong is an error for the caller, not the end of this process.
 send_config(Port, #state{name = Name}) ->

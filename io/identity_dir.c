@@ -60,10 +60,10 @@ static bool cannot_write(const struct bp_errbuf *err)
 }
 
 /*
- * Finds the owner of `dir`, claiming it for `node_name` if nobody has. `owner` is empty when the
- * directory cannot be claimed and has to be used as it is.
+ * Finds the owner of `dir`, claiming it for `node_name` (unless `look_only`) if nobody has. `owner`
+ * is empty when the directory is not or cannot be claimed and has to be used as it is.
  */
-static int find_owner(const char *dir, const char *node_name,
+static int find_owner(const char *dir, const char *node_name, bool look_only,
                       char owner[static BP_NODE_NAME_MAX + 1], struct bp_errbuf *err)
 {
     char path[PATH_MAX];
@@ -78,6 +78,10 @@ static int find_owner(const char *dir, const char *node_name,
             pause_for_other();
             rc = i + 1 < RACE_TRIES ? 0 : BP_E_FILE;
             continue;
+        }
+        if (rc == BP_E_NOT_FOUND && look_only) {
+            bp_errbuf_reset(err);
+            return 0;
         }
         if (rc != BP_E_NOT_FOUND) {
             return rc;
@@ -99,7 +103,7 @@ static int find_owner(const char *dir, const char *node_name,
     return rc == BP_E_EXISTS ? BP_E_FILE : rc;
 }
 
-static int own_subdir(const char *dir, const char *node_name, char *out, size_t cap,
+static int own_subdir(const char *dir, const char *node_name, bool look_only, char *out, size_t cap,
                       struct bp_errbuf *err)
 {
     char nodes[PATH_MAX];
@@ -108,33 +112,33 @@ static int own_subdir(const char *dir, const char *node_name, char *out, size_t 
     if (rc == 0) {
         rc = bp_path_join(nodes, node_name, out, cap, err);
     }
-    if (rc == 0) {
+    if (rc == 0 && !look_only) {
         rc = bp_mkdirs(out, DIR_MODE, err);
     }
     return rc;
 }
 
-static int resolve(const char *dir, const char *node_name, char *out, size_t cap,
+static int resolve(const char *dir, const char *node_name, bool look_only, char *out, size_t cap,
                    struct bp_errbuf *err)
 {
     char owner[BP_NODE_NAME_MAX + 1];
     int rc;
 
     if (bp_node_name_dynamic(node_name, strlen(node_name))) {
-        return own_subdir(dir, node_name, out, cap, err);
+        return own_subdir(dir, node_name, look_only, out, cap, err);
     }
-    rc = find_owner(dir, node_name, owner, err);
+    rc = find_owner(dir, node_name, look_only, owner, err);
     if (rc != 0) {
         return rc;
     }
     if (owner[0] != '\0' && strcmp(owner, node_name) != 0) {
-        return own_subdir(dir, node_name, out, cap, err);
+        return own_subdir(dir, node_name, look_only, out, cap, err);
     }
     return bp_path_join(dir, "", out, cap, err);
 }
 
-int bp_identity_dir_resolve(const char *dir, bool explicit_dir, const char *node_name, char *out,
-                            size_t cap, struct bp_errbuf *err)
+static int find_dir(const char *dir, bool explicit_dir, const char *node_name, bool look_only,
+                    char *out, size_t cap, struct bp_errbuf *err)
 {
     struct bp_errbuf local;
     struct bp_errbuf *e = err != NULL ? err : &local; /* its os_errno decides */
@@ -157,7 +161,7 @@ int bp_identity_dir_resolve(const char *dir, bool explicit_dir, const char *node
                       "use a name of the form name@host");
         rc = BP_E_INVALID;
     } else {
-        rc = resolve(dir, node_name, out, cap, e);
+        rc = resolve(dir, node_name, look_only, out, cap, e);
     }
     if (rc != 0) {
         if (cap != 0) {
@@ -169,6 +173,18 @@ int bp_identity_dir_resolve(const char *dir, bool explicit_dir, const char *node
         out[len - 1] = '\0';
     }
     return 0;
+}
+
+int bp_identity_dir_resolve(const char *dir, bool explicit_dir, const char *node_name, char *out,
+                            size_t cap, struct bp_errbuf *err)
+{
+    return find_dir(dir, explicit_dir, node_name, false, out, cap, err);
+}
+
+int bp_identity_dir_find(const char *dir, bool explicit_dir, const char *node_name, char *out,
+                         size_t cap, struct bp_errbuf *err)
+{
+    return find_dir(dir, explicit_dir, node_name, true, out, cap, err);
 }
 
 /* --- the key pair ------------------------------------------------------------ */

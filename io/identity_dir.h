@@ -32,6 +32,13 @@ int bp_identity_dir_resolve(const char *dir, bool explicit_dir, const char *node
                             size_t cap, struct bp_errbuf *err) BP_MUST_CHECK;
 
 /*
+ * The same for those who only look: nothing is claimed or created. The directory that comes out may
+ * not exist.
+ */
+int bp_identity_dir_find(const char *dir, bool explicit_dir, const char *node_name, char *out,
+                         size_t cap, struct bp_errbuf *err) BP_MUST_CHECK;
+
+/*
  * Loads the key pair of `key_dir`, or makes one (and the directory) where there is none. The public
  * file is written again if only the private one is there. `*out` is the caller's, until
  * bp_identity_del. Of several processes that start at once in an empty directory one makes the key,

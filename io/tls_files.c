@@ -65,8 +65,8 @@ static int use_pems(const char *cert_file, const char *key_file, const uint8_t *
     return 0;
 }
 
-static int load(const char *cert_file, const char *key_file, struct bp_tls_cred **out,
-                struct bp_errbuf *err)
+static int load_pair(const char *cert_file, const char *key_file, struct bp_tls_cred **out,
+                     struct bp_errbuf *err)
 {
     const struct bp_mem *mem = bp_mem_libc();
     uint8_t *cert = NULL;
@@ -90,6 +90,35 @@ static int load(const char *cert_file, const char *key_file, struct bp_tls_cred 
     mem->release(mem->ctx, key);
     mem->release(mem->ctx, cert);
     return rc == BP_E_NOT_FOUND ? BP_E_FILE : rc;
+}
+
+/* Loads the pair. If the key is that of a certificate which waits beside the other, a rotation was
+ * interrupted, and the last step is made up for. */
+int bp_tls_files_load(const char *cert_file, const char *key_file, struct bp_tls_cred **out,
+                      struct bp_errbuf *err)
+{
+    struct bp_errbuf e2;
+    char waiting[PATH_MAX];
+    int rc;
+    int n = snprintf(waiting, sizeof(waiting), "%s%s", cert_file, BP_TLS_CERT_WAITING);
+
+    *out = NULL;
+    rc = load_pair(cert_file, key_file, out, err);
+    if (rc != BP_E_KEYPAIR || n < 0 || (size_t)n >= sizeof(waiting) || !present(waiting) ||
+        load_pair(waiting, key_file, out, &e2) != 0) {
+        return rc;
+    }
+    if (rename(waiting, cert_file) != 0) {
+        bp_tls_cred_unref(*out);
+        *out = NULL;
+        bp_errbuf_set(err, errno, "cannot replace the TLS certificate", cert_file, NULL,
+                      "give the user that runs the node access to it");
+        return BP_E_FILE;
+    }
+    if (err != NULL) {
+        *err = e2;
+    }
+    return 0;
 }
 
 /* --- making ------------------------------------------------------------------ */
@@ -177,7 +206,7 @@ int bp_tls_files_ensure(const char *cert_file, const char *key_file, const char 
         }
         if (present(cert_file) || wait_for_cert(cert_file, key_file)) {
             /* tested after the certificate: a maker writes the key first */
-            return present(key_file) ? load(cert_file, key_file, out, err)
+            return present(key_file) ? bp_tls_files_load(cert_file, key_file, out, err)
                                      : half_missing(key_file, cert_file, err);
         }
         if (present(key_file)) {

@@ -12,12 +12,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define TRUSTED_DIR "trusted"
-#define SUFFIX      ".pub"
-#define SUFFIX_LEN  (sizeof(SUFFIX) - 1)
-#define DIR_MODE    0700u
-#define PIN_MODE    0600u
-#define RACE_TRIES  10
+#define SUFFIX     ".pub"
+#define SUFFIX_LEN (sizeof(SUFFIX) - 1)
+#define DIR_MODE   0700u
+#define PIN_MODE   0600u
+#define RACE_TRIES 10
 
 static const char cure_pin[] = "put the node's 32-byte public key there, or delete the file to "
                                "forget the node";
@@ -25,7 +24,7 @@ static const char cure_pin[] = "put the node's 32-byte public key there, or dele
 static int dir_path(const char *key_dir, char out[static PATH_MAX], struct bp_errbuf *err)
 {
     bp_errbuf_reset(err);
-    return bp_path_join(key_dir, TRUSTED_DIR, out, PATH_MAX, err);
+    return bp_path_join(key_dir, BP_TRUST_DIR, out, PATH_MAX, err);
 }
 
 /* The only place where a node's name becomes a path. */
@@ -50,6 +49,22 @@ static int pin_path(const char *key_dir, const char *node, char out[static PATH_
     memcpy(name, node, len);
     memcpy(name + len, SUFFIX, SUFFIX_LEN + 1);
     return bp_path_join(dir, name, out, PATH_MAX, err);
+}
+
+int bp_trust_path(const char *key_dir, const char *node, char *out, size_t cap,
+                  struct bp_errbuf *err)
+{
+    char path[PATH_MAX];
+    int rc = pin_path(key_dir, node, path, err);
+
+    if (rc == 0 && strlen(path) >= cap) {
+        bp_errbuf_set(err, ENAMETOOLONG, "cannot use the path", path, NULL, "use a shorter path");
+        rc = BP_E_INVALID;
+    }
+    if (rc == 0) {
+        memcpy(out, path, strlen(path) + 1);
+    }
+    return rc;
 }
 
 int bp_trust_lookup(const char *key_dir, const char *node, uint8_t key[static BP_KEY_LEN],
@@ -117,6 +132,27 @@ int bp_trust_store_if_new(const char *key_dir, const char *node,
         return BP_E_FILE;
     }
     return rc;
+}
+
+int bp_trust_replace(const char *key_dir, const char *node, const uint8_t old[static BP_KEY_LEN],
+                     const uint8_t key[static BP_KEY_LEN], struct bp_errbuf *err)
+{
+    char path[PATH_MAX];
+    uint8_t pinned[BP_KEY_LEN];
+    int rc = pin_path(key_dir, node, path, err);
+
+    if (rc == 0) {
+        rc = bp_file_read_exact(path, pinned, sizeof(pinned), cure_pin, err);
+    }
+    if (rc == 0 && bp_equal_ct(pinned, key, BP_KEY_LEN)) {
+        return 0;
+    }
+    if (rc == BP_E_NOT_FOUND || (rc == 0 && !bp_equal_ct(pinned, old, BP_KEY_LEN))) {
+        bp_errbuf_set(err, 0, "cannot replace the key in", path, "it was changed meanwhile",
+                      "connect again");
+        return BP_E_MISMATCH;
+    }
+    return rc == 0 ? bp_file_write_atomic(path, key, BP_KEY_LEN, PIN_MODE, err) : rc;
 }
 
 int bp_trust_delete(const char *key_dir, const char *node, struct bp_errbuf *err)

@@ -12,7 +12,12 @@
 
 #include "io/files.h"
 
-#define BP_TRUST_MAX 100000u /* entries that a scan looks at */
+#define BP_TRUST_DIR "trusted" /* in the key directory */
+#define BP_TRUST_MAX 100000u   /* entries that a scan looks at */
+
+/* The file of a pin, there or not, in `out`. BP_E_INVALID. */
+int bp_trust_path(const char *key_dir, const char *node, char *out, size_t cap,
+                  struct bp_errbuf *err) BP_MUST_CHECK;
 
 /* The key pinned for `node`. BP_E_NOT_FOUND; BP_E_FILE (unreadable, wrong size); BP_E_INVALID. */
 int bp_trust_lookup(const char *key_dir, const char *node, uint8_t key[static BP_KEY_LEN],
@@ -38,6 +43,13 @@ int bp_trust_store(const char *key_dir, const char *node, const uint8_t key[stat
 int bp_trust_store_if_new(const char *key_dir, const char *node,
                           const uint8_t key[static BP_KEY_LEN],
                           struct bp_errbuf *err) BP_MUST_CHECK;
+
+/*
+ * Pins the key in place of `old`: 0 also if it is pinned already; BP_E_MISMATCH if by now the node
+ * has neither of them pinned, which stays so. BP_E_FILE, BP_E_INVALID.
+ */
+int bp_trust_replace(const char *key_dir, const char *node, const uint8_t old[static BP_KEY_LEN],
+                     const uint8_t key[static BP_KEY_LEN], struct bp_errbuf *err) BP_MUST_CHECK;
 
 /* Forgets the key. BP_E_NOT_FOUND, BP_E_FILE, BP_E_INVALID. */
 int bp_trust_delete(const char *key_dir, const char *node, struct bp_errbuf *err) BP_MUST_CHECK;

@@ -15,13 +15,17 @@ WAN_SRC := $(filter-out tests/wan/test_%.c,$(wildcard tests/wan/*.c))
 WAN_BIN := $(B)/tests/wan/wan
 WANTEST_SRC := $(wildcard tests/wan/test_*.c)
 WANTEST_BIN := $(patsubst tests/%.c,$(B)/tests/%,$(WANTEST_SRC))
+CLITEST_SRC := $(wildcard tests/cli/test_*.c)
+CLITEST_BIN := $(patsubst tests/%.c,$(B)/tests/%,$(CLITEST_SRC))
+HOSTILE_SRC := $(wildcard tests/hostile/*.c)
+HOSTILE_BIN := $(B)/tests/hostile/hostile
 HPVTEST_SRC := $(wildcard tests/membership/test_*.c)
 HPVTEST_BIN := $(patsubst tests/%.c,$(B)/tests/%,$(HPVTEST_SRC))
 HPV_LIB_SRC := tests/membership/overlay.c tests/membership/graph.c
 HPV_REPORT := $(B)/tests/membership/hyparview_report
 FUZZ_MAIN := $(B)/tests/fuzz/standalone_main.o
 
-TEST_LIBS = $(call obj,$(SUPPORT_SRC)) $(IO_LIB) $(CORE_LIB)
+TEST_LIBS = $(call obj,$(SUPPORT_SRC)) $(CLI_LIB) $(IO_LIB) $(CORE_LIB)
 
 $(UNIT_BIN): $(B)/tests/unit/%: $(B)/tests/unit/%.o $(TEST_LIBS)
 	$(call say,LD,$@)
@@ -60,6 +64,30 @@ $(WANTEST_BIN): $(B)/tests/wan/%: $(B)/tests/wan/%.o $(call obj,$(filter-out tes
 	$(call say,LD,$@)
 	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(DEP_LIBS) -lcmocka
 
+# Runs the command of the same build.
+$(CLITEST_BIN): $(B)/tests/cli/%: $(B)/tests/cli/%.o $(B)/tests/cli/run.o $(TEST_LIBS) | $(CLI)
+	$(call say,LD,$@)
+	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(DEP_LIBS) $(CLI_LIBS) -lcmocka
+
+# What real nodes are attacked with; of the release build, since floods have a rate.
+hostile: $(HOSTILE_BIN)
+$(HOSTILE_BIN): $(call obj,$(HOSTILE_SRC)) $(IO_LIB) $(CORE_LIB)
+	$(call say,LD,$@)
+	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(DEP_LIBS)
+
+soak: soak-hostile
+soak-hostile: deps-test
+	@$(MAKE) --no-print-directory all hostile && BP_SOAK=1 scripts/run-tests --ct hostile_SUITE
+
+soak: soak-membership
+soak-membership: deps-test
+	@$(MAKE) --no-print-directory build/release/tests/membership/test_overlay
+	@SEEDS=$${SEEDS:-1000} build/release/tests/membership/test_overlay
+	@$(MAKE) --no-print-directory report-membership
+
+report-membership: $(HPV_REPORT) ## HyParView at scale: the paper's experiments (minutes)
+	@for m in table failures sizing churn partition loss scale; do $(HPV_REPORT) $$m || exit 1; done
+
 # --- drivers that are wrong on purpose (tests/faulty/README.md) ------------
 
 FAULTY := lossy wrong_order
@@ -79,7 +107,7 @@ build/faulty/%/priv/barrel_p2p_drv.so: $(call obj,$(DRV_SRC)) $(IO_LIB) $(CORE_L
 # `make test` in a clean checkout: installs, builds, runs every tier. C tests run under ASan and UBSan.
 test: deps-test ## install, build and run every test
 	@$(MAKE) --no-print-directory all
-	@$(MAKE) --no-print-directory faulty-drivers
+	@$(MAKE) --no-print-directory faulty-drivers hostile
 	@$(MAKE) --no-print-directory BUILD=asan c-tests
 	@$(MAKE) --no-print-directory static
 	@scripts/run-tests --ct all $(patsubst build/release/%,build/asan/%,$(ALL_TEST_BIN))
@@ -89,9 +117,10 @@ check: all ## the C tests only (seconds), under ASan and UBSan
 	@scripts/run-tests $(patsubst build/release/%,build/asan/%,$(ALL_TEST_BIN))
 
 ALL_TEST_BIN := $(patsubst tests/%.c,build/release/tests/%,$(UNIT_SRC) $(SIM_SRC) $(DRVTEST_SRC) \
-  $(WANTEST_SRC) $(HPVTEST_SRC) $(FUZZ_SRC))
+  $(WANTEST_SRC) $(CLITEST_SRC) $(HPVTEST_SRC) $(FUZZ_SRC))
 
-c-tests: unit-bins sim-bins driver-bins wan-bins member-bins replay-bins
+c-tests: unit-bins sim-bins driver-bins wan-bins cli-bins member-bins \
+  replay-bins
 
 # --- rules of the layers, checked without running anything -----------------
 
@@ -113,11 +142,11 @@ fuzz: $(FUZZ_BIN) ## run each fuzz target for T seconds (needs clang)
 	  sed -n 's/^stat::number_of_executed_units: /          executions: /p' build/fuzz/$$n.log; \
 	done
 
-build/fuzz/%: tests/fuzz/%.c $(CORE_SRC) $(IO_SRC) $(SUPPORT_SRC)
+build/fuzz/%: tests/fuzz/%.c $(CORE_SRC) $(IO_SRC) cli/key_text.c $(SUPPORT_SRC)
 	@mkdir -p $(@D)
 	$(call say,CLANG,$@)
 	$(Q)$(CLANG) -std=c11 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
-	  -D_GNU_SOURCE $(CPPFLAGS) -o $@ $< $(CORE_SRC) $(IO_SRC) $(DEP_LIBS)
+	  -D_GNU_SOURCE $(CPPFLAGS) -o $@ $< $(CORE_SRC) $(IO_SRC) cli/key_text.c $(DEP_LIBS)
 
 # --- measuring -------------------------------------------------------------
 
@@ -129,12 +158,15 @@ bench-idle: deps-test ## memory of an idle connection
 	@$(MAKE) --no-print-directory all
 	@bench/idle_memory $(ARGS)
 
-.PHONY: test faulty-drivers check c-tests static layering fuzz bench bench-idle unit-bins sim-bins \
-  driver-bins wan-bins member-bins replay-bins
+.PHONY: test hostile soak soak-hostile soak-membership report-membership \
+  faulty-drivers check c-tests static layering fuzz bench \
+  bench-idle unit-bins sim-bins driver-bins wan-bins cli-bins \
+  member-bins replay-bins
 
 unit-bins: $(UNIT_BIN)
 sim-bins: $(SIM_BIN)
 driver-bins: $(DRVTEST_BIN)
 wan-bins: $(WANTEST_BIN)
+cli-bins: $(CLITEST_BIN) $(CLI)
 member-bins: $(HPVTEST_BIN)
 replay-bins: $(REPLAY_BIN)

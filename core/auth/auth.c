@@ -16,9 +16,9 @@ static const char wire_key_mismatch[] = "key_mismatch";
 static const char wire_untrusted[] = "untrusted_key";
 static const char wire_signature[] = "signature_invalid";
 
-/* HELLO, CHALLENGE, RESPONSE, and FAIL with the longest reason */
-_Static_assert(4 * BP_AUTH_FRAME_HEAD + BP_AUTH_HELLO_MAX + BP_AUTH_CHALLENGE_LEN +
-                       BP_AUTH_RESPONSE_LEN + 3 + sizeof(wire_signature) <=
+/* SUCCESSION, HELLO, CHALLENGE, RESPONSE, and FAIL with the longest reason */
+_Static_assert(5 * BP_AUTH_FRAME_HEAD + BP_AUTH_SUCCESSION_MAX + BP_AUTH_HELLO_MAX +
+                       BP_AUTH_CHALLENGE_LEN + BP_AUTH_RESPONSE_LEN + 3 + sizeof(wire_signature) <=
                    BP_AUTH_OUT_CAP,
                "room for all that a side sends");
 
@@ -101,6 +101,7 @@ static int finish(struct bp_auth *a, bool has_identity)
     e = add_effect(a, BP_AUTH_DONE);
     e->has_identity = has_identity;
     e->pin = has_identity && a->pin;
+    e->replaces = e->pin && a->replacing ? a->replaced : NULL;
     a->state = BP_AUTH_ST_FINISHED;
     return 0;
 }
@@ -164,7 +165,10 @@ static void signed_message(const struct bp_auth *a, const uint8_t *nonce, uint64
 /* Sends our HELLO, our challenge or both. */
 static int introduce(struct bp_auth *a, bool hello, bool challenge, bp_time now, uint64_t wall_ms)
 {
-    const struct bp_auth_msg msgs[2] = {
+    const struct bp_succession *own = a->cfg.succession;
+    uint8_t links[BP_SUCCESSION_MAX * BP_SUCCESSION_LINK_LEN];
+    struct bp_auth_msg msgs[3] = {
+        {.type = BP_AUTH_MSG_SUCCESSION, .links = links},
         {.type = BP_AUTH_MSG_HELLO,
          .name = a->cfg.self_name,
          .name_len = strlen(a->cfg.self_name),
@@ -176,7 +180,11 @@ static int introduce(struct bp_auth *a, bool hello, bool challenge, bp_time now,
         a->sent_at = now;
         a->sent_ts_ms = wall_ms;
     }
-    return send_msgs(a, hello ? &msgs[0] : &msgs[1], hello && challenge ? 2 : 1, false);
+    if (hello && a->ours && own != NULL && own->n != 0) {
+        msgs[0].links_len = bp_succession_encode(own, links);
+        return send_msgs(a, msgs, challenge ? 3 : 2, false);
+    }
+    return send_msgs(a, hello ? &msgs[1] : &msgs[2], hello && challenge ? 2 : 1, false);
 }
 
 /* The peer's key is trusted: challenge it, if that is still to be done. A server also says who it
@@ -192,12 +200,27 @@ static int accept_key(struct bp_auth *a, bp_time now, uint64_t wall_ms)
     return rc;
 }
 
+/* The pinned key has handed over to the peer's: trusted, and to be pinned instead. */
+static bool has_succeeded(struct bp_auth *a, const uint8_t *pinned_key)
+{
+    if (bp_succession_check(&a->succession, a->peer_name, pinned_key, a->peer_key) != 0) {
+        return false;
+    }
+    memcpy(a->replaced, pinned_key, BP_KEY_LEN);
+    a->replacing = true;
+    a->pin = true;
+    return true;
+}
+
 static int judge_key(struct bp_auth *a, bool found, const uint8_t *pinned_key, bp_time now,
                      uint64_t wall_ms)
 {
     bool same = pinned_key != NULL && bp_equal_ct(pinned_key, a->peer_key, BP_KEY_LEN);
 
     if (found && !a->by_key && !same) {
+        if (pinned_key != NULL && has_succeeded(a, pinned_key)) {
+            return accept_key(a, now, wall_ms);
+        }
         return fail_told(a, BP_E_AUTH_KEY_MISMATCH, wire_key_mismatch);
     }
     if (found && a->by_key && pinned_key != NULL && !same) {
@@ -332,6 +355,12 @@ static int on_msg(struct bp_auth *a, const struct bp_auth_msg *msg, bp_time now,
     bool client = a->cfg.role == BP_AUTH_CLIENT;
 
     switch (msg->type) {
+    case BP_AUTH_MSG_SUCCESSION:
+        if (a->state == BP_AUTH_ST_WAIT_HELLO && a->ours && a->succession.n == 0) {
+            int rc = bp_succession_decode(&a->succession, msg->links, msg->links_len);
+            return rc == 0 ? 0 : fail(a, BP_E_AUTH_MALFORMED, NULL);
+        }
+        break;
     case BP_AUTH_MSG_HELLO:
         if (a->state == BP_AUTH_ST_WAIT_HELLO) {
             return on_hello(a, msg, now, wall_ms);
@@ -437,6 +466,7 @@ int bp_auth_start_early(struct bp_auth *a, bp_time now, uint64_t wall_ms)
     if (a->state != (server ? BP_AUTH_ST_WAIT_HELLO : BP_AUTH_ST_START) || a->challenged) {
         return BP_E_STATE;
     }
+    a->ours = true;
     if (server && a->cfg.n_cookie_only != 0) {
         return 0;
     }

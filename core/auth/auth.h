@@ -43,6 +43,11 @@
  * first half under `nonce_secret`, which all connections of a node share. Whoever echoes a nonce of
  * ours, on whatever connection and however late, is caught, and no lock is needed.
  *
+ * A node that has changed its key by rotation sends SUCCESSION before its HELLO, to peers of this
+ * implementation only (those that bp_auth_start_early is for; from others it is refused). If the
+ * pin is an earlier key of that chain, which leads to the key of the HELLO, the key is trusted as
+ * if it were pinned, in both trust modes, and DONE says which key it replaces.
+ *
  * A node without a name of its own yet claims "nonode@nohost". Names of that kind never are looked
  * up by name and never pinned: TOFU takes any key, strict mode one that is pinned under some name.
  */
@@ -54,7 +59,7 @@
 #include "base/types.h"
 
 #define BP_AUTH_WINDOW      (30 * BP_SEC) /* default of bp_auth_config.window (WIRE 3.3) */
-#define BP_AUTH_OUT_CAP     512u          /* all that one side ever sends */
+#define BP_AUTH_OUT_CAP     1024u         /* all that one side ever sends */
 #define BP_AUTH_MAX_EFFECTS 8u            /* more than one side ever has */
 
 enum bp_auth_role {
@@ -95,7 +100,8 @@ struct bp_auth_config {
     /* Servers: pause after S3 until bp_auth_continue, so that S3 can be sent, and verified by the
      * client, while we verify C3. */
     bool pause;
-    const uint8_t *test_nonce; /* NULL; tests: our challenge's BP_NONCE_LEN bytes */
+    const struct bp_succession *succession; /* of our own key; NULL or empty: none */
+    const uint8_t *test_nonce;              /* NULL; tests: our challenge's BP_NONCE_LEN bytes */
 };
 
 enum bp_auth_effect_kind {
@@ -122,6 +128,8 @@ struct bp_auth_effect {
     bool has_identity;
     /* DONE: pin the key to the name once the distribution handshake has succeeded */
     bool pin;
+    /* DONE with `pin`: the key that this one replaces, by succession; NULL if none was pinned */
+    const uint8_t *replaces;
     /* FAILED: an enum bp_err, and text for a log line in printable ASCII: the peer's reason with
      * BP_E_AUTH_REJECTED, else ours */
     int err;
@@ -138,7 +146,11 @@ struct bp_auth {
     bool has_identity;
     bool pin;
     bool paused;
+    bool ours;       /* the peer is of this implementation */
     bool challenged; /* our challenge went out before the peer's HELLO came */
+    bool replacing;
+    uint8_t replaced[BP_KEY_LEN];    /* what was pinned, if the peer's key has followed it */
+    struct bp_succession succession; /* of the peer's key, as the peer says */
     uint64_t skew_max_ms;
     bp_time sent_at;                      /* when our challenge went out */
     uint64_t sent_ts_ms;                  /* the wall clock that it carried */

@@ -7,6 +7,7 @@
 #include "base/err.h"
 
 _Static_assert(BP_AUTH_SPLIT_CAP >= BP_AUTH_FRAME_HEAD + BP_AUTH_MSG_MAX, "room for any message");
+_Static_assert(BP_AUTH_MSG_MAX >= BP_AUTH_HELLO_MAX, "the largest message");
 
 static int decode_hello(struct bp_auth_msg *out, struct bp_reader *r)
 {
@@ -22,6 +23,18 @@ static int decode_hello(struct bp_auth_msg *out, struct bp_reader *r)
     out->name = (const char *)bp_read_bytes(r, out->name_len);
     out->pub = bp_read_bytes(r, BP_KEY_LEN);
     return 0;
+}
+
+static void decode_succession(struct bp_auth_msg *out, struct bp_reader *r)
+{
+    uint8_t n = bp_read_u8(r);
+
+    if (n == 0 || n > BP_SUCCESSION_MAX) {
+        r->bad = true;
+        return;
+    }
+    out->links_len = n * (size_t)BP_SUCCESSION_LINK_LEN;
+    out->links = bp_read_bytes(r, out->links_len);
 }
 
 int bp_auth_msg_decode(struct bp_auth_msg *out, const uint8_t *p, size_t len)
@@ -50,6 +63,9 @@ int bp_auth_msg_decode(struct bp_auth_msg *out, const uint8_t *p, size_t len)
         out->reason_len = bp_read_u16(&r);
         out->reason = (const char *)bp_read_bytes(&r, out->reason_len);
         break;
+    case BP_AUTH_MSG_SUCCESSION:
+        decode_succession(out, &r);
+        break;
     default:
         return BP_E_AUTH_MALFORMED;
     }
@@ -77,6 +93,10 @@ static size_t encoded_len(const struct bp_auth_msg *msg)
         return 1;
     case BP_AUTH_MSG_FAIL:
         return msg->reason_len <= BP_AUTH_REASON_MAX ? 1 + 2 + msg->reason_len : 0;
+    case BP_AUTH_MSG_SUCCESSION:
+        return msg->links_len != 0 && 2 + msg->links_len <= BP_AUTH_SUCCESSION_MAX
+                   ? 2 + msg->links_len
+                   : 0;
     }
     return 0;
 }
@@ -109,6 +129,10 @@ void bp_auth_msg_encode(struct bp_writer *w, const struct bp_auth_msg *msg)
     case BP_AUTH_MSG_FAIL:
         bp_write_u16(w, (uint16_t)msg->reason_len);
         bp_write_bytes(w, msg->reason, msg->reason_len);
+        break;
+    case BP_AUTH_MSG_SUCCESSION:
+        bp_write_u8(w, (uint8_t)(msg->links_len / BP_SUCCESSION_LINK_LEN));
+        bp_write_bytes(w, msg->links, msg->links_len);
         break;
     }
 }

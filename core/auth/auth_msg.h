@@ -2,10 +2,14 @@
 /*
  * Messages of the Ed25519 authentication, version 2 (WIRE 3.1), and the splitter that cuts a
  * stream of them into frames. Each frame is `Len:16, Msg:Len`, all integers big-endian.
+ *
+ * One message is ours, sent to and taken from peers of this implementation only:
+ * SUCCESSION `6, N:8, N * (Key:32, Signature:64)`, N = 1..BP_SUCCESSION_MAX (auth/succession.h).
  */
 #ifndef BP_AUTH_MSG_H
 #define BP_AUTH_MSG_H
 
+#include "auth/succession.h"
 #include "base/rw.h"
 #include "base/types.h"
 
@@ -15,8 +19,9 @@
 #define BP_AUTH_CHALLENGE_LEN (1u + BP_NONCE_LEN + 8u)
 #define BP_AUTH_RESPONSE_LEN  (1u + BP_SIG_LEN)
 #define BP_AUTH_HELLO_MAX     (1u + 1u + 2u + BP_NODE_NAME_MAX + BP_KEY_LEN)
+#define BP_AUTH_SUCCESSION_MAX (2u + BP_SUCCESSION_MAX * BP_SUCCESSION_LINK_LEN)
 /* The largest legal message. The length field allows 65535, which no stranger needs. */
-#define BP_AUTH_MSG_MAX       BP_AUTH_HELLO_MAX
+#define BP_AUTH_MSG_MAX       BP_AUTH_SUCCESSION_MAX
 /* Bytes that a splitter holds: one message of any size, or all that a peer can send ahead. */
 #define BP_AUTH_SPLIT_CAP     512u
 
@@ -25,7 +30,8 @@ enum bp_auth_msg_type {
     BP_AUTH_MSG_CHALLENGE = 2,
     BP_AUTH_MSG_RESPONSE = 3,
     BP_AUTH_MSG_OK = 4,
-    BP_AUTH_MSG_FAIL = 5
+    BP_AUTH_MSG_FAIL = 5,
+    BP_AUTH_MSG_SUCCESSION = 6
 };
 
 /* Only the fields of its type are set. Pointers are borrowed: decoded ones from the input. */
@@ -39,6 +45,8 @@ struct bp_auth_msg {
     const uint8_t *sig;   /* RESPONSE, BP_SIG_LEN bytes */
     const char *reason;   /* FAIL; not NUL-terminated, any bytes */
     size_t reason_len;    /* FAIL */
+    const uint8_t *links; /* SUCCESSION, see bp_succession_decode */
+    size_t links_len;     /* SUCCESSION */
 };
 
 /*

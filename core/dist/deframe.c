@@ -24,6 +24,7 @@ void bp_frame_queue_init(struct bp_frame_queue *q, const struct bp_mem *mem,
                          const struct bp_rx_mem *rx, size_t max_bytes)
 {
     *q = (struct bp_frame_queue){.mem = mem, .rx = rx, .max_bytes = max_bytes};
+    bp_unfinished_init(&q->unfinished, mem, UINT64_MAX);
 }
 
 static void free_chunks(struct bp_frame_queue *q, struct bp_frame_chunk *c)
@@ -49,12 +50,18 @@ void bp_frame_queue_free(struct bp_frame_queue *q)
     if (q->ring != NULL) {
         q->mem->release(q->mem->ctx, q->ring);
     }
+    bp_unfinished_free(&q->unfinished);
     bp_frame_queue_init(q, q->mem, q->rx, q->max_bytes);
 }
 
 void bp_frame_queue_set_limit(struct bp_frame_queue *q, size_t max_bytes)
 {
     q->max_bytes = max_bytes;
+}
+
+void bp_frame_queue_set_unfinished(struct bp_frame_queue *q, uint64_t max_bytes)
+{
+    q->unfinished.max_bytes = max_bytes;
 }
 
 bool bp_frame_queue_pop(struct bp_frame_queue *q, struct bp_frame *out)
@@ -105,6 +112,9 @@ void bp_frame_queue_trim(struct bp_frame_queue *q)
         q->ring = NULL;
         q->cap = 0;
         q->head = 0;
+    }
+    if (q->unfinished.n == 0 && q->unfinished.bytes == 0) {
+        bp_unfinished_free(&q->unfinished);
     }
 }
 
@@ -203,6 +213,7 @@ void bp_deframer_free(struct bp_deframer *d, struct bp_frame_queue *q)
     if (d->bin != NULL) {
         if (q != NULL) {
             q->bytes -= d->have;
+            bp_unfinished_sub(&q->unfinished, d->have);
         }
         d->rx->release(d->rx->ctx, d->bin);
     }
@@ -244,6 +255,26 @@ static bool head_is_valid(const uint8_t *p, size_t have)
     }
 }
 
+static uint64_t get_u64(const uint8_t *p)
+{
+    uint64_t v = 0;
+
+    for (unsigned i = 0; i < 8; i++) {
+        v = v << 8 | p[i];
+    }
+    return v;
+}
+
+/* A payload is whole, and its head valid: if it is a fragment, the VM keeps it until the last. */
+static int note_fragment(struct bp_frame_queue *q, const uint8_t *p, size_t len)
+{
+    if (p[0] != BP_DIST_VERSION || (p[1] != BP_DIST_FRAG_HEADER && p[1] != BP_DIST_FRAG_CONT)) {
+        return 0;
+    }
+    return bp_unfinished_fragment(&q->unfinished, get_u64(p + 2), get_u64(p + 10),
+                                  p[1] == BP_DIST_FRAG_HEADER, len);
+}
+
 /* A small frame that lies whole at `p`. */
 static int take_small(struct bp_frame_queue *q, const uint8_t *p, size_t len)
 {
@@ -254,6 +285,9 @@ static int take_small(struct bp_frame_queue *q, const uint8_t *p, size_t len)
         return BP_E_FRAME_MALFORMED;
     }
     rc = ring_reserve(q);
+    if (rc == 0) {
+        rc = note_fragment(q, p, len);
+    }
     if (rc != 0) {
         return rc;
     }
@@ -311,6 +345,11 @@ static int take_part(struct bp_deframer *d, const uint8_t *p, size_t len, struct
     if (rc != 0) {
         return rc;
     }
+    rc = bp_unfinished_add(&q->unfinished, n);
+    if (rc != 0) {
+        q->bytes -= n;
+        return rc;
+    }
     memcpy(d->data + d->have, p, n);
     d->have += (uint32_t)n;
     *used = n;
@@ -323,7 +362,11 @@ static int take_part(struct bp_deframer *d, const uint8_t *p, size_t len, struct
     if (d->have < d->need) {
         return 0;
     }
+    bp_unfinished_sub(&q->unfinished, d->need);
     rc = ring_reserve(q);
+    if (rc == 0) {
+        rc = note_fragment(q, d->data, d->need);
+    }
     if (rc == 0) {
         rc = charge(q, BP_FRAME_COST);
     }

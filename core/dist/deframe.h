@@ -15,6 +15,7 @@
 #define BP_DEFRAME_H
 
 #include "base/types.h"
+#include "dist/unfinished.h"
 
 #define BP_FRAME_HEAD        4u      /* Length:32 */
 #define BP_FRAME_SMALL       1024u   /* largest frame that goes to the arena */
@@ -67,6 +68,7 @@ struct bp_frame_queue {
     uint64_t total_frames;
     uint64_t total_bytes;
     uint64_t ticks;
+    struct bp_unfinished unfinished;
     struct bp_frame_chunk *first; /* arena, oldest first */
     struct bp_frame_chunk *pop;   /* where the next arena frame is popped from */
     struct bp_frame_chunk *last;  /* where frames are added */
@@ -83,6 +85,10 @@ void bp_frame_queue_free(struct bp_frame_queue *q);
 
 /* A limit from now on; bytes that are there already stay. */
 void bp_frame_queue_set_limit(struct bp_frame_queue *q, size_t max_bytes);
+
+/* At most so many bytes of frames and fragmented messages that are not whole; else
+ * BP_E_UNFINISHED. */
+void bp_frame_queue_set_unfinished(struct bp_frame_queue *q, uint64_t max_bytes);
 
 /* The oldest frame, or false. The receiver owns `out->bin`. */
 bool bp_frame_queue_pop(struct bp_frame_queue *q, struct bp_frame *out);
@@ -122,6 +128,7 @@ void bp_deframer_free(struct bp_deframer *d, struct bp_frame_queue *q);
  *   BP_E_FRAME_TOO_LARGE   a length above max_frame_bytes
  *   BP_E_FRAME_MALFORMED   a payload that no VM sends, or one that uses the atom cache
  *   BP_E_EARLY_DATA_LIMIT  the queue's max_bytes is reached
+ *   BP_E_UNFINISHED        bp_frame_queue_set_unfinished
  *   BP_E_NOMEM
  * Frames that were complete before the error are queued. Memory of a frame is at most
  * BP_FRAME_FIRST_ALLOC or twice the bytes that arrived, whichever is more.

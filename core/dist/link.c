@@ -98,6 +98,7 @@ int bp_link_new(struct bp_link **out, bool server, const struct bp_link_config *
         l->auth_cfg.dialled_name = l->dialled;
     }
     bp_frame_queue_init(&l->frames, l->mem, &l->rx, SIZE_MAX);
+    bp_frame_queue_set_unfinished(&l->frames, (uint64_t)BP_DIST_STREAMS_MAX * l->max_frame_bytes);
     rc = set_up(l, cfg, now);
     if (rc != 0) {
         bp_link_del(l);
@@ -214,6 +215,11 @@ static int fail_conn(struct bp_link *l, int err)
 enum bp_link_phase bp_link_phase(const struct bp_link *l)
 {
     return l->phase;
+}
+
+bool bp_link_tls_done(const struct bp_link *l)
+{
+    return l->handshake_done;
 }
 
 int bp_link_error(const struct bp_link *l)
@@ -785,4 +791,7 @@ void bp_link_stats(const struct bp_link *l, struct bp_link_stats *out)
     out->frames_in += l->frames.total_frames;
     out->bytes_in = l->frames.total_bytes;
     out->fences = l->order.fences;
+    out->ticks_in += l->frames.ticks;
+    out->unfinished_bytes = l->frames.unfinished.bytes;
+    out->unfinished_messages = l->frames.unfinished.n;
 }

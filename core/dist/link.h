@@ -71,7 +71,9 @@ struct bp_link_event {
     uint8_t key[BP_KEY_LEN];
     bool has_key;
     bool by_key;
-    bool pin; /* AUTHENTICATED: pin the key when the distribution handshake has succeeded */
+    /* AUTHENTICATED: pin the key when the distribution handshake has succeeded; if LOOKUP was
+     * answered with another one, in place of that (it has handed over, auth/succession.h) */
+    bool pin;
     struct bp_cid cid;
 };
 
@@ -82,6 +84,10 @@ struct bp_link_stats {
     uint64_t bytes_out;
     uint64_t fences;
     uint64_t held; /* messages that had to wait behind a fence */
+    uint64_t ticks_in;
+    uint64_t user_streams_refused;
+    uint64_t unfinished_bytes;    /* of frames and fragmented messages, now */
+    uint64_t unfinished_messages; /* fragmented ones, now */
 };
 
 /* Errors: BP_E_NOMEM, BP_E_CRYPTO, BP_E_INVALID, BP_E_INTERNAL. */
@@ -116,10 +122,15 @@ void bp_link_finish(struct bp_link *l, uint8_t *buf, size_t cap, struct bp_tx_ru
                     unsigned *n_runs, bp_time now);
 
 enum bp_link_phase bp_link_phase(const struct bp_link *l);
+/* Whether TLS was ever done. */
+bool bp_link_tls_done(const struct bp_link *l);
 int bp_link_error(const struct bp_link *l);
 const char *bp_link_error_text(const struct bp_link *l);
 /* The name that the peer was dialled as, claims or has proved; "" before it said any. */
 const char *bp_link_peer_name(const struct bp_link *l);
+/* The key that the peer has presented, proved or not, valid until the next call; NULL if none, or
+ * once the link is up. */
+const uint8_t *bp_link_peer_key(const struct bp_link *l);
 struct bp_conn *bp_link_conn(struct bp_link *l);
 
 /* --- authentication ------------------------------------------------------ */

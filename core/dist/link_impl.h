@@ -3,6 +3,7 @@
 #ifndef BP_LINK_IMPL_H
 #define BP_LINK_IMPL_H
 
+#include "base/rate.h"
 #include "dist/hs_split.h"
 #include "dist/link.h"
 #include "dist/order.h"
@@ -15,6 +16,13 @@
 #define BP_EXT_AUTH_MAX        65536u /* bytes of an external auth protocol that nobody has read */
 #define BP_AUTH_STREAM_MAX     4096u  /* bytes of the built-in one, ever */
 #define BP_USER_STREAM_REFUSED 0x100u /* WIRE 2 */
+
+/* What a peer may do for nothing: so many at once, then one in a period. Nodes tick once in 15 s,
+ * and none of ours opens user streams. */
+#define BP_TICKS_BURST         4096u
+#define BP_TICK_PERIOD         (5 * BP_MS)
+#define BP_USER_STREAMS_BURST  8192u
+#define BP_USER_STREAM_PERIOD  (2 * BP_MS)
 
 #define BP_LINK_AUTH_UNWANTED \
     "the peer wants to authenticate, but authentication is off on this node"
@@ -78,6 +86,8 @@ struct bp_link {
     struct bp_deframer *deframers[BP_DIST_STREAMS_MAX]; /* made when their stream begins */
     uint64_t uncredited[BP_DIST_STREAMS_MAX];           /* bytes taken before delivery began */
     uint8_t tick_bytes;                                 /* of a partial tick on stream 0 */
+    struct bp_rate tick_rate;
+    struct bp_rate user_stream_rate;
     uint64_t auth_bytes;
     struct bp_frame_queue frames;
 

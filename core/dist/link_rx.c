@@ -46,6 +46,13 @@ static int data_index(const struct bp_link *l, int64_t id)
 
 /* --- authentication ------------------------------------------------------ */
 
+const uint8_t *bp_link_peer_key(const struct bp_link *l)
+{
+    const struct bp_link_setup *s = l->setup;
+
+    return s != NULL && s->auth_ready && s->auth.has_key ? s->auth.peer_key : NULL;
+}
+
 static int external_auth_data(struct bp_link *l, const uint8_t *p, size_t len, bool fin)
 {
     struct bp_link_setup *s = l->setup;
@@ -96,21 +103,49 @@ static int auth_data(struct bp_link *l, int64_t id, const uint8_t *p, size_t len
     return rc == BP_E_STATE ? BP_E_AUTH_UNEXPECTED : 0;
 }
 
+/* --- rates --------------------------------------------------------------- */
+
+static int flood(struct bp_link *l, const char *what)
+{
+    snprintf(l->text, sizeof(l->text), "the peer floods us with %s", what);
+    return BP_E_FLOOD;
+}
+
+static int ticked(struct bp_link *l, uint64_t n)
+{
+    return n == 0 || bp_rate_take(&l->tick_rate, n, BP_TICKS_BURST, BP_TICK_PERIOD, l->now)
+               ? 0
+               : flood(l, "ticks");
+}
+
+static int user_stream(struct bp_link *l)
+{
+    l->stats.user_streams_refused++;
+    return bp_rate_take(&l->user_stream_rate, 1, BP_USER_STREAMS_BURST, BP_USER_STREAM_PERIOD,
+                        l->now)
+               ? 0
+               : flood(l, "user streams");
+}
+
 /* --- stream 0 ------------------------------------------------------------ */
 
 /* After the handshake stream 0 carries ticks of four zero bytes and nothing else (WIRE 0.6). */
 static int ticks(struct bp_link *l, const uint8_t *p, size_t len)
 {
+    uint64_t n = 0;
+
     for (size_t i = 0; i < len; i++) {
         if (p[i] != 0) {
             return BP_E_HS_MALFORMED;
         }
         if (++l->tick_bytes == 4) {
             l->tick_bytes = 0;
-            l->stats.frames_in++;
+            n++;
         }
     }
-    return 0;
+    l->stats.frames_in += n;
+    l->stats.ticks_in += n;
+    return ticked(l, n);
 }
 
 static int control_data(struct bp_link *l, int64_t id, const uint8_t *p, size_t len, bool fin)
@@ -150,6 +185,8 @@ static int control_data(struct bp_link *l, int64_t id, const uint8_t *p, size_t 
 static int data(struct bp_link *l, int index, int64_t id, const uint8_t *p, size_t len, bool fin)
 {
     struct bp_deframer *d = l->deframers[index];
+    uint64_t ticks_before;
+    int rc;
 
     if (l->phase != BP_LINK_HANDSHAKE && l->phase != BP_LINK_UP) {
         return BP_E_STREAM_UNEXPECTED;
@@ -171,7 +208,9 @@ static int data(struct bp_link *l, int index, int64_t id, const uint8_t *p, size
     if (fin) {
         return BP_E_STREAM_FINISHED;
     }
-    return bp_deframer_push(d, p, len, &l->frames);
+    ticks_before = l->frames.ticks;
+    rc = bp_deframer_push(d, p, len, &l->frames);
+    return rc != 0 ? rc : ticked(l, l->frames.ticks - ticks_before);
 }
 
 static int on_stream_data(void *user, int64_t id, const uint8_t *p, size_t len, bool fin)
@@ -195,7 +234,7 @@ static int on_stream_data(void *user, int64_t id, const uint8_t *p, size_t len, 
     if (index == USER_STREAM && (l->phase == BP_LINK_HANDSHAKE || l->phase == BP_LINK_UP)) {
         bp_conn_credit(l->conn, id, len);
         bp_conn_refuse_stream(l->conn, id, BP_USER_STREAM_REFUSED);
-        return 0;
+        return user_stream(l);
     }
     return BP_E_STREAM_UNEXPECTED;
 }
@@ -208,7 +247,7 @@ static int on_stream_reset(void *user, int64_t id, uint64_t code)
     if (id == bp_link_auth_stream(!l->server)) {
         return l->phase >= BP_LINK_HANDSHAKE ? 0 : BP_E_STREAM_RESET;
     }
-    return data_index(l, id) == USER_STREAM ? 0 : BP_E_STREAM_RESET;
+    return data_index(l, id) == USER_STREAM ? user_stream(l) : BP_E_STREAM_RESET;
 }
 
 static void on_acked(void *user, unsigned slot, uint64_t offset)

@@ -19,8 +19,8 @@
 /* ngtcp2 shows its ACK delay (a fraction of the round-trip time) as a deadline. */
 #define MIN_TIMER               BP_MS
 
-/* Sizes to probe: IPv6's minimum MTU, Ethernet, jumbo frames, the loopback. */
-static const uint16_t mtu_probes[] = {1232, 1452, 8952, 16384};
+/* Sizes to probe: IPv6's minimum MTU, Ethernet, jumbo frames, the loopback (four to a GSO batch). */
+static const uint16_t mtu_probes[] = {1232, 1452, 8952, BP_DGRAM_MAX / 4};
 
 static void *mem_malloc(size_t size, void *ctx)
 {

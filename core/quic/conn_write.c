@@ -371,7 +371,7 @@ static ngtcp2_ssize write_packet(struct bp_conn *c, ngtcp2_path *path, uint8_t *
         ngtcp2_vec qvec[VECS];
         size_t n_vec = 0;
         size_t offered = 0;
-        uint32_t flags = NGTCP2_WRITE_STREAM_FLAG_MORE;
+        uint32_t flags = NGTCP2_WRITE_STREAM_FLAG_NONE;
         ngtcp2_ssize taken = -1;
         ngtcp2_ssize n;
 
@@ -388,6 +388,9 @@ static ngtcp2_ssize write_packet(struct bp_conn *c, ngtcp2_path *path, uint8_t *
                 qvec[i] =
                     (ngtcp2_vec){.base = (uint8_t *)(uintptr_t)vec[i].base, .len = vec[i].len};
                 offered += vec[i].len;
+            }
+            if (!c->settled || offered < c->unsent) {
+                flags |= NGTCP2_WRITE_STREAM_FLAG_MORE; /* there is more for this packet */
             }
             if (s->fin && s->q.sent + offered == s->q.end) {
                 flags |= NGTCP2_WRITE_STREAM_FLAG_FIN;

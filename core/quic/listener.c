@@ -34,6 +34,21 @@ static void source_of(const struct bp_addr *a, uint8_t out[16])
     }
 }
 
+/* Hash of a source. Nobody outside can tell who shares one with whom. */
+static uint32_t source_hash(const struct bp_listener *l, const struct bp_addr *remote)
+{
+    uint8_t source[16];
+    uint64_t h;
+
+    source_of(remote, source);
+    memcpy(&h, l->token_secret, sizeof(h));
+    for (size_t i = 0; i < sizeof(source); i++) {
+        h = (h ^ source[i] ^ (uint64_t)l->token_secret[8 + i] << 32) * UINT64_C(0x9e3779b97f4a7c15);
+        h ^= h >> 29;
+    }
+    return (uint32_t)(h >> 32);
+}
+
 static struct bp_half_open *find_source(struct bp_listener *l, const uint8_t source[16])
 {
     for (uint32_t i = 0; i < l->n_sources; i++) {
@@ -71,6 +86,16 @@ void bp_listener_half_open(struct bp_listener *l, const struct bp_addr *remote, 
     }
 }
 
+/* What one source may hold: the less, the fewer places are left. */
+static uint32_t share_of_source(const struct bp_listener *l)
+{
+    if (l->n_half_open < BP_HALF_OPEN_ROOMY) {
+        return BP_HALF_OPEN_PER_SOURCE;
+    }
+    return l->n_half_open < BP_HALF_OPEN_TIGHT ? BP_HALF_OPEN_PER_SOURCE_BUSY
+                                               : BP_HALF_OPEN_PER_SOURCE_FULL;
+}
+
 static bool room_for(struct bp_listener *l, const struct bp_addr *remote)
 {
     uint8_t source[16];
@@ -78,7 +103,48 @@ static bool room_for(struct bp_listener *l, const struct bp_addr *remote)
 
     source_of(remote, source);
     h = find_source(l, source);
-    return l->n_half_open < BP_HALF_OPEN_MAX && (h == NULL || h->n < BP_HALF_OPEN_PER_SOURCE);
+    return l->n_half_open < BP_HALF_OPEN_MAX && (h == NULL || h->n < share_of_source(l));
+}
+
+void bp_listener_wasted(struct bp_listener *l, bp_time now)
+{
+    l->wasted++;
+    if (now - l->wasted_window >= BP_SEC) {
+        l->wasted_window = now;
+        l->wasted_now = 0;
+    }
+    if (++l->wasted_now >= BP_WASTED_RETRY) {
+        l->retry_until = now + BP_WASTED_HOLD;
+    }
+}
+
+/* --- newcomers ----------------------------------------------------------- */
+
+static struct bp_rate *newcomers_of(struct bp_listener *l, const struct bp_addr *remote)
+{
+    return &l->source_newcomers[source_hash(l, remote) % BP_NEWCOMER_SOURCES];
+}
+
+bool bp_listener_newcomer(struct bp_listener *l, const struct bp_addr *remote, bp_time now)
+{
+    struct bp_rate *source = newcomers_of(l, remote);
+
+    if (!bp_rate_take(source, 1, BP_NEWCOMERS_PER_SOURCE, BP_NEWCOMER_SOURCE_PERIOD, now)) {
+        l->newcomers_refused++;
+        return false;
+    }
+    if (!bp_rate_take(&l->newcomers, 1, BP_NEWCOMERS_IN_ALL, BP_NEWCOMER_PERIOD, now)) {
+        bp_rate_give_back(source);
+        l->newcomers_refused++;
+        return false;
+    }
+    return true;
+}
+
+void bp_listener_welcome(struct bp_listener *l, const struct bp_addr *remote)
+{
+    bp_rate_give_back(newcomers_of(l, remote));
+    bp_rate_give_back(&l->newcomers);
 }
 
 /* --- taking datagrams apart ---------------------------------------------- */
@@ -108,17 +174,21 @@ void bp_listener_classify(struct bp_listener *l, const uint8_t *p, size_t len,
     to_cid(&out->cid, vc.dcid, vc.dcidlen);
 }
 
-/* Stateless answers together have a rate limit: none of them may be worth provoking. */
-static bool may_reply(struct bp_listener *l, bp_time now)
+/* Stateless answers have a rate limit: none of them may be worth provoking. */
+static bool may_reply(struct bp_listener *l, const struct bp_addr *remote, bp_time now)
 {
-    if (now - l->reply_window >= BP_SEC) {
+    uint8_t *share = &l->source_replies[source_hash(l, remote) % BP_REPLY_SOURCES];
+
+    if (now - l->reply_window >= BP_REPLY_WINDOW) {
         l->reply_window = now;
         l->replies = 0;
+        memset(l->source_replies, 0, sizeof(l->source_replies));
     }
-    if (l->replies >= BP_STATELESS_REPLIES_PER_SEC) {
+    if (*share >= BP_REPLIES_PER_SOURCE || l->replies >= BP_REPLIES_IN_ALL) {
         l->dropped_limit++;
         return false;
     }
+    (*share)++;
     l->replies++;
     return true;
 }
@@ -131,8 +201,9 @@ static void reply(struct bp_listener_result *out, ngtcp2_ssize n)
     }
 }
 
-static void negotiate_version(struct bp_listener *l, const ngtcp2_version_cid *vc, size_t len,
-                              uint8_t *buf, size_t cap, bp_time now, struct bp_listener_result *out)
+static void negotiate_version(struct bp_listener *l, const ngtcp2_version_cid *vc,
+                              const struct bp_addr *remote, size_t len, uint8_t *buf, size_t cap,
+                              bp_time now, struct bp_listener_result *out)
 {
     const uint32_t versions[] = {NGTCP2_PROTO_VER_V1};
     uint8_t unused = 0;
@@ -141,7 +212,7 @@ static void negotiate_version(struct bp_listener *l, const ngtcp2_version_cid *v
         l->dropped_short++;
         return;
     }
-    if (!may_reply(l, now)) {
+    if (!may_reply(l, remote, now)) {
         return;
     }
     (void)gnutls_rnd(GNUTLS_RND_NONCE, &unused, 1);
@@ -150,8 +221,9 @@ static void negotiate_version(struct bp_listener *l, const ngtcp2_version_cid *v
                                                     vc->dcid, vc->dcidlen, versions, 1));
 }
 
-static void reset(struct bp_listener *l, const ngtcp2_version_cid *vc, size_t len, uint8_t *buf,
-                  size_t cap, bp_time now, struct bp_listener_result *out)
+static void reset(struct bp_listener *l, const ngtcp2_version_cid *vc, const struct bp_addr *remote,
+                  size_t len, uint8_t *buf, size_t cap, bp_time now,
+                  struct bp_listener_result *out)
 {
     uint8_t token[NGTCP2_STATELESS_RESET_TOKENLEN];
     uint8_t noise[RESET_RAND_MAX];
@@ -161,7 +233,7 @@ static void reset(struct bp_listener *l, const ngtcp2_version_cid *vc, size_t le
     size_t n_noise = room < RESET_RAND_MAX ? room : RESET_RAND_MAX;
     ngtcp2_cid cid;
 
-    if (n_noise < NGTCP2_MIN_STATELESS_RESET_RANDLEN || !may_reply(l, now)) {
+    if (n_noise < NGTCP2_MIN_STATELESS_RESET_RANDLEN || !may_reply(l, remote, now)) {
         return;
     }
     ngtcp2_cid_init(&cid, vc->dcid, vc->dcidlen);
@@ -181,7 +253,7 @@ static void send_retry(struct bp_listener *l, const ngtcp2_pkt_hd *hd, const str
     ngtcp2_cid scid;
     ngtcp2_ssize n;
 
-    if (!may_reply(l, now)) {
+    if (!may_reply(l, remote, now)) {
         return;
     }
     scid.datalen = BP_CID_LEN;
@@ -233,7 +305,7 @@ static void accept_initial(struct bp_listener *l, const ngtcp2_pkt_hd *hd,
             l->dropped_short++;
             return;
         }
-        if (l->n_half_open >= BP_HALF_OPEN_RETRY) {
+        if (l->n_half_open >= BP_HALF_OPEN_RETRY || now < l->retry_until) {
             send_retry(l, hd, remote, buf, cap, now, out);
             return;
         }
@@ -263,7 +335,7 @@ void bp_listener_unknown(struct bp_listener *l, const struct bp_addr *remote, co
     }
     rc = ngtcp2_pkt_decode_version_cid(&vc, p, len, BP_CID_LEN);
     if (rc == NGTCP2_ERR_VERSION_NEGOTIATION) {
-        negotiate_version(l, &vc, len, buf, cap, now, out);
+        negotiate_version(l, &vc, remote, len, buf, cap, now, out);
         return;
     }
     if (rc != 0) {
@@ -271,7 +343,7 @@ void bp_listener_unknown(struct bp_listener *l, const struct bp_addr *remote, co
         return;
     }
     if ((p[0] & 0x80) == 0) {
-        reset(l, &vc, len, buf, cap, now, out);
+        reset(l, &vc, remote, len, buf, cap, now, out);
         return;
     }
     if (len < INITIAL_DATAGRAM_MIN || ngtcp2_accept(&hd, p, len) != 0) {

@@ -197,6 +197,7 @@ struct bp_tls_cred {
     uint8_t binding[BP_BINDING_LEN];
     int64_t not_before;
     int64_t not_after;
+    bool generated;
 };
 
 /* What a load collects; freed as a whole. */
@@ -306,6 +307,28 @@ static int check_match(const struct loading *l)
     return 0;
 }
 
+/* Made by us: nobody else signed it, and it says so. */
+static bool is_generated(const struct loading *l)
+{
+    char o[sizeof(CERT_ORGANISATION)];
+    size_t len = sizeof(o);
+    unsigned bits;
+    unsigned verdict = 1;
+
+    return l->n_crts == 1 &&
+           gnutls_x509_crt_get_pk_algorithm(l->crts[0], &bits) == GNUTLS_PK_ECDSA &&
+           gnutls_x509_crt_get_dn_by_oid(l->crts[0], GNUTLS_OID_X520_ORGANIZATION_NAME, 0, 0, o,
+                                         &len) == 0 &&
+           strcmp(o, CERT_ORGANISATION) == 0 &&
+           gnutls_x509_crt_check_issuer(l->crts[0], l->crts[0]) == 1 &&
+           gnutls_x509_crt_verify(l->crts[0], l->crts, 1,
+                                  GNUTLS_VERIFY_DISABLE_TIME_CHECKS |
+                                      GNUTLS_VERIFY_DISABLE_CA_SIGN |
+                                      GNUTLS_VERIFY_DO_NOT_ALLOW_SAME,
+                                  &verdict) == 0 &&
+           verdict == 0;
+}
+
 static int fill_cred(const struct loading *l, struct bp_tls_cred *cred)
 {
     gnutls_datum_t der;
@@ -329,6 +352,7 @@ static int fill_cred(const struct loading *l, struct bp_tls_cred *cred)
     }
     cred->not_before = (int64_t)gnutls_x509_crt_get_activation_time(l->crts[0]);
     cred->not_after = (int64_t)gnutls_x509_crt_get_expiration_time(l->crts[0]);
+    cred->generated = is_generated(l);
     return 0;
 }
 
@@ -412,6 +436,11 @@ int64_t bp_tls_cred_not_after(const struct bp_tls_cred *cred)
     return cred->not_after;
 }
 
+bool bp_tls_cred_generated(const struct bp_tls_cred *cred)
+{
+    return cred->generated;
+}
+
 bool bp_tls_cred_expired(const struct bp_tls_cred *cred, int64_t now_unix)
 {
     return now_unix > cred->not_after;
@@ -420,4 +449,79 @@ bool bp_tls_cred_expired(const struct bp_tls_cred *cred, int64_t now_unix)
 void *bp_tls_cred_native(const struct bp_tls_cred *cred)
 {
     return cred->native;
+}
+
+/* --- what a certificate says --------------------------------------------------- */
+
+/* Ends the text after `len` bytes and makes it fit to be shown; a negative `rc` empties it. */
+static void show_text(char *text, size_t cap, int rc, size_t len)
+{
+    if (rc == GNUTLS_E_SHORT_MEMORY_BUFFER) {
+        (void)snprintf(text, cap, "(too long to be shown)");
+        return;
+    }
+    text[rc < 0 ? 0 : len < cap ? len : cap - 1] = '\0';
+    for (; *text != '\0'; text++) {
+        *text = *text < 0x20 || *text > 0x7e ? '?' : *text;
+    }
+}
+
+static void show_serial(gnutls_x509_crt_t crt, char *out, size_t cap)
+{
+    uint8_t serial[64];
+    size_t len = sizeof(serial);
+
+    out[0] = '\0';
+    if (gnutls_x509_crt_get_serial(crt, serial, &len) < 0) {
+        return;
+    }
+    for (size_t i = 0; i < len && 2 * i + 2 < cap; i++) {
+        (void)snprintf(out + 2 * i, 3, "%02x", serial[i]);
+    }
+}
+
+static void fill_info(const struct loading *l, struct bp_tls_cert_info *out)
+{
+    gnutls_x509_crt_t crt = l->crts[0];
+    size_t len = sizeof(out->subject);
+    unsigned bits = 0;
+    int rc = gnutls_x509_crt_get_dn(crt, out->subject, &len);
+
+    show_text(out->subject, sizeof(out->subject), rc, len);
+    len = sizeof(out->issuer);
+    rc = gnutls_x509_crt_get_issuer_dn(crt, out->issuer, &len);
+    show_text(out->issuer, sizeof(out->issuer), rc, len);
+    len = sizeof(out->cn);
+    rc = gnutls_x509_crt_get_dn_by_oid(crt, GNUTLS_OID_X520_COMMON_NAME, 0, 0, out->cn, &len);
+    show_text(out->cn, sizeof(out->cn), rc == GNUTLS_E_SHORT_MEMORY_BUFFER ? -1 : rc, len);
+    show_serial(crt, out->serial, sizeof(out->serial));
+    rc = gnutls_x509_crt_get_pk_algorithm(crt, &bits);
+    (void)snprintf(out->key, sizeof(out->key), "%s, %u bits",
+                   rc < 0 ? "unknown" : gnutls_pk_get_name((gnutls_pk_algorithm_t)rc), bits);
+    out->not_before = (int64_t)gnutls_x509_crt_get_activation_time(crt);
+    out->not_after = (int64_t)gnutls_x509_crt_get_expiration_time(crt);
+    out->n_certs = l->n_crts;
+    out->generated = is_generated(l);
+}
+
+int bp_tls_cert_info(const char *pem, size_t len, struct bp_tls_cert_info *out, char *errtext,
+                     size_t cap)
+{
+    struct loading l = {.errtext = errtext, .cap = cap};
+    size_t hash_len = sizeof(out->binding);
+    int rc;
+
+    *out = (struct bp_tls_cert_info){0};
+    (void)refuse(&l, 0, "");
+    rc = load_certs(&l, pem, len);
+    if (rc == 0) {
+        int hashed =
+            gnutls_x509_crt_get_fingerprint(l.crts[0], GNUTLS_DIG_SHA256, out->binding, &hash_len);
+        rc = hashed < 0 ? refuse_gnutls(&l, hashed, "the certificate cannot be hashed") : 0;
+    }
+    if (rc == 0) {
+        fill_info(&l, out);
+    }
+    loading_free(&l);
+    return rc;
 }

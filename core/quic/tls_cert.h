@@ -67,6 +67,35 @@ int64_t bp_tls_cred_not_before(const struct bp_tls_cred *cred);
 int64_t bp_tls_cred_not_after(const struct bp_tls_cred *cred);
 bool bp_tls_cred_expired(const struct bp_tls_cred *cred, int64_t now_unix);
 
+/*
+ * True if the certificate is one that bp_tls_cert_generate (or upstream's generator) makes: signed
+ * by itself, EC, with that organisation. Such a certificate may be renewed without asking.
+ */
+bool bp_tls_cred_generated(const struct bp_tls_cred *cred);
+
+#define BP_TLS_NAME_TEXT 256u /* of a name that is shown; longer ones are cut */
+
+/* What a certificate says, for people. All texts are printable ASCII, other bytes are '?'. */
+struct bp_tls_cert_info {
+    char subject[BP_TLS_NAME_TEXT];
+    char issuer[BP_TLS_NAME_TEXT];
+    char cn[65];     /* the subject's common name, "" if it has none */
+    char serial[64]; /* hex */
+    char key[64];    /* "EC/ECDSA, 256 bits" */
+    int64_t not_before;
+    int64_t not_after;
+    uint8_t binding[BP_BINDING_LEN]; /* SHA-256 of its DER */
+    unsigned n_certs;                /* in the file */
+    bool generated;                  /* as bp_tls_cred_generated */
+};
+
+/*
+ * Reads the first certificate of a PEM text (borrowed), without its key. Errors: BP_E_FILE,
+ * BP_E_NOMEM; then `errtext` (`cap` bytes; may be NULL) holds the reason, as for bp_tls_cred_load.
+ */
+int bp_tls_cert_info(const char *pem, size_t len, struct bp_tls_cert_info *out, char *errtext,
+                     size_t cap) BP_MUST_CHECK;
+
 /* The gnutls_certificate_credentials_t inside, valid as long as `cred`. Only core/quic uses it. */
 void *bp_tls_cred_native(const struct bp_tls_cred *cred);
 

@@ -325,6 +325,12 @@ int erl_drv_output_term(ErlDrvTermData port, ErlDrvTermData *t, int n)
     return 1;
 }
 
+ErlDrvTermData driver_caller(ErlDrvPort p)
+{
+    (void)p;
+    return OWNER_ID;
+}
+
 int erl_drv_send_term(ErlDrvTermData port, ErlDrvTermData to, ErlDrvTermData *t, int n)
 {
     (void)port;

@@ -135,13 +135,6 @@ static void data_from_the_peer_arrives(void **state)
     pair_free(&p);
 }
 
-struct stat_wait {
-    struct pair *p;
-    uint64_t in;
-    uint64_t out;
-    uint64_t pending;
-};
-
 static uint64_t be64(const uint8_t *p)
 {
     uint64_t v = 0;
@@ -151,6 +144,64 @@ static uint64_t be64(const uint8_t *p)
     }
     return v;
 }
+
+static uint64_t packets_sent(const struct pair *p)
+{
+    static const char name[] = "packets_sent";
+    struct vm_reply *r = calloc(1, sizeof(*r));
+    const uint8_t *at;
+    uint64_t v;
+
+    assert_non_null(r);
+    vm_control_ok(p->conn, OP_CONN_STATS, NULL, 0, r);
+    at = memmem(r->data, r->len, name, sizeof(name) - 1);
+    assert_non_null(at);
+    v = be64(at + sizeof(name) - 1);
+    free(r);
+    return v;
+}
+
+static bool frame_came(void *ctx)
+{
+    return ((struct pair *)ctx)->conn->n_frames == 1;
+}
+
+/* A message that came is acknowledged within a timer's millisecond though nothing else is sent, and
+ * not at once: an answer is likely. */
+static void acknowledgement_waits_for_the_timer_only(void **state)
+{
+    uint8_t msg[64];
+    uint64_t sent;
+    struct pair p;
+
+    pair_dial(&p, state);
+    pair_handshake(&p);
+    for (int i = 0; i < 50; i++) { /* what setting up has left */
+        vm_poll(2, NULL, 0);
+        peer_step(&p.peer);
+    }
+    sent = packets_sent(&p);
+    peer_send(&p.peer, msg, send_header(msg, sizeof(msg), 9));
+    peer_step(&p.peer);
+    while (!frame_came(&p)) {
+        vm_poll(0, NULL, 0);
+    }
+    assert_int_equal(packets_sent(&p), sent);
+    assert_true(p.conn->timer_set);
+    while (packets_sent(&p) == sent) {
+        vm_poll(1000, NULL, 0);
+    }
+    peer_step(&p.peer);
+    assert_int_equal(bp_conn_unsent(bp_link_conn(p.peer.link)), 0);
+    pair_free(&p);
+}
+
+struct stat_wait {
+    struct pair *p;
+    uint64_t in;
+    uint64_t out;
+    uint64_t pending;
+};
 
 static void get_stat(struct stat_wait *w)
 {
@@ -503,6 +554,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         VM_TEST(data_of_all_shapes_arrives),
         VM_TEST(data_from_the_peer_arrives),
+        VM_TEST(acknowledgement_waits_for_the_timer_only),
         VM_TEST(ticks_count_on_both_sides),
         VM_TEST(options_set_and_read_and_refused),
         VM_TEST(busy_at_high_water_free_when_drained),

@@ -139,7 +139,7 @@ static void listen_once_per_node(void **state)
 
     args.len = 0;
     refused(node, OP_LISTEN, "bad_state", "already listening");
-    assert_null(vm_open("barrel_p2p_drv node")); /* one node per VM */
+    assert_null(vm_open("barrel_p2p_drv node"));        /* one node per VM */
     assert_true(drv_node.port == driver_mk_port(node)); /* and it still hears of what comes */
     vm_close(node);
     node = start_node(state, &port); /* and another one after it */
@@ -276,19 +276,77 @@ static void endpoints_written_read_listed_deleted(void **state)
     vm_control_ok(node, OP_ENDPOINT_WRITE, args.data, args.len, &reply);
     file_args(dir, "a@h");
     vm_control_ok(node, OP_ENDPOINT_READ, args.data, args.len, &reply);
-    assert_memory_equal(reply.data, "\x11\x51h.example", 11);
+    assert_int_equal(reply.len, 12);
+    assert_memory_equal(reply.data, "\x11\x51\x09h.example", 12);
     vm_control_ok(node, OP_ENDPOINT_LIST, args.data, args.len, &reply);
-    assert_memory_equal(reply.data, "\x03" "a@h" "\x11\x51\x09h.example", 16);
+    assert_memory_equal(reply.data,
+                        "\x03"
+                        "a@h"
+                        "\x11\x51\x09h.example",
+                        16);
+    /* a second address, in the other format: a term holds the first only */
+    tlv_text(&args, 3, "192.0.2.1");
+    tlv_uint(&args, 4, 4433, 2);
+    tlv_text(&args, 3, "2001:db8::1");
+    tlv_uint(&args, 4, 4434, 2);
+    vm_control_ok(node, OP_ENDPOINT_WRITE, args.data, args.len, &reply);
+    vm_control_ok(node, OP_ENDPOINT_READ, args.data, args.len, &reply);
+    assert_int_equal(reply.len, 2 + 1 + 9 + 2 + 1 + 11);
+    tlv_uint(&args, 5, 1, 1);
+    vm_control_ok(node, OP_ENDPOINT_WRITE, args.data, args.len, &reply);
+    vm_control_ok(node, OP_ENDPOINT_READ, args.data, args.len, &reply);
+    assert_int_equal(reply.len, 2 + 1 + 9);
+    file_args(dir, "a@h");
     vm_control_ok(node, OP_ENDPOINT_DELETE, args.data, args.len, &reply);
     vm_control_ok(node, OP_ENDPOINT_DELETE, args.data, args.len, &reply);
     refused(node, OP_ENDPOINT_READ, "not_found", "");
     vm_close(node);
 }
 
+static void questions_to_dns_are_answered_by_message(void **state)
+{
+    ErlDrvPort node = open_node();
+    (void)state;
+
+    /* from /etc/hosts: no server is asked */
+    args.len = 0;
+    tlv_text(&args, 1, "localhost");
+    tlv_uint(&args, 3, 4, 1);
+    tlv_uint(&args, 4, 77, 8);
+    tlv_uint(&args, 6, 1000, 4);
+    vm_control_ok(node, OP_RESOLVE, args.data, args.len, &reply);
+    assert_non_null(vm_find(NULL, "barrel_p2p_resolved 77"));
+    /* a server where nobody is: the answer comes by descriptor, and says why */
+    args.len = 0;
+    tlv_text(&args, 1, "a.example");
+    tlv_uint(&args, 4, 78, 8);
+    tlv_text(&args, 5, "127.0.0.1:1");
+    tlv_uint(&args, 6, 50, 4);
+    vm_control_ok(node, OP_RESOLVE, args.data, args.len, &reply);
+    for (int i = 0; i < 200 && vm_find(NULL, "barrel_p2p_resolved 78") == NULL; i++) {
+        vm_poll(50, NULL, 0);
+    }
+    assert_non_null(vm_find(NULL, "barrel_p2p_resolved 78"));
+    /* what is no question is refused, and a question under way goes with the port */
+    tlv_uint(&args, 2, 2, 1);
+    refused(node, OP_RESOLVE, "badarg", "");
+    args.len = 0;
+    tlv_text(&args, 1, "b.example");
+    tlv_text(&args, 5, "no server");
+    tlv_uint(&args, 6, 50, 4);
+    refused(node, OP_RESOLVE, "badarg", "");
+    args.len = 0;
+    tlv_text(&args, 1, "b.example");
+    tlv_text(&args, 5, "127.0.0.1:1");
+    tlv_uint(&args, 6, 5000, 4);
+    vm_control_ok(node, OP_RESOLVE, args.data, args.len, &reply);
+    vm_close(node);
+}
+
 static void names_never_leave_their_directory(void **state)
 {
-    static const char *const bad[] = {"../x@h", "a@../h", "/etc/passwd", "a", "a@b@c", "", "a/b@h",
-                                      ".hidden@h"};
+    static const char *const bad[] = {"../x@h", "a@../h", "/etc/passwd", "a",
+                                      "a@b@c",  "",       "a/b@h",       ".hidden@h"};
     static const unsigned ops[] = {OP_ENDPOINT_READ, OP_ENDPOINT_DELETE, OP_TRUST_LOOKUP,
                                    OP_TRUST_DELETE};
     ErlDrvPort node = open_node();
@@ -405,6 +463,7 @@ int main(void)
         VM_TEST(garbage_datagrams_cost_nothing),
         VM_TEST(log_lines_are_limited),
         VM_TEST(endpoints_written_read_listed_deleted),
+        VM_TEST(questions_to_dns_are_answered_by_message),
         VM_TEST(names_never_leave_their_directory),
         VM_TEST(trust_store_lookup_delete),
         VM_TEST(garbage_operations_never_crash),

@@ -8,6 +8,7 @@
 #include "sim/traffic.h"
 #include "support/t.h"
 
+#include "dist/link_impl.h"
 #include "quic/conn_impl.h"
 
 struct misuse {
@@ -225,6 +226,100 @@ static void misuse_broken_frame_ends_link(void **state)
     }
 }
 
+static void put_bytes(struct misuse *m, int64_t id, const void *p, size_t len)
+{
+    struct bp_conn *c = bp_link_conn(m->bad->link);
+    int slot = bp_conn_adopt(c, id);
+
+    assert_true(slot >= 0);
+    assert_int_equal(bp_conn_put_copy(c, (unsigned)slot, p, len), 0);
+    bp_conn_set_urgent(c, (unsigned)slot);
+}
+
+/* Ticks, on stream 0 and as empty frames: as many as a node sends in hours are no harm, more are. */
+static void misuse_ticks_without_end_end_link(void **state)
+{
+    static const uint8_t zeros[4 * BP_TICKS_BURST + 400];
+    struct bp_link_stats st;
+    struct misuse m;
+
+    (void)state;
+    for (unsigned server = 0; server < 2; server++) {
+        for (unsigned data = 0; data < 2; data++) {
+            start(&m, 222 + server, server != 0);
+            put_bytes(&m, data != 0 ? own_stream(&m) : 0, zeros, 4 * BP_TICKS_BURST);
+            sim_flush(&m.s);
+            sim_run(&m.s, m.s.now + BP_SEC);
+            bp_link_stats(m.good->link, &st);
+            assert_false(m.good->failed);
+            assert_int_equal(st.ticks_in, BP_TICKS_BURST);
+            put_bytes(&m, data != 0 ? own_stream(&m) : 0, zeros, 4 * BP_SEC / BP_TICK_PERIOD);
+            sim_flush(&m.s);
+            sim_run(&m.s, m.s.now + BP_SEC);
+            assert_false(m.good->failed);
+            put_bytes(&m, data != 0 ? own_stream(&m) : 0, zeros, sizeof(zeros));
+            sim_flush(&m.s);
+            sim_run(&m.s, m.s.now + BP_SEC);
+            assert_non_null(strstr(bp_link_error_text(m.good->link), "ticks"));
+            ends(&m, BP_E_FLOOD);
+        }
+    }
+}
+
+/* The first fragment of `n` messages, 1000 bytes each, as the VM would send it. */
+static void begin_messages(struct misuse *m, unsigned from, unsigned n)
+{
+    uint8_t frame[1004] = {0, 0, 1000 >> 8, 1000 & 0xff, BP_DIST_VERSION, BP_DIST_FRAG_HEADER};
+
+    frame[4 + 17] = 9; /* of nine */
+    for (unsigned i = from; i < from + n; i++) {
+        frame[4 + 8] = (uint8_t)(i >> 8);
+        frame[4 + 9] = (uint8_t)i;
+        put_bytes(m, own_stream(m), frame, sizeof(frame));
+    }
+    sim_flush(&m->s);
+    sim_run(&m->s, m->s.now + BP_SEC);
+}
+
+static void misuse_messages_that_never_finish_end_link(void **state)
+{
+    struct bp_link_stats st;
+    struct misuse m;
+
+    (void)state;
+    for (unsigned server = 0; server < 2; server++) {
+        start(&m, 226 + server, server != 0);
+        bp_frame_queue_set_unfinished(bp_link_frames(m.good->link),
+                                      100000 + 900 * BP_UNFINISHED_PER_FRAGMENT);
+        begin_messages(&m, 0, 100);
+        bp_link_stats(m.good->link, &st);
+        assert_false(m.good->failed);
+        assert_int_equal(st.unfinished_bytes, 100000 + 900 * BP_UNFINISHED_PER_FRAGMENT);
+        assert_int_equal(st.unfinished_messages, 100);
+        begin_messages(&m, 100, 1);
+        ends(&m, BP_E_UNFINISHED);
+    }
+}
+
+/* A frame on each stream that goes on and on. */
+static void misuse_frames_that_never_end_end_link(void **state)
+{
+    static uint8_t half[60000] = {0, 4, 0, 0, BP_DIST_PASS_THROUGH, BP_DIST_VERSION};
+    struct misuse m;
+
+    (void)state;
+    for (unsigned server = 0; server < 2; server++) {
+        start(&m, 228 + server, server != 0);
+        bp_frame_queue_set_unfinished(bp_link_frames(m.good->link), 100000);
+        put_bytes(&m, own_stream(&m), half, sizeof(half));
+        sim_flush(&m.s);
+        sim_run(&m.s, m.s.now + BP_SEC);
+        assert_false(m.good->failed);
+        put_bytes(&m, own_stream(&m) + 4, half, sizeof(half));
+        ends(&m, BP_E_UNFINISHED);
+    }
+}
+
 /* --- before authentication ----------------------------------------------- */
 
 /*
@@ -281,8 +376,8 @@ static void misuse_stranger_writes_elsewhere_loses_connection(void **state)
 
 /* --- user streams -------------------------------------------------------- */
 
-/* Opens all streams that it may and writes as much as fits into a datagram on each. */
-static uint64_t open_and_write(struct misuse *m)
+/* Opens all streams that it may and writes up to `want` bytes, as they fit, on each. */
+static uint64_t open_and_write(struct misuse *m, size_t want)
 {
     static uint8_t data[12000];
     static uint8_t buf[65536];
@@ -300,7 +395,7 @@ static uint64_t open_and_write(struct misuse *m)
         }
         ngtcp2_path_storage_zero(&ps);
         n = ngtcp2_conn_write_stream(q(m), &ps.path, &pi, buf, sizeof(buf), &taken, 0, id, data,
-                                     sizeof(data), m->s.now);
+                                     want, m->s.now);
         assert_true(n >= 0);
         if (n > 0) {
             sim_transmit(&m->s, m->bad, buf, (size_t)n);
@@ -330,13 +425,39 @@ static void misuse_many_user_streams_are_refused(void **state)
         shrug_off_resets(&m);
         for (unsigned round = 0; sum < 20000000u; round++) {
             assert_true(round < 500);
-            sum += open_and_write(&m);
+            sum += open_and_write(&m, 12000);
             sim_flow_run(&m.s, &m.to_good, 1000, 50 * BP_MS);
             sim_flow_run(&m.s, &m.to_bad, 1000, 50 * BP_MS);
         }
         sim_flow_drain(&m.s, &m.to_good, BP_SEC);
         sim_flow_drain(&m.s, &m.to_bad, BP_SEC);
         sim_free(&m.s);
+    }
+}
+
+/* Streams without end are a flood. */
+static void misuse_user_streams_without_end_end_link(void **state)
+{
+    struct bp_link_stats st;
+    struct misuse m;
+
+    (void)state;
+    for (unsigned server = 0; server < 2; server++) {
+        unsigned round = 0;
+
+        start_n(&m, 232 + server, server != 0, 1);
+        shrug_off_resets(&m);
+        for (; !m.good->failed; round++) {
+            assert_true(round < 1000);
+            (void)open_and_write(&m, 1);
+            sim_flush(&m.s);
+            sim_run(&m.s, m.s.now + 25 * BP_MS);
+        }
+        bp_link_stats(m.good->link, &st);
+        assert_in_range(st.user_streams_refused, BP_USER_STREAMS_BURST,
+                        BP_USER_STREAMS_BURST + round * 25 * BP_MS / BP_USER_STREAM_PERIOD + 1);
+        assert_non_null(strstr(bp_link_error_text(m.good->link), "user streams"));
+        ends(&m, BP_E_FLOOD);
     }
 }
 
@@ -351,6 +472,10 @@ int main(void)
         cmocka_unit_test(misuse_second_uni_stream_ends_link),
         cmocka_unit_test(misuse_garbage_on_control_stream_ends_link),
         cmocka_unit_test(misuse_broken_frame_ends_link),
+        cmocka_unit_test(misuse_ticks_without_end_end_link),
+        cmocka_unit_test(misuse_messages_that_never_finish_end_link),
+        cmocka_unit_test(misuse_frames_that_never_end_end_link),
+        cmocka_unit_test(misuse_user_streams_without_end_end_link),
         cmocka_unit_test(misuse_stranger_writes_elsewhere_loses_connection),
         cmocka_unit_test(misuse_many_user_streams_are_refused),
     };

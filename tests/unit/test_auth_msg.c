@@ -134,6 +134,38 @@ static void decode_fail_reason_255_at_most(void **state)
     assert_int_equal(bp_auth_msg_decode(&msg, in, 3 + 256), BP_E_AUTH_MALFORMED);
 }
 
+static void succession_of_one_to_four_links_only(void **state)
+{
+    uint8_t in[2 + 5 * BP_SUCCESSION_LINK_LEN] = {BP_AUTH_MSG_SUCCESSION};
+    uint8_t out[BP_AUTH_FRAME_HEAD + sizeof(in)];
+
+    (void)state;
+    for (size_t i = 2; i < sizeof(in); i++) {
+        in[i] = (uint8_t)i;
+    }
+    for (unsigned n = 0; n < 256; n++) {
+        for (size_t links = 0; links <= 5; links++) {
+            struct bp_auth_msg msg;
+            struct bp_writer w;
+            size_t len = 2 + links * BP_SUCCESSION_LINK_LEN;
+            bool good = n == links && n >= 1 && n <= 4;
+
+            in[1] = (uint8_t)n;
+            assert_int_equal(bp_auth_msg_decode(&msg, in, len), good ? 0 : BP_E_AUTH_MALFORMED);
+            if (good) {
+                assert_int_equal(bp_auth_msg_decode(&msg, in, len - 1), BP_E_AUTH_MALFORMED);
+                assert_int_equal(bp_auth_msg_decode(&msg, in, len), 0);
+                assert_ptr_equal(msg.links, in + 2);
+                bp_writer_init(&w, out, sizeof(out));
+                bp_auth_msg_encode(&w, &msg);
+                assert_false(w.bad);
+                assert_int_equal(w.len, BP_AUTH_FRAME_HEAD + len);
+                assert_memory_equal(out + BP_AUTH_FRAME_HEAD, in, len);
+            }
+        }
+    }
+}
+
 static void encode_without_room_writes_nothing(void **state)
 {
     (void)state;
@@ -277,6 +309,7 @@ int main(void)
         cmocka_unit_test(decode_hello_of_another_version_is_told_apart),
         cmocka_unit_test(decode_hello_name_length_255_at_most),
         cmocka_unit_test(decode_fail_reason_255_at_most),
+        cmocka_unit_test(succession_of_one_to_four_links_only),
         cmocka_unit_test(encode_without_room_writes_nothing),
         cmocka_unit_test(encode_illegal_message_refused),
         cmocka_unit_test(split_any_chunking_gives_the_same_frames),

@@ -51,6 +51,42 @@ static void identity_dir_first_node_owns_others_redirected(void **state)
     resolve_to(state, "data/keys/", "a@h", "data/keys");
 }
 
+static void find_to(void **state, const char *dir, const char *node, const char *want)
+{
+    char d[PATH_MAX];
+    char w[PATH_MAX];
+    char out[PATH_MAX];
+    struct bp_errbuf err;
+
+    tmpdir_path(state, dir, d);
+    if (bp_identity_dir_find(d, false, node, out, sizeof(out), &err) != 0) {
+        fail_msg("%s", err.text);
+    }
+    assert_string_equal(out, tmpdir_path(state, want, w));
+    assert_string_equal(err.text, "");
+}
+
+static void identity_dir_find_answers_as_resolve_and_changes_nothing(void **state)
+{
+    char p[PATH_MAX];
+    char out[PATH_MAX];
+
+    find_to(state, "data/keys", "a@h", "data/keys");
+    find_to(state, "data/keys", "nonode@nohost", "data/keys/nodes/nonode@nohost");
+    assert_int_equal(access(tmpdir_path(state, "data", p), F_OK), -1);
+    resolve_to(state, "data/keys", "a@h", "data/keys");
+    find_to(state, "data/keys", "a@h", "data/keys");
+    find_to(state, "data/keys/", "b@h", "data/keys/nodes/b@h");
+    assert_int_equal(tmpdir_count(tmpdir_path(state, "data/keys", p)), 1);
+    assert_int_equal(bp_identity_dir_find(p, false, "../a@h", out, sizeof(out), NULL),
+                     BP_E_INVALID);
+    assert_int_equal(bp_identity_dir_find(p, true, "", out, sizeof(out), NULL), 0);
+    assert_string_equal(out, p);
+    tmpdir_put(tmpdir_path(state, "data/keys/node.name", p), "garbage", 7);
+    tmpdir_path(state, "data/keys", p);
+    assert_int_equal(bp_identity_dir_find(p, false, "a@h", out, sizeof(out), NULL), BP_E_FILE);
+}
+
 static void identity_dir_keys_without_owner_claimed(void **state)
 {
     char p[PATH_MAX];
@@ -430,6 +466,7 @@ static void identity_racing_processes_share_one_key(void **state)
 
 static const struct CMUnitTest tests[] = {
     TMPDIR_TEST(identity_dir_first_node_owns_others_redirected),
+    TMPDIR_TEST(identity_dir_find_answers_as_resolve_and_changes_nothing),
     TMPDIR_TEST(identity_dir_keys_without_owner_claimed),
     TMPDIR_TEST(identity_dir_explicit_used_as_it_is),
     TMPDIR_TEST(identity_dir_dynamic_node_never_owns),

@@ -354,13 +354,13 @@ static void listener_forged_retry_tokens_are_refused(void **state)
         }
     }
     for (size_t len = 1; len < r.token_len; len++) {
-        f.l.replies = 0;
+        f.now += BP_REPLY_WINDOW;
         bad = r;
         bad.token_len = len;
         put_retried(&f, &h, &bad);
         assert_int_equal(feed(&f), BP_LISTENER_REPLY);
     }
-    f.l.replies = 0;
+    f.now += BP_REPLY_WINDOW;
     bad = r;
     bad.token[bad.token_len++] = 0;
     put_retried(&f, &h, &bad);
@@ -490,6 +490,74 @@ static void listener_one_address_gets_64(void **state)
     assert_int_equal(proved_from(&f, "192.0.2.1", 1), BP_LISTENER_ACCEPT);
 }
 
+/* A few hosts that hold what they can leave room for others. */
+static void listener_few_hosts_cannot_take_all_places(void **state)
+{
+    struct fix f;
+    unsigned taken = 0;
+    (void)state;
+
+    setup(&f);
+    for (unsigned n = 0; n < 16 * 64; n++) {
+        char ip[32];
+
+        snprintf(ip, sizeof(ip), "198.51.100.%u", 1 + n % 16);
+        f.now += BP_SEC;
+        if (proved_from(&f, ip, (uint16_t)(1000 + n)) == BP_LISTENER_ACCEPT) {
+            bp_listener_half_open(&f.l, &f.from, true);
+            taken++;
+        }
+    }
+    assert_in_range(taken, BP_HALF_OPEN_ROOMY, BP_HALF_OPEN_TIGHT);
+    for (unsigned n = 0; n < 4; n++) {
+        assert_int_equal(proved_from(&f, "192.0.2.9", (uint16_t)(1000 + n)), BP_LISTENER_ACCEPT);
+        bp_listener_half_open(&f.l, &f.from, true);
+    }
+}
+
+/* --- newcomers ----------------------------------------------------------- */
+
+static void listener_newcomers_of_one_source_are_limited(void **state)
+{
+    struct bp_addr bad = addr("198.51.100.1", 1);
+    struct bp_addr good = addr("192.0.2.1", 1);
+    struct fix f;
+    (void)state;
+
+    setup(&f);
+    for (unsigned i = 0; i < 1000; i++) { /* who has the cookie does not count */
+        assert_true(bp_listener_newcomer(&f.l, &good, f.now));
+        bp_listener_welcome(&f.l, &good);
+    }
+    for (unsigned i = 0; i < BP_NEWCOMERS_PER_SOURCE; i++) {
+        assert_true(bp_listener_newcomer(&f.l, &bad, f.now));
+    }
+    assert_false(bp_listener_newcomer(&f.l, &bad, f.now));
+    assert_int_equal(f.l.newcomers_refused, 1);
+    assert_true(bp_listener_newcomer(&f.l, &good, f.now));
+    assert_true(bp_listener_newcomer(&f.l, &bad, f.now + BP_NEWCOMER_SOURCE_PERIOD));
+    assert_false(bp_listener_newcomer(&f.l, &bad, f.now + BP_NEWCOMER_SOURCE_PERIOD));
+}
+
+/* A day of attacks from everywhere: fewer names than would fill the VM's table of atoms. */
+static void listener_newcomers_in_all_are_limited(void **state)
+{
+    uint64_t rng = t_seed(8);
+    unsigned n = 0;
+    struct fix f;
+    (void)state;
+
+    setup(&f);
+    for (unsigned i = 0; i < 20 * 86400; i++) {
+        struct bp_addr from = addr("198.51.100.1", 1);
+
+        from.u.v4.sin_addr.s_addr = (uint32_t)t_rand(&rng);
+        f.now += BP_SEC / 20;
+        n += bp_listener_newcomer(&f.l, &from, f.now);
+    }
+    assert_in_range(n, 86400, 86400 + BP_NEWCOMERS_IN_ALL);
+}
+
 static void listener_one_ipv6_network_gets_64(void **state)
 {
     struct fix f;
@@ -570,7 +638,10 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(listener_retry_begins_at_32_half_open),
     cmocka_unit_test(listener_256_half_open_is_the_end),
     cmocka_unit_test(listener_one_address_gets_64),
+    cmocka_unit_test(listener_few_hosts_cannot_take_all_places),
     cmocka_unit_test(listener_one_ipv6_network_gets_64),
+    cmocka_unit_test(listener_newcomers_of_one_source_are_limited),
+    cmocka_unit_test(listener_newcomers_in_all_are_limited),
     cmocka_unit_test(listener_counts_of_sources_stay_right),
 };
 

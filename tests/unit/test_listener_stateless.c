@@ -235,29 +235,29 @@ static enum bp_listener_action provoke(struct fix *f, unsigned kind)
     return feed(f);
 }
 
-static void listener_100_replies_a_second_of_all_kinds(void **state)
+static void listener_25_replies_in_a_tenth_of_a_second_of_all_kinds(void **state)
 {
     struct fix f;
     (void)state;
 
     setup(&f);
     crowd(&f, BP_HALF_OPEN_RETRY, true);
-    for (unsigned i = 0; i < 100; i++) {
-        f.now = T0 + i * BP_SEC / 100;
+    for (unsigned i = 0; i < 25; i++) {
+        f.now = T0 + i * BP_MS;
         assert_int_equal(provoke(&f, i % 3), BP_LISTENER_REPLY);
     }
-    f.now = T0 + BP_SEC - 1;
+    f.now = T0 + BP_REPLY_WINDOW - 1;
     for (unsigned i = 0; i < 30; i++) {
         assert_int_equal(provoke(&f, i % 3), BP_LISTENER_DROP);
         assert_int_equal(f.r.reply_len, 0);
         assert_int_equal(f.l.dropped_limit, i + 1);
     }
-    assert_int_equal(f.l.version_negotiations, 34);
-    assert_int_equal(f.l.retries, 33);
-    assert_int_equal(f.l.resets, 33);
+    assert_int_equal(f.l.version_negotiations, 9);
+    assert_int_equal(f.l.retries, 8);
+    assert_int_equal(f.l.resets, 8);
     crowd(&f, BP_HALF_OPEN_RETRY, false);
     assert_int_equal(provoke(&f, 1), BP_LISTENER_ACCEPT); /* needs no reply */
-    f.now = T0 + BP_SEC;
+    f.now = T0 + BP_REPLY_WINDOW;
     assert_int_equal(provoke(&f, 2), BP_LISTENER_REPLY);
 }
 
@@ -273,9 +273,84 @@ static void listener_rate_holds_for_long_floods(void **state)
         f.now = T0 + ms * BP_MS;
         replies += feed(&f) == BP_LISTENER_REPLY;
     }
-    assert_int_equal(replies, 20 * 100);
+    assert_int_equal(replies, 200 * 25);
     assert_int_equal(f.l.resets, replies);
     assert_int_equal(f.l.dropped_limit, 20000 - replies);
+}
+
+/* A flood from elsewhere does not take a peer's answers away. */
+static void listener_each_source_has_its_own_replies(void **state)
+{
+    uint64_t from_flood = 0;
+    struct fix f;
+    (void)state;
+
+    setup(&f);
+    crowd(&f, BP_HALF_OPEN_RETRY, true);
+    for (unsigned i = 0; i < 20000; i++) { /* one second, eight hosts, many ports */
+        f.now = T0 + i * (BP_SEC / 20000);
+        f.from = addr("198.51.100.1", (uint16_t)(1000 + i));
+        f.from.u.v4.sin_addr.s_addr += htonl(i % 8);
+        from_flood += provoke(&f, 1) == BP_LISTENER_REPLY;
+        if (i % 1000 == 999) {
+            f.from = addr("192.0.2.77", 4433);
+            assert_int_equal(provoke(&f, 1), BP_LISTENER_REPLY);
+            f.from = addr("2001:db8:7::1", 4433);
+            assert_int_equal(provoke(&f, 2), BP_LISTENER_REPLY);
+        }
+    }
+    assert_in_range(from_flood, 1000, 10 * 8 * BP_REPLIES_PER_SOURCE);
+}
+
+/* Addresses that are not the sender's: the sum is bounded, and a peer gets through now and then. */
+static void listener_replies_to_spoofed_sources_are_bounded(void **state)
+{
+    uint64_t rng = t_seed(99);
+    uint64_t replies = 0;
+    unsigned peer = 0;
+    struct fix f;
+    (void)state;
+
+    setup(&f);
+    crowd(&f, BP_HALF_OPEN_RETRY, true);
+    for (unsigned i = 0; i < 40000; i++) { /* two seconds */
+        f.now = T0 + i * (BP_SEC / 20000);
+        f.from = addr("198.51.100.1", 5);
+        f.from.u.v4.sin_addr.s_addr = (uint32_t)t_rand(&rng);
+        replies += provoke(&f, 1) == BP_LISTENER_REPLY;
+        if (i % 200 == 0) {
+            f.from = addr("192.0.2.77", 4433);
+            peer += provoke(&f, 1) == BP_LISTENER_REPLY;
+        }
+    }
+    assert_in_range(replies, 5000, 20 * BP_REPLIES_IN_ALL);
+    assert_in_range(peer, 20, 200);
+}
+
+/* First packets that lead nowhere never make a crowd, but cost as much: Retry begins for them. */
+static void listener_wasted_first_packets_begin_retry(void **state)
+{
+    struct fix f;
+    (void)state;
+
+    setup(&f);
+    for (unsigned i = 0; i < 10 * (BP_WASTED_RETRY - 1); i++) { /* slowly: nothing happens */
+        f.now += BP_SEC / (BP_WASTED_RETRY - 1) + 1;
+        bp_listener_wasted(&f.l, f.now);
+        assert_int_equal(provoke(&f, 1), BP_LISTENER_ACCEPT);
+    }
+    f.now += 2 * BP_SEC;
+    for (unsigned i = 0; i < BP_WASTED_RETRY; i++) {
+        assert_int_equal(provoke(&f, 1), BP_LISTENER_ACCEPT);
+        bp_listener_wasted(&f.l, f.now);
+    }
+    assert_int_equal(provoke(&f, 1), BP_LISTENER_REPLY);
+    assert_int_equal(f.l.retries, 1);
+    f.now += BP_WASTED_HOLD - 1;
+    assert_int_equal(provoke(&f, 1), BP_LISTENER_REPLY);
+    f.now++;
+    assert_int_equal(provoke(&f, 1), BP_LISTENER_ACCEPT);
+    assert_int_equal(f.l.wasted, 11 * BP_WASTED_RETRY - 10);
 }
 
 /* --- garbage ------------------------------------------------------------- */
@@ -395,8 +470,11 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(listener_tiny_datagrams_cost_no_replies),
     cmocka_unit_test(listener_resets_of_two_nodes_come_to_an_end),
     cmocka_unit_test(listener_reset_token_depends_on_secret_and_id_alone),
-    cmocka_unit_test(listener_100_replies_a_second_of_all_kinds),
+    cmocka_unit_test(listener_25_replies_in_a_tenth_of_a_second_of_all_kinds),
     cmocka_unit_test(listener_rate_holds_for_long_floods),
+    cmocka_unit_test(listener_each_source_has_its_own_replies),
+    cmocka_unit_test(listener_replies_to_spoofed_sources_are_bounded),
+    cmocka_unit_test(listener_wasted_first_packets_begin_retry),
     cmocka_unit_test(listener_cut_initials_begin_nothing),
     cmocka_unit_test(listener_lengths_past_the_end_begin_nothing),
     cmocka_unit_test(listener_garbage_is_judged_within_the_rules),

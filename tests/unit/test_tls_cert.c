@@ -440,6 +440,118 @@ static void tls_cred_session_sends_certificate_of_binding(void **state)
     bp_tls_pem_free(&pem);
 }
 
+/* --- what a certificate says --------------------------------------------------- */
+
+static void tls_cert_info_of_generated_certificate(void **state)
+{
+    struct bp_tls_pem pem = make("node@host.example");
+    struct bp_tls_cred *cred = must_load(pem.cert, pem.key);
+    struct bp_tls_cert_info info;
+    char text[128];
+
+    (void)state;
+    assert_int_equal(bp_tls_cert_info(pem.cert, pem.cert_len, &info, text, sizeof(text)), 0);
+    assert_string_equal(text, "");
+    assert_string_equal(info.cn, "node@host.example");
+    assert_string_equal(info.subject, "CN=node@host.example,O=Barrel P2P");
+    assert_string_equal(info.issuer, info.subject);
+    assert_string_equal(info.key, "EC/ECDSA, 256 bits");
+    assert_int_equal(strlen(info.serial), 32);
+    assert_int_equal(info.not_before, bp_tls_cred_not_before(cred));
+    assert_int_equal(info.not_after, bp_tls_cred_not_after(cred));
+    assert_memory_equal(info.binding, bp_tls_cred_binding(cred), BP_BINDING_LEN);
+    assert_int_equal(info.n_certs, 1);
+    assert_true(info.generated);
+    bp_tls_cred_unref(cred);
+    bp_tls_pem_free(&pem);
+}
+
+static void tls_cert_info_of_others_certificate_and_chain(void **state)
+{
+    struct bp_tls_pem pem = make("second@h");
+    struct bp_tls_cert_info info;
+    char cert[4096];
+    char key[4096];
+    char both[4096 + BP_TLS_CERT_PEM_CAP];
+
+    (void)state;
+    make_other(GNUTLS_PK_RSA, 2048, NULL, 0, cert, key);
+    snprintf(both, sizeof(both), "%s%s", cert, pem.cert);
+    assert_int_equal(bp_tls_cert_info(both, strlen(both), &info, NULL, 0), 0);
+    assert_string_equal(info.cn, "other");
+    assert_string_equal(info.key, "RSA, 2048 bits");
+    assert_string_equal(info.serial, "01");
+    assert_int_equal(info.n_certs, 2);
+    assert_false(info.generated);
+    bp_tls_pem_free(&pem);
+}
+
+/* A self-signed certificate whose subject has `n` times the attribute `oid` with the DER `value`.
+ */
+static size_t make_named(const char *oid, const void *value, unsigned value_len, int n,
+                         char cert[static 4096])
+{
+    gnutls_x509_privkey_t k;
+    gnutls_x509_crt_t c;
+    size_t len = 4095;
+
+    memset(cert, 0, 4096);
+    assert_int_equal(gnutls_x509_privkey_init(&k), 0);
+    assert_int_equal(gnutls_x509_privkey_generate(k, GNUTLS_PK_ECDSA, 256, 0), 0);
+    assert_int_equal(gnutls_x509_crt_init(&c), 0);
+    assert_int_equal(gnutls_x509_crt_set_version(c, 3), 0);
+    assert_int_equal(gnutls_x509_crt_set_serial(c, "\x01", 1), 0);
+    for (int i = 0; i < n; i++) {
+        assert_int_equal(gnutls_x509_crt_set_dn_by_oid(c, oid, 1, value, value_len), 0);
+    }
+    assert_int_equal(gnutls_x509_crt_set_activation_time(c, (time_t)NOW), 0);
+    assert_int_equal(gnutls_x509_crt_set_expiration_time(c, (time_t)NOW + 1), 0);
+    assert_int_equal(gnutls_x509_crt_set_key(c, k), 0);
+    assert_int_equal(gnutls_x509_crt_sign2(c, c, k, GNUTLS_DIG_SHA256, 0), 0);
+    assert_int_equal(gnutls_x509_crt_export(c, GNUTLS_X509_FMT_PEM, cert, &len), 0);
+    gnutls_x509_crt_deinit(c);
+    gnutls_x509_privkey_deinit(k);
+    return len;
+}
+
+/* Names that would move the cursor of a terminal, or that do not fit. */
+static void tls_cert_info_names_are_safe_to_print(void **state)
+{
+    static const char odd[] = "\x0c\x08\x1b[2Jn\xc3\xa9\n"; /* a UTF8String in DER */
+    static const char wide[] = "\x0c\x32the name of an organisation that takes fifty bytes";
+    struct bp_tls_cert_info info;
+    char cert[4096];
+    size_t len = make_named(GNUTLS_OID_X520_COMMON_NAME, odd, sizeof(odd) - 1, 1, cert);
+
+    (void)state;
+    assert_int_equal(bp_tls_cert_info(cert, len, &info, NULL, 0), 0);
+    assert_string_equal(info.cn, "?[2Jn???");
+    for (const char *p = info.subject; *p != '\0'; p++) {
+        assert_in_range(*p, 0x20, 0x7e);
+    }
+    len = make_named(GNUTLS_OID_X520_ORGANIZATION_NAME, wide, sizeof(wide) - 1, 8, cert);
+    assert_int_equal(bp_tls_cert_info(cert, len, &info, NULL, 0), 0);
+    assert_string_equal(info.subject, "(too long to be shown)");
+    assert_string_equal(info.cn, "");
+}
+
+static void tls_cert_info_of_garbage_refused(void **state)
+{
+    struct bp_tls_pem pem = make("a@h");
+    struct bp_tls_cert_info info;
+    char text[128];
+
+    (void)state;
+    assert_int_equal(bp_tls_cert_info("", 0, &info, text, sizeof(text)), BP_E_FILE);
+    assert_int_equal(strncmp(text, "the certificate", 15), 0);
+    assert_int_equal(bp_tls_cert_info(pem.key, pem.key_len, &info, text, sizeof(text)), BP_E_FILE);
+    for (size_t n = 0; n < pem.cert_len - 30; n += 7) {
+        assert_int_equal(bp_tls_cert_info(pem.cert, n, &info, text, sizeof(text)), BP_E_FILE);
+        assert_string_equal(info.subject, "");
+    }
+    bp_tls_pem_free(&pem);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(tls_cert_generated_has_fields_of_wire_1_2),
     cmocka_unit_test(tls_cert_generated_has_upstream_size_and_utf8_names),
@@ -451,6 +563,10 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(tls_cred_unusable_input_refused_with_reason),
     cmocka_unit_test(tls_cred_cut_anywhere_refused),
     cmocka_unit_test(tls_cred_references_of_threads_counted),
+    cmocka_unit_test(tls_cert_info_of_generated_certificate),
+    cmocka_unit_test(tls_cert_info_of_others_certificate_and_chain),
+    cmocka_unit_test(tls_cert_info_names_are_safe_to_print),
+    cmocka_unit_test(tls_cert_info_of_garbage_refused),
     cmocka_unit_test(tls_cred_session_sends_certificate_of_binding),
 };
 

@@ -49,6 +49,24 @@ static void trust_stored_key_found_by_name_and_key(void **state)
     assert_int_equal(bp_trust_find_by_key(d, key_of(3), node, &err), BP_E_NOT_FOUND);
 }
 
+static void trust_path_is_where_the_pin_is(void **state)
+{
+    char d[PATH_MAX];
+    char p[PATH_MAX];
+    char path[PATH_MAX];
+    struct bp_errbuf err;
+
+    tmpdir_path(state, "", d);
+    assert_int_equal(bp_trust_path(d, "a@h", path, sizeof(path), &err), 0);
+    assert_string_equal(path, tmpdir_path(state, "trusted/a@h.pub", p));
+    assert_int_equal(bp_trust_path("keys", "a@h", path, sizeof(path), &err), 0);
+    assert_string_equal(path, "keys/trusted/a@h.pub");
+    assert_int_equal(bp_trust_path("keys", "a@h", path, strlen("keys/trusted/a@h.pub"), &err),
+                     BP_E_INVALID);
+    says(&err, "too long");
+    assert_int_equal(bp_trust_path("keys", "../a@h", path, sizeof(path), &err), BP_E_INVALID);
+}
+
 static void trust_store_replaces_store_if_new_does_not(void **state)
 {
     char d[PATH_MAX];
@@ -106,6 +124,27 @@ static void trust_garbage_file_named_with_cure(void **state)
     assert_int_equal(bp_trust_find_by_key(d, key_of(1), NULL, &err), BP_E_NOT_FOUND);
     assert_int_equal(bp_trust_store(d, "a@h", key_of(1), &err), 0);
     assert_int_equal(bp_trust_lookup(d, "a@h", key, &err), 0);
+}
+
+static void trust_replace_only_the_key_that_was_seen(void **state)
+{
+    char d[PATH_MAX];
+    char p[PATH_MAX];
+    uint8_t key[BP_KEY_LEN];
+    struct bp_errbuf err;
+
+    tmpdir_path(state, "", d);
+    assert_int_equal(bp_trust_replace(d, "a@h", key_of(1), key_of(2), &err), BP_E_MISMATCH);
+    assert_int_equal(bp_trust_lookup(d, "a@h", key, &err), BP_E_NOT_FOUND);
+    assert_int_equal(bp_trust_store(d, "a@h", key_of(1), &err), 0);
+    assert_int_equal(bp_trust_replace(d, "a@h", key_of(1), key_of(2), &err), 0);
+    assert_int_equal(tmpdir_mode(tmpdir_path(state, "trusted/a@h.pub", p)), 0600);
+    assert_int_equal(bp_trust_replace(d, "a@h", key_of(1), key_of(2), &err), 0); /* again */
+    assert_int_equal(bp_trust_replace(d, "a@h", key_of(1), key_of(3), &err), BP_E_MISMATCH);
+    says(&err, p);
+    assert_int_equal(bp_trust_lookup(d, "a@h", key, &err), 0);
+    assert_memory_equal(key, key_of(2), sizeof(key));
+    assert_int_equal(bp_trust_replace(d, "../a@h", key_of(1), key_of(3), &err), BP_E_INVALID);
 }
 
 static void trust_bad_name_never_becomes_a_path(void **state)
@@ -280,9 +319,11 @@ static void trust_racing_pins_one_wins(void **state)
 
 static const struct CMUnitTest tests[] = {
     TMPDIR_TEST(trust_stored_key_found_by_name_and_key),
+    TMPDIR_TEST(trust_path_is_where_the_pin_is),
     TMPDIR_TEST(trust_store_replaces_store_if_new_does_not),
     TMPDIR_TEST(trust_change_by_hand_counts_at_once),
     TMPDIR_TEST(trust_garbage_file_named_with_cure),
+    TMPDIR_TEST(trust_replace_only_the_key_that_was_seen),
     TMPDIR_TEST(trust_bad_name_never_becomes_a_path),
     TMPDIR_TEST(trust_delete_forgets),
     TMPDIR_TEST(trust_list_shows_pins_and_broken_pins_only),

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The command `barrel-p2p`: the table of subcommands. */
+#include "cli/cli.h"
+
+#include <stdio.h>
+#include <sys/stat.h>
+
+static const struct cli_command commands[] = {
+    {
+        .name = "keygen",
+        .args = "",
+        .summary = "make a node's identity: a private and a public Ed25519 key",
+        .details = "Writes node.key (mode 0600) and node.pub. A node that finds none makes them\n"
+                   "itself at its first boot; make them before to know a node's key in advance.\n"
+                   "An identity that is there is only replaced with --force; the old one is kept\n"
+                   "in backups/. Nodes that trust the old key refuse the new one until they are\n"
+                   "told. Where the old key is in good hands, barrel_p2p_rotate:rotate_identity/0\n"
+                   "on the running node is the gentler way.",
+        .examples = "barrel-p2p keygen\n"
+                    "barrel-p2p keygen --dir /var/lib/myapp/keys\n"
+                    "barrel-p2p keygen --node b@host --json",
+        .options = CLI_OPT_DIR | CLI_OPT_NODE | CLI_OPT_FORCE | CLI_OPT_JSON,
+        .run = cli_keygen,
+    },
+    {
+        .name = "fingerprint",
+        .args = "[FILE|-]",
+        .summary = "show the fingerprint of a public key",
+        .details =
+            "SHA-256 of the public key, in OpenSSH's form and in hex, and the key itself in\n"
+            "base64, as `trust add --key` takes it. Without FILE: of this node. FILE holds\n"
+            "32 bytes (node.pub), or the key in hex or base64; of a file that is called\n"
+            "*.key, a private key, the public half is shown. - is the standard input.",
+        .examples = "barrel-p2p fingerprint\n"
+                    "barrel-p2p fingerprint --dir /var/lib/myapp/keys\n"
+                    "barrel-p2p fingerprint b.pub",
+        .options = CLI_OPT_DIR | CLI_OPT_NODE | CLI_OPT_JSON,
+        .max_args = 1,
+        .run = cli_fingerprint,
+    },
+    {
+        .name = "trust",
+        .summary = "which keys this node trusts",
+        .subs = cli_trust_commands,
+    },
+    {
+        .name = "cert",
+        .summary = "the node's TLS certificate",
+        .subs = cli_cert_commands,
+    },
+    {0},
+};
+
+int main(int argc, char **argv)
+{
+    struct cli c = {0};
+    bool done = false;
+    int status;
+
+    (void)umask(077);
+    status = cli_parse(&c, commands, argc, argv, &done);
+    if (status == CLI_OK && !done) {
+        status = c.command->run(&c);
+    }
+    return cli_finish() != CLI_OK && status == CLI_OK ? CLI_FAILED : status;
+}

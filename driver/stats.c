@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Counters of the node and of connections (counters.def), and how connections ended. */
+#include "driver/drv.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* A place for each error of err.def. */
+enum error_index {
+#define X(name, code, close, atom, text) ERROR_##name,
+#include "base/err.def"
+#undef X
+    N_ERRORS
+};
+
+static const int error_codes[N_ERRORS] = {
+#define X(name, code, close, atom, text) [ERROR_##name] = (code),
+#include "base/err.def"
+#undef X
+};
+
+static const char *const stage_names[] = {
+    [DRV_REFUSED] = "refused", [DRV_DIAL_FAILED] = "dial_failed", [DRV_DOWN] = "down"};
+
+/* Under the node's lock. */
+static uint64_t ended[sizeof(stage_names) / sizeof(stage_names[0])][N_ERRORS];
+
+void drv_count_end(enum drv_stage stage, int err)
+{
+    for (unsigned i = 0; i < N_ERRORS; i++) {
+        if (error_codes[i] == err) {
+            ended[stage][i]++;
+            return;
+        }
+    }
+}
+
+static void reply_ends(struct drv_reply *r)
+{
+    uint64_t copy[sizeof(ended) / sizeof(ended[0])][N_ERRORS];
+    char name[64];
+
+    erl_drv_mutex_lock(drv_node.lock);
+    memcpy(copy, ended, sizeof(copy));
+    erl_drv_mutex_unlock(drv_node.lock);
+    for (unsigned s = 0; s < sizeof(ended) / sizeof(ended[0]); s++) {
+        for (unsigned i = 0; i < N_ERRORS; i++) {
+            if (copy[s][i] != 0) {
+                snprintf(name, sizeof(name), "%s_%s", stage_names[s], bp_err_atom(error_codes[i]));
+                drv_reply_stat(r, name, copy[s][i]);
+            }
+        }
+    }
+}
+
+static const char *const node_names[] = {
+#define NODE(name, value) name,
+#define CONN(name, value)
+#include "driver/counters.def"
+#undef NODE
+#undef CONN
+};
+
+#define N_NODE (sizeof(node_names) / sizeof(node_names[0]))
+
+/* Under the node's lock. */
+static void node_values(const struct drv_node *n, uint64_t out[N_NODE])
+{
+    const struct bp_listener *l = &n->listener;
+    unsigned i = 0;
+
+#define NODE(name, value) out[i++] = (value);
+#define CONN(name, value)
+#include "driver/counters.def"
+#undef NODE
+#undef CONN
+}
+
+void drv_node_stats(struct drv_reply *r)
+{
+    uint64_t values[N_NODE];
+
+    erl_drv_mutex_lock(drv_node.lock);
+    node_values(&drv_node, values);
+    erl_drv_mutex_unlock(drv_node.lock);
+    drv_reply_ok(r);
+    for (unsigned i = 0; i < N_NODE; i++) {
+        drv_reply_stat(r, node_names[i], values[i]);
+    }
+    reply_ends(r);
+}
+
+void drv_conn_stats(const struct drv_conn *c, struct drv_reply *r)
+{
+    struct bp_link_stats ls;
+    struct bp_conn_stats cs;
+
+    bp_link_stats(c->link, &ls);
+    bp_conn_stats(bp_link_conn(c->link), &cs);
+    drv_reply_ok(r);
+#define NODE(name, value)
+#define CONN(name, value) drv_reply_stat(r, name, value);
+#include "driver/counters.def"
+#undef NODE
+#undef CONN
+}

@@ -12,6 +12,7 @@
  *   demux.c      connection id -> connection, for datagrams that came to the wrong socket
  *   settings.c   CONFIG, as an immutable snapshot that connections share
  *   file_ops.c   control operations on key, trust, TLS and endpoint files
+ *   member_ops.c control operations of membership
  *   resolve.c    DNS: questions by control operation, answers by message
  *   stats.c      counters (counters.def)
  *   args.c       arguments and results of control operations, terms for Erlang, log, memory
@@ -85,7 +86,12 @@ enum drv_op {
     OP_SIGN = 48,
     OP_VERIFY = 49,
     OP_RANDOM = 50,
-    OP_NAME_MATCH = 51
+    OP_NAME_MATCH = 51,
+    OP_MEMBER_START = 60,
+    OP_MEMBER_STEP = 61,
+    OP_MEMBER_VIEWS = 62,
+    OP_MEMBER_STATS = 63,
+    OP_MEMBER_STOP = 64
 };
 
 enum drv_level { DRV_ERROR, DRV_WARNING, DRV_INFO, DRV_DEBUG };
@@ -407,6 +413,12 @@ void drv_resolve_control(struct drv_node_port *np, const uint8_t *p, size_t len,
 bool drv_resolve_ready(int fd);
 void drv_resolve_stop(struct drv_node_port *np);
 void drv_resolve_stats(struct drv_reply *r);
+
+/* --- member_ops.c -------------------------------------------------------- */
+
+/* The same for membership; called under the node port's lock. */
+bool drv_member_op(unsigned op, const uint8_t *p, size_t len, struct drv_reply *r);
+void drv_member_stop(void);
 
 /* --- args.c -------------------------------------------------------------- */
 

@@ -104,6 +104,7 @@ void drv_node_port_stop(struct drv_node_port *np)
         (void)close(name_fd);
         name_fd = -1;
     }
+    drv_member_stop();
     drv_file_ops_stop();
     drv_resolve_stop(np);
     the_port = NULL;
@@ -514,7 +515,8 @@ ErlDrvSSizeT drv_node_port_control(struct drv_node_port *np, unsigned op, const 
         drv_resolve_control(np, p, len, &r);
         break;
     default:
-        if (!drv_file_op(op, p, len, &r) && !drv_key_op(op, p, len, &r)) {
+        if (!drv_member_op(op, p, len, &r) && !drv_file_op(op, p, len, &r) &&
+            !drv_key_op(op, p, len, &r)) {
             return -1;
         }
     }

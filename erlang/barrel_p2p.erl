@@ -3,6 +3,7 @@
 -module(barrel_p2p).
 
 -export([info/0, peers/0, config/0]).
+-export([join/1, leave/0, active_view/0, passive_view/0, subscribe/0, subscribe/1, unsubscribe/1]).
 
 %% This node: name, UDP port and address that it listens on (absent without a listener), its key's
 %% fingerprint, trust mode, authentication (built_in | none | {M, F}), directories, and the node's
@@ -48,3 +49,39 @@ counters(Port) ->
                     Origin :: default | environment | {flag, string()}}].
 config() ->
     barrel_p2p_config:effective().
+
+%% --- membership (the application must run) --------------------------------------
+
+%% Joins the overlay that Contact is in; `joined' and `peer_up' tell subscribers when it is done.
+-spec join(node()) -> ok | {error, cannot_join_self | not_alive | term()}.
+join(Contact) ->
+    barrel_p2p_bridge:join(Contact).
+
+%% Leaves the overlay; channels stay open.
+-spec leave() -> ok | {error, term()}.
+leave() ->
+    barrel_p2p_bridge:leave().
+
+%% The few nodes that this one has links to; both ends have each other in their views.
+-spec active_view() -> [node()].
+active_view() ->
+    barrel_p2p_bridge:active_view().
+
+%% Nodes that this one falls back on when links fail.
+-spec passive_view() -> [node()].
+passive_view() ->
+    barrel_p2p_bridge:passive_view().
+
+%% {barrel_p2p_event, joined | left | {peer_up, Node} | {peer_down, Node, Reason}} to the caller, or
+%% to Pid; Reason: dropped | graceful | nodedown | connect_failed.
+-spec subscribe() -> ok.
+subscribe() ->
+    subscribe(self()).
+
+-spec subscribe(pid()) -> ok.
+subscribe(Pid) ->
+    barrel_p2p_bridge:subscribe(Pid).
+
+-spec unsubscribe(pid()) -> ok.
+unsubscribe(Pid) ->
+    barrel_p2p_bridge:unsubscribe(Pid).

@@ -12,6 +12,7 @@ start(_Type, _Args) ->
         ok ->
             apply_cookie(application:get_env(barrel_p2p, dist_cookie)),
             publish(),
+            ok = barrel_p2p_bridge:validate(),
             barrel_p2p_sup:start_link()
     catch
         error:{Who, _} = Reason when Who =:= barrel_p2p; Who =:= barrel_p2p_dist ->

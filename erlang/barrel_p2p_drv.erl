@@ -16,6 +16,7 @@
          fingerprint/1]).
 -export([connect/5, peer/1, recv/1, send/2, tick/1, pre_nodeup/1, post_nodeup/1, getstat/1,
          setopts/2, getopts/2, conn_stats/1]).
+-export([member_start/1, member_step/1, member_views/0, member_stats/0, member_stop/0]).
 -export([auth_send/3, auth_recv/1, auth_done/3, peer_certificate/1]).
 -export([cert_info/2, rotate_cert/3, rotate_identity/3, server_binding/0]).
 -export([keypair_ensure/1, keypair_save/3, keypair_new/0, public_key/1, sign/2, verify/3,
@@ -72,6 +73,11 @@
 -define(OP_VERIFY, 49).
 -define(OP_RANDOM, 50).
 -define(OP_NAME_MATCH, 51).
+-define(OP_MEMBER_START, 60).
+-define(OP_MEMBER_STEP, 61).
+-define(OP_MEMBER_VIEWS, 62).
+-define(OP_MEMBER_STATS, 63).
+-define(OP_MEMBER_STOP, 64).
 
 %% --- loading -----------------------------------------------------------------
 
@@ -565,6 +571,82 @@ auth_done(Port, Ok, Name) ->
 -spec peer_certificate(port()) -> {ok, binary()} | error().
 peer_certificate(Port) ->
     control(Port, ?OP_PEERCERT, <<>>).
+
+%% --- membership (driver/member_ops.c) -----------------------------------------
+
+-type member_args() :: [{byte(), iodata()}].
+-type member_msg() :: {atom(), Ttl :: byte(), Flag :: 0 | 1, Subject :: binary(),
+                       [{binary(), AgeMs :: non_neg_integer()}]}.
+-type member_effect() :: joined | left | {connect | release | peer_up, binary()} |
+                         {peer_down, binary(), atom()} | {send, binary(), member_msg()}.
+
+%% Starts the state machine anew; result: ms until the first tick.
+-spec member_start(member_args()) -> {ok, non_neg_integer()} | error().
+member_start(Args) ->
+    case node_control(?OP_MEMBER_START, member_args(Args)) of
+        {ok, <<Ms:32>>} -> {ok, Ms};
+        {error, _} = Error -> Error
+    end.
+
+%% One event; result: ms until the next tick, and what is to be done, in order.
+-spec member_step(member_args()) -> {ok, {non_neg_integer(), [member_effect()]}} | error().
+member_step(Args) ->
+    case node_control(?OP_MEMBER_STEP, member_args(Args)) of
+        {ok, <<Ms:32, Effects/binary>>} -> {ok, {Ms, member_effects(Effects)}};
+        {error, _} = Error -> Error
+    end.
+
+-spec member_views() -> {ok, {[binary()], [binary()]}} | error().
+member_views() ->
+    case node_control(?OP_MEMBER_VIEWS, <<>>) of
+        {ok, <<NActive:16, _:16, Names/binary>>} ->
+            {ok, lists:split(NActive, [N || <<L, N:L/binary>> <= Names])};
+        {error, _} = Error ->
+            Error
+    end.
+
+-spec member_stats() -> {ok, #{binary() => non_neg_integer()}} | error().
+member_stats() ->
+    counters(node_control(?OP_MEMBER_STATS, <<>>)).
+
+-spec member_stop() -> ok | error().
+member_stop() ->
+    ok(node_control(?OP_MEMBER_STOP, <<>>)).
+
+member_args(Args) ->
+    [tlv(Key, iolist_to_binary(Value)) || {Key, Value} <- Args].
+
+member_effects(<<1, _, L, Name:L/binary, Kind, Ttl, Flag, SL, Subject:SL/binary, N, Rest/binary>>) ->
+    {Peers, Rest1} = member_peers(N, Rest, []),
+    [{send, Name, {member_kind(Kind), Ttl, Flag, Subject, Peers}} | member_effects(Rest1)];
+member_effects(<<Effect, Reason, L, Name:L/binary, Rest/binary>>) ->
+    [member_effect(Effect, Name, Reason) | member_effects(Rest)];
+member_effects(<<>>) ->
+    [].
+
+member_peers(0, Rest, Acc) -> {lists:reverse(Acc), Rest};
+member_peers(N, <<Age:32, L, Name:L/binary, Rest/binary>>, Acc) ->
+    member_peers(N - 1, Rest, [{Name, Age} | Acc]).
+
+member_effect(0, Name, _) -> {connect, Name};
+member_effect(2, Name, _) -> {release, Name};
+member_effect(3, Name, _) -> {peer_up, Name};
+member_effect(4, Name, Reason) -> {peer_down, Name, member_reason(Reason)};
+member_effect(5, _, _) -> joined;
+member_effect(6, _, _) -> left.
+
+member_reason(0) -> dropped;
+member_reason(1) -> graceful;
+member_reason(2) -> nodedown;
+member_reason(3) -> connect_failed.
+
+member_kind(0) -> join;
+member_kind(1) -> forward_join;
+member_kind(2) -> disconnect;
+member_kind(3) -> neighbor;
+member_kind(4) -> neighbor_reply;
+member_kind(5) -> shuffle;
+member_kind(6) -> shuffle_reply.
 
 %% --- encoding ----------------------------------------------------------------
 

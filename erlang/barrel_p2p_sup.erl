@@ -12,4 +12,5 @@ start_link() ->
 
 %% @private
 init([]) ->
-    {ok, {#{strategy => one_for_one, intensity => 5, period => 10}, []}}.
+    {ok, {#{strategy => one_for_one, intensity => 5, period => 10},
+          [#{id => barrel_p2p_bridge, start => {barrel_p2p_bridge, start_link, []}}]}}.

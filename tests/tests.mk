@@ -79,6 +79,15 @@ soak: soak-hostile
 soak-hostile: deps-test
 	@$(MAKE) --no-print-directory all hostile && BP_SOAK=1 scripts/run-tests --ct hostile_SUITE
 
+soak: soak-membership
+soak-membership: deps-test
+	@$(MAKE) --no-print-directory build/release/tests/membership/test_overlay
+	@SEEDS=$${SEEDS:-1000} build/release/tests/membership/test_overlay
+	@$(MAKE) --no-print-directory report-membership
+
+report-membership: $(HPV_REPORT) ## HyParView at scale: the paper's experiments (minutes)
+	@for m in table failures sizing churn partition loss scale; do $(HPV_REPORT) $$m || exit 1; done
+
 # --- drivers that are wrong on purpose (tests/faulty/README.md) ------------
 
 FAULTY := lossy wrong_order
@@ -117,6 +126,8 @@ ALL_TEST_BIN := $(patsubst tests/%.c,build/release/tests/%,$(UNIT_SRC) $(SIM_SRC
   $(WANTEST_SRC) $(CLITEST_SRC) $(HPVTEST_SRC) $(FUZZ_SRC))
 
 c-tests: unit-bins sim-bins driver-bins wan-bins cli-bins member-bins replay-bins
+c-tests: unit-bins sim-bins driver-bins wan-bins cli-bins member-bins \
+  replay-bins
 
 # --- rules of the layers, checked without running anything -----------------
 

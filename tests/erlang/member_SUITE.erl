@@ -1,0 +1,241 @@
+%% SPDX-License-Identifier: Apache-2.0
+%% Membership on real nodes: joining, events, leaving, failures, messages that are none.
+-module(member_SUITE).
+
+-include("bp_test.hrl").
+
+-export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2,
+         end_per_testcase/2]).
+-export([join_and_leave_are_told/1, contact_nodes_are_joined/1, killed_peer_is_told/1,
+         failed_join_is_told/1, nonsense_is_counted/1, bad_configuration_is_refused/1,
+         upstream_records_are_understood/1, thirty_nodes_lose_a_third/1]).
+
+suite() -> [{timetrap, {seconds, 170}}].
+
+all() ->
+    [join_and_leave_are_told, contact_nodes_are_joined, killed_peer_is_told, failed_join_is_told,
+     nonsense_is_counted, bad_configuration_is_refused, upstream_records_are_understood,
+     thirty_nodes_lose_a_third].
+
+init_per_suite(Config) ->
+    case bp_cluster:only(quic) of
+        ok -> Config;
+        Skip -> Skip
+    end.
+
+end_per_suite(_) -> ok.
+
+init_per_testcase(Case, Config) ->
+    bp_cluster:init_case(?MODULE, Case, Config).
+
+end_per_testcase(_, Config) ->
+    bp_cluster:end_case(Config).
+
+%% `global' would connect everybody with everybody.
+start(Config, Names) ->
+    start(Config, Names, []).
+
+start(Config, Names, Env) ->
+    Args = ["-connect_all", "false", "-kernel", "prevent_overlapping_partitions", "false"],
+    Nodes = bp_cluster:start_many(Config, [#{name => N, args => Args} || N <- Names]),
+    [app(N, Env) || N <- Nodes],
+    Nodes.
+
+app(N, Env) ->
+    _ = bp_cluster:call(N, application, load, [barrel_p2p]),
+    [ok = bp_cluster:call(N, application, set_env, [barrel_p2p, K, V]) || {K, V} <- Env],
+    {ok, _} = bp_cluster:call(N, application, ensure_all_started, [barrel_p2p]),
+    ok.
+
+api(N, Fun, Args) ->
+    bp_cluster:call(N, barrel_p2p, Fun, Args).
+
+%% A process in the node that keeps the events.
+watch(N) ->
+    bp_cluster:run(N, fun() ->
+        Me = self(),
+        Pid = spawn(fun() ->
+            ok = barrel_p2p:subscribe(),
+            Me ! {self(), ready},
+            keep([])
+        end),
+        receive {Pid, ready} -> Pid end
+    end).
+
+keep(Seen) ->
+    receive
+        {barrel_p2p_event, E} -> keep([E | Seen]);
+        {get, From} ->
+            From ! {self(), lists:reverse(Seen)},
+            keep(Seen)
+    end.
+
+events(N, Pid) ->
+    bp_cluster:run(N, fun() ->
+        Pid ! {get, self()},
+        receive {Pid, Seen} -> Seen after 5000 -> error(watcher_silent) end
+    end).
+
+saw(N, Pid, Event) ->
+    bp_cluster:until(fun() -> lists:member(Event, events(N, Pid)) end).
+
+%% ---- cases ----
+
+join_and_leave_are_told(Config) ->
+    [A, B] = start(Config, [a, b]),
+    {Na, Nb} = {bp_cluster:name(A), bp_cluster:name(B)},
+    {Wa, Wb} = {watch(A), watch(B)},
+    ?EQ({error, cannot_join_self}, api(A, join, [Na])),
+    ?EQ(ok, api(A, join, [Nb])),
+    [saw(N, W, E) || {N, W, E} <- [{A, Wa, joined}, {A, Wa, {peer_up, Nb}},
+                                  {B, Wb, joined}, {B, Wb, {peer_up, Na}}]],
+    ?EQ([Nb], api(A, active_view, [])),
+    ?EQ([Na], api(B, active_view, [])),
+    ?EQ(ok, api(A, leave, [])),
+    saw(A, Wa, left),
+    saw(B, Wb, {peer_down, Na, graceful}),
+    ?EQ([], api(A, active_view, [])),
+    ?EQ([Na], api(B, nodes, [], erlang)),       % the channel stays
+    ?EQ(ok, api(A, join, [Nb])),
+    bp_cluster:until(fun() -> api(B, active_view, []) =:= [Na] end),
+    ?EQ(2, length([E || E <- events(A, Wa), E =:= joined])).
+
+api(N, Fun, Args, Mod) ->
+    bp_cluster:call(N, Mod, Fun, Args).
+
+contact_nodes_are_joined(Config) ->
+    [A] = start(Config, [a]),
+    Na = bp_cluster:name(A),
+    [B, C] = start(Config, [b, c], [{contact_nodes, [Na]}, {contact_retry_ms, 500}]),
+    bp_cluster:until(fun() ->
+        lists:sort(api(A, active_view, [])) =:= lists:sort([bp_cluster:name(B), bp_cluster:name(C)])
+    end).
+
+killed_peer_is_told(Config) ->
+    [A, B] = start(Config, [a, b]),
+    Wa = watch(A),
+    Nb = bp_cluster:name(B),
+    ok = api(A, join, [Nb]),
+    saw(A, Wa, {peer_up, Nb}),
+    bp_cluster:kill9(B),
+    saw(A, Wa, {peer_down, Nb, nodedown}),
+    ?EQ([], api(A, active_view, [])).
+
+failed_join_is_told(Config) ->
+    [A] = start(Config, [a]),
+    Wa = watch(A),
+    ok = api(A, join, ['nobody@127.0.0.1']),
+    saw(A, Wa, {peer_down, 'nobody@127.0.0.1', connect_failed}).
+
+%% Whatever an authenticated peer sends to the bridge: it lives and says what it did not take.
+nonsense_is_counted(Config) ->
+    [A, B] = start(Config, [a, b]),
+    {Na, Nb} = {bp_cluster:name(A), bp_cluster:name(B)},
+    ok = api(A, join, [Nb]),
+    bp_cluster:until(fun() -> api(B, active_view, []) =:= [Na] end),
+    Pid = bp_cluster:call(B, erlang, whereis, [barrel_p2p_bridge]),
+    P = {peer, Na, undefined, 0, undefined, true, high, undefined, 0, undefined},
+    Bad = [x, {join, x}, {join, {peer, Na}}, {forward_join, P, -1, P}, {forward_join, P, a, P},
+           {forward_join, x, 1, P}, {neighbor, medium, P}, {neighbor_reply, 1, P},
+           {shuffle, 1.0, [], P}, {shuffle, 1, [], x}, {disconnect, [P]}],
+    Odd = [{shuffle, 1 bsl 70, [P, x | improper], P}, {shuffle_reply, lists:duplicate(5000, P), P},
+           {shuffle_reply, not_a_list, P}, {forward_join, setelement(2, P, ''), 3, P},
+           {forward_join, setelement(2, P, 'no host'), 3, P}],
+    bp_cluster:run(A, fun() ->
+        [{barrel_p2p_bridge, Nb} ! {'$barrel_p2p_hyparview', node(), M} || M <- Bad ++ Odd],
+        {barrel_p2p_bridge, Nb} ! {'$barrel_p2p_hyparview', "a", hd(Bad)},
+        {barrel_p2p_bridge, Nb} ! {'$barrel_p2p_hyparview', Nb, hd(Bad)},
+        ok
+    end),
+    bp_cluster:until(fun() ->
+        maps:get(bad_messages, bp_cluster:call(B, barrel_p2p_bridge, stats, []), 0)
+            =:= length(Bad) + 2
+    end),
+    ?EQ(Pid, bp_cluster:call(B, erlang, whereis, [barrel_p2p_bridge])),
+    ?EQ([Na], api(B, active_view, [])).
+
+bad_configuration_is_refused(Config) ->
+    [A] = bp_cluster:start_many(Config, [#{name => a}]),
+    _ = bp_cluster:call(A, application, load, [barrel_p2p]),
+    [begin
+         ok = bp_cluster:call(A, application, set_env, [barrel_p2p, K, V]),
+         {error, Reason} = bp_cluster:call(A, application, ensure_all_started, [barrel_p2p]),
+         Text = lists:flatten(io_lib:format("~p", [Reason])),
+         true = string:find(Text, atom_to_list(K)) =/= nomatch,
+         ok = bp_cluster:call(A, application, unset_env, [barrel_p2p, K])
+     end || {K, V} <- [{active_size, 0}, {passive_size, many}, {prwl, 7}, {contact_nodes, a},
+                       {shuffle_period, -1}]],
+    {ok, _} = bp_cluster:call(A, application, ensure_all_started, [barrel_p2p]).
+
+%% The messages as upstream sends them (WIRE 8.1), from a node without our bridge.
+upstream_records_are_understood(Config) ->
+    [A, B] = start(Config, [a, b]),
+    {Na, Nb} = {bp_cluster:name(A), bp_cluster:name(B)},
+    ok = bp_cluster:call(A, application, stop, [barrel_p2p]),
+    Got = bp_cluster:run(A, fun() ->
+        register(barrel_p2p_bridge, self()),
+        true = net_kernel:connect_node(Nb),
+        P = {peer, node(), {127, 0, 0, 1}, 0, undefined, true, high, undefined, 0, undefined},
+        X = {peer, 'x@127.0.0.1', undefined, 0, undefined, true, high, undefined, 0, undefined},
+        Send = fun(M) -> {barrel_p2p_bridge, Nb} ! {'$barrel_p2p_hyparview', node(), M} end,
+        Get = fun() -> receive {'$barrel_p2p_hyparview', F, M} -> {F, M} after 20000 -> none end end,
+        Send({neighbor, high, P}),
+        R1 = Get(),
+        Send({shuffle, 1, [P, X], P}),
+        [R1, Get()]
+    end, 60000),
+    [{Nb, {neighbor_reply, true, {peer, Nb, _, _, _, _, _, _, _, _}}}, Second] = Got,
+    %% B's own shuffle, when its time has come: to its only link.
+    {Nb, {shuffle, 6, [{peer, Nb, _, _, _, _, _, _, _, _} | _],
+          {peer, Nb, _, _, _, _, _, _, _, _}}} = Second,
+    ?EQ([Na], api(B, active_view, [])),
+    ?EQ(true, lists:member('x@127.0.0.1', api(B, passive_view, []))).
+
+thirty_nodes_lose_a_third(Config) ->
+    Names = [list_to_atom("n" ++ integer_to_list(I)) || I <- lists:seq(1, 30)],
+    [Contact | Rest] = Nodes = start(Config, Names),
+    [ok = api(N, join, [bp_cluster:name(Contact)]) || N <- Rest],
+    Formed = within(Nodes, 20000),
+    {Dead, Alive} = lists:split(10, Nodes),
+    [bp_cluster:kill9(N) || N <- Dead],
+    Again = within(Alive, 10000),
+    Memory = [bp_cluster:call(N, erlang, memory, [total]) || N <- Alive],
+    Stats = [bp_cluster:call(N, barrel_p2p_bridge, stats, []) || N <- Alive],
+    Channels = [length(bp_cluster:call(N, erlang, nodes, [connected])) || N <- Alive],
+    Cpu = [element(1, bp_cluster:call(N, erlang, statistics, [runtime])) || N <- Alive],
+    io:format(user, "  30 nodes: one overlay after ~b ms; after 10 of them were killed again after "
+              "~b ms; per node: VM memory ~b KB, CPU since boot ~b ms, channels ~b to ~b, membership "
+              "messages ~b~n",
+              [Formed, Again, mean(Memory) div 1024, mean(Cpu), lists:min(Channels),
+               lists:max(Channels), mean([maps:get(<<"sent">>, S) || S <- Stats])]).
+
+mean(L) -> lists:sum(L) div length(L).
+
+%% ms until the views of the nodes are one symmetric overlay within its bounds; fails after Max.
+within(Nodes, Max) ->
+    within(Nodes, Max, erlang:monotonic_time(millisecond)).
+
+within(Nodes, Max, Start) ->
+    Views = [{bp_cluster:name(N), api(N, active_view, [])} || N <- Nodes],
+    Passed = erlang:monotonic_time(millisecond) - Start,
+    [] = [V || {N, A} = V <- Views, length(A) > 5 orelse lists:member(N, A)
+                                        orelse lists:usort(A) =/= lists:sort(A)],
+    OneSided = [{N, P} || {N, A} <- Views, P <- A,
+                          not lists:member(N, proplists:get_value(P, Views, []))],
+    Reached = reach([element(1, hd(Views))], [], Views),
+    case OneSided =:= [] andalso length(Reached) =:= length(Views) of
+        true -> Passed;
+        false when Passed > Max ->
+            error({not_one_overlay, Passed, {one_sided, OneSided}, {reached, length(Reached)},
+                   Views});
+        false ->
+            timer:sleep(100),
+            within(Nodes, Max, Start)
+    end.
+
+reach([], Seen, _) -> Seen;
+reach([N | Rest], Seen, Views) ->
+    case lists:member(N, Seen) of
+        true -> reach(Rest, Seen, Views);
+        false -> reach(proplists:get_value(N, Views, []) ++ Rest, [N | Seen], Views)
+    end.

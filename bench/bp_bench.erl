@@ -3,20 +3,20 @@
 %% `bench/run`; prints a table, and writes JSON and Markdown on request.
 -module(bp_bench).
 
--export([main/0, machine/0, parse/3, carriers/1]).
+-export([main/0, machine/0, parse/3, carriers/1, output/1]).
 
 -define(USAGE,
         "bench/run [options]: compare this carrier with TCP and TLS distribution\n"
         "  --rounds N        interleaved rounds (default 5)\n"
         "  --quick           one short round, to see that everything works\n"
-        "  --carriers A,B    of tcp, tcp_delay, tls, quic (default: all)\n"
+        "  --carriers A,B    of tcp, tcp_delay, tls, quic, quic_1452 (default: all)\n"
         "  --json FILE       all samples, medians, ratios and targets (default "
         "build/bench/speed.json)\n"
         "  --svg FILE        a bar chart (default build/bench/speed.svg)\n"
         "  --md FILE         the table as Markdown\n"
         "  --strict          exit with 2 when a target is not met\n").
 
--define(DEFAULTS, #{rounds => 5, quick => false, carriers => [tcp, tcp_delay, tls, quic],
+-define(DEFAULTS, #{rounds => 5, quick => false, carriers => [tcp, tcp_delay, tls, quic, quic_1452],
                     json => output("speed.json"), svg => output("speed.svg"), md => none,
                     strict => false}).
 
@@ -150,10 +150,19 @@ one(Round, Carrier, #{rounds := Rounds} = Options, #{samples := S, failures := F
 %% All figures of one carrier in one round, on fresh nodes. A part that fails costs its own figures
 %% only: the next one gets fresh nodes.
 measure(Carrier, Options) ->
-    Parts = [{"round trips", fun round_trips/3}, {"messages", fun messages/3},
-             {"bulk", fun bulk/3}, {"ping during bulk", fun ping/3},
-             {"connect", fun connects/3}, {"third node", fun third/3}],
-    measure(Carrier, [a, b, c], Parts, sizes(Options), {#{}, []}).
+    Ours = bp_bench_carrier:ours(Carrier),
+    Bulk = {"bulk", fun(A, B, Sizes) -> bulk(Ours, A, B, Sizes) end},
+    Sizes = sizes(Options),
+    case bp_bench_carrier:measures(Carrier) of
+        bulk ->
+            measure(Carrier, [a, b], [Bulk], Sizes, {#{}, []});
+        all ->
+            Connects = fun(A, B, S) -> connects(Ours, A, B, S) end,
+            Parts = [{"round trips", fun round_trips/3}, {"messages", fun messages/3}, Bulk,
+                     {"ping during bulk", fun ping/3}, {"connect", Connects},
+                     {"third node", fun third/3}],
+            measure(Carrier, [a, b, c], Parts, Sizes, {#{}, []})
+    end.
 
 measure(_, _, [], _, Result) ->
     Result;
@@ -206,10 +215,15 @@ messages(A, B, #{messages_ms := Ms} = Sizes) ->
            end,
     #{messages_1 => Rate(1), messages_16 => Rate(16)}.
 
-bulk(A, B, #{bulk_ms := Ms} = Sizes) ->
+bulk(Ours, A, B, #{bulk_ms := Ms} = Sizes) ->
     {N1, S1, Cpu1} = stream(A, B, 1, 1000000, Ms, Sizes),
     {N8, S8, Cpu8} = stream(A, B, 8, 1000000, Ms, Sizes),
-    #{bulk_1 => N1 / S1, cpu_1 => Cpu1 * 1000 / N1, bulk_8 => N8 / S8, cpu_8 => Cpu8 * 1000 / N8}.
+    Figures = #{bulk_1 => N1 / S1, cpu_1 => Cpu1 * 1000 / N1,
+                bulk_8 => N8 / S8, cpu_8 => Cpu8 * 1000 / N8},
+    case Ours of
+        true -> Figures#{datagram_size => conn_stat(A, B, <<"datagram_size">>)};
+        false -> Figures
+    end.
 
 ping(A, B, #{ping_ms := Ms}) ->
     Name = bp_bench_carrier:name(B),
@@ -222,11 +236,23 @@ third(A, B, #{ping_ms := Ms, more := [C | _]}) ->
     #{third_p50 => P50, third_p99 => P99}.
 
 %% Both sides must have seen the end of the old connection, or the next one competes with it.
-connects(A, B, #{connects := Count}) ->
+connects(Ours, A, B, #{connects := Count}) ->
     _ = reconnect(A, B),
-    Us = lists:sort([reconnect(A, B) || _ <- lists:seq(1, Count)]),
+    {Us, AuthUs} = lists:unzip([{reconnect(A, B), auth_us(Ours, A, B)}
+                                || _ <- lists:seq(1, Count)]),
     {Median, _, Max} = bp_bench_report:summary(Us),
-    #{connect_p50 => Median, connect_max => Max}.
+    Figures = #{connect_p50 => Median, connect_max => Max},
+    case Ours of
+        true -> Figures#{auth_p50 => element(1, bp_bench_report:summary(AuthUs))};
+        false -> Figures
+    end.
+
+%% From the end of the TLS handshake until the dialler has authenticated its peer.
+auth_us(true, A, B) -> conn_stat(A, B, <<"auth_us">>);
+auth_us(false, _, _) -> none.
+
+conn_stat(A, B, Counter) ->
+    call(A, conn_stat, [bp_bench_carrier:name(B), Counter]).
 
 reconnect(A, B) ->
     ok = call(A, disconnect, [bp_bench_carrier:name(B)]),
@@ -253,6 +279,7 @@ call(Node, Function, Args) ->
 %% --- output ----------------------------------------------------------------
 
 %% Beside the compiled modules, which are not part of the repository.
+-spec output(string()) -> file:filename().
 output(Name) ->
     filename:join(filename:dirname(code:which(?MODULE)), Name).
 

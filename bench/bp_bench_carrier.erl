@@ -3,8 +3,8 @@
 %% over their standard input and output, so that control traffic never crosses a carrier.
 -module(bp_bench_carrier).
 
--export([carriers/0, title/1, available/1, setup/0, start/2, start_node/3, stop/1, stop_all/1,
-         call/4, name/1, cpu_seconds/1]).
+-export([carriers/0, title/1, measures/1, ours/1, available/1,
+         setup/0, start/2, start_node/3, stop/1, stop_all/1, call/4, name/1, cookie/0, cpu_seconds/1]).
 
 -include_lib("public_key/include/public_key.hrl").
 
@@ -28,11 +28,22 @@ carriers() ->
       end},
      {tls, "TLS",
       fun() -> ["-proto_dist", "inet_tls", "-ssl_dist_optfile", dir("tls.conf")] end},
-     {quic, "QUIC",
-      fun() ->
-              ["-pa", filename:join(root(), "ebin"), "-proto_dist", "barrel_p2p",
-               "-epmd_module", "barrel_p2p_epmd", "-start_epmd", "false"]
-      end}].
+     {quic, "QUIC", fun quic_args/0},
+     {quic_1452, "QUIC 1452",
+      fun() -> quic_args() ++ ["-quic", "dist", "[{max_datagram_bytes,1452}]"] end}].
+
+quic_args() ->
+    ["-pa", filename:join(root(), "ebin"), "-proto_dist", "barrel_p2p",
+     "-epmd_module", "barrel_p2p_epmd", "-start_epmd", "false"].
+
+%% A carrier with another setting is measured for what the setting is about: `bulk`.
+-spec measures(carrier()) -> all | bulk.
+measures(quic_1452) -> bulk;
+measures(_) -> all.
+
+%% Whether it is this project's carrier, with whatever settings.
+-spec ours(carrier()) -> boolean().
+ours(Carrier) -> lists:member(Carrier, [quic, quic_1452]).
 
 -spec title(carrier()) -> string().
 title(Carrier) ->
@@ -51,6 +62,8 @@ available(quic) ->
         [] -> ok;
         [F | _] -> {error, F ++ " is not there; run `make`"}
     end;
+available(quic_1452) ->
+    available(quic);
 available(_) ->
     ok.
 
@@ -136,6 +149,10 @@ call(#{peer := Peer, name := Name}, M, F, Args) ->
 -spec name(bench_node()) -> node().
 name(#{name := Name}) ->
     Name.
+
+-spec cookie() -> string().
+cookie() ->
+    ?COOKIE.
 
 %% User and system time that a node's OS process has used (granularity: one kernel tick).
 -spec cpu_seconds(bench_node()) -> float().

@@ -27,6 +27,7 @@ rows() ->
 color(tcp_delay) -> "#9aa5b1";
 color(tls) -> "#d98e04";
 color(quic) -> "#1f6feb";
+color(quic_1452) -> "#8ab4f8";
 color(_) -> "#57606a".
 
 -spec svg(bp_bench_report:result()) -> iodata().

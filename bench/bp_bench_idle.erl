@@ -1,17 +1,19 @@
 %% SPDX-License-Identifier: Apache-2.0
-%% Memory of an idle connection, besides socket buffers: one node is connected to more and more
-%% light nodes, and the growth of its memory per connection is read from the slope. Started by
-%% `bench/idle_memory`.
+%% What idle connections cost. Memory, besides socket buffers: one node is connected to more and more
+%% light nodes, and the growth of its memory per connection is read from the slope. Then one node
+%% with very many peers (bp_bench_peers). Started by `bench/idle_memory`.
 -module(bp_bench_idle).
 
 -export([main/0, slope/1]).
 
 -define(USAGE,
-        "bench/idle_memory [options]: memory of one idle connection, without socket buffers\n"
-        "  --connections N   light nodes to connect to (default 20)\n"
+        "bench/idle_memory [options]: what idle connections cost, without socket buffers\n"
+        "  --connections N   light nodes to connect to (default 20; 0: none)\n"
         "  --carriers A,B    of tcp, tcp_delay, tls, quic (default tcp,tls,quic)\n"
-        "  --json FILE       write the points and slopes as JSON\n"
-        "  --strict          exit with 2 when the target is not met\n").
+        "  --peers N         C endpoints that one node is connected to (default 200; 0: none)\n"
+        "  --seconds N       of idleness in which its CPU is measured (default 30)\n"
+        "  --json FILE       points, slopes and CPU (default build/bench/idle.json)\n"
+        "  --strict          exit with 2 when a target is not met\n").
 
 -define(TARGET_BYTES, 65536).
 -define(POINTS, 5).
@@ -23,7 +25,8 @@
 
 -spec main() -> no_return().
 main() ->
-    Defaults = #{connections => 20, carriers => [tcp, tls, quic], json => none, strict => false},
+    Defaults = #{connections => 20, carriers => [tcp, tls, quic], peers => 200, seconds => 30,
+                 json => bp_bench:output("idle.json"), strict => false},
     halt(try
              case bp_bench:parse(init:get_plain_arguments(), Defaults, options()) of
                  help -> io:put_chars(?USAGE), 0;
@@ -47,33 +50,67 @@ slope(Points) ->
 %% --- local -----------------------------------------------------------------
 
 options() ->
-    [{"--connections", connections,
-      fun(Text) ->
-              case string:to_integer(Text) of
-                  {N, ""} when N >= ?POINTS * 2, N =< 1000 -> {ok, N};
-                  _ -> {error, "not a number of 10 to 1000"}
-              end
-      end},
+    [{"--connections", connections, zero_or(?POINTS * 2, 1000)},
+     {"--peers", peers, zero_or(?POINTS * 2, 1000)},
+     {"--seconds", seconds, zero_or(1, 3600)},
      {"--carriers", carriers, fun bp_bench:carriers/1},
      {"--json", json, fun(File) -> {ok, File} end},
      {"--strict", strict, flag}].
 
-run(#{carriers := Wanted, connections := Count, json := Json, strict := Strict}) ->
+zero_or(Min, Max) ->
+    fun(Text) ->
+            case string:to_integer(Text) of
+                {0, ""} -> {ok, 0};
+                {N, ""} when N >= Min, N =< Max -> {ok, N};
+                _ -> {error, lists:concat(["not 0 and not a number of ", Min, " to ", Max])}
+            end
+    end.
+
+run(#{json := Json, strict := Strict} = Options) ->
     ok = bp_bench_carrier:setup(),
-    Results = [{C, carrier(C, Count)} || C <- Wanted, present(C)],
     Machine = bp_bench:machine(),
-    io:format("~n~ts; OTP ~ts~n", [maps:get(date, Machine), maps:get(otp, Machine)]),
-    io:format("per idle connection (slope over ~b connections, KB = 1024 bytes):~n~n", [Count]),
+    io:format("~n~ts; ~b cores, ~ts; OTP ~ts~n",
+              [maps:get(K, Machine) || K <- [date, cores, cpu, otp]]),
+    Results = slopes(Options),
+    Peers = peers(Options),
+    Verdicts = verdicts(Results, Peers),
+    _ = [io:format("target ~-7s ~ts: ~.2f ~ts, wanted < ~w ~ts~n",
+                   [case Met of true -> "met"; false -> "NOT met" end, What, Reached, Unit, Wanted,
+                    Unit])
+         || {What, Reached, Wanted, Unit, Met} <- Verdicts],
+    write(Json, Machine, Results, Peers),
+    case {[1 || {_, failed} <- Results] ++ [1 || failed <- [Peers]],
+          lists:all(fun({_, _, _, _, Met}) -> Met end, Verdicts)} of
+        {[_ | _], _} -> 1;
+        {[], false} when Strict -> 2;
+        _ -> 0
+    end.
+
+slopes(#{connections := 0}) ->
+    [];
+slopes(#{carriers := Wanted, connections := Count}) ->
+    Results = [{C, carrier(C, Count)} || C <- Wanted, present(C)],
+    io:format("~nper idle connection (slope over ~b connections, KB = 1024 bytes):~n~n", [Count]),
     io:format("~-14s ~11s ~11s ~17s ~16s ~12s~n",
               ["", "total, KB", "VM, KB", "drivers in it, KB", "C libraries, KB", "descriptors"]),
     _ = [line(C, R) || {C, R} <- Results],
     io:nl(),
-    Met = verdict(Results),
-    write(Json, Machine, Results),
-    case [C || {C, failed} <- Results] of
-        [_ | _] -> 1;
-        [] when Strict, not Met -> 2;
-        [] -> 0
+    Results.
+
+%% none, failed, or a bp_bench_peers:result().
+peers(#{peers := 0}) ->
+    none;
+peers(#{peers := Count, seconds := Seconds}) ->
+    say("~b idle peers ...", [Count]),
+    try
+        {ok, Program} = bp_bench_peers:program(),
+        Result = bp_bench_peers:measure(#{program => Program, peers => Count, seconds => Seconds,
+                                          memory_args => ?HUB_ARGS, memory_env => memory_env()}),
+        say(" done~n", []),
+        io:format("~n~ts~n", [bp_bench_peers:lines(Result)]),
+        Result
+    catch
+        _:Reason -> say(" FAILED: ~0tp~n", [Reason]), failed
     end.
 
 present(Carrier) ->
@@ -85,9 +122,7 @@ present(Carrier) ->
 %% Points (bp_bench_node:memory/0 with `connections`), or failed.
 carrier(Carrier, Count) ->
     say("~ts ...", [bp_bench_carrier:title(Carrier)]),
-    Env = [{"LD_PRELOAD", os:getenv("BENCH_MALLOC_COUNT")},
-           {"BENCH_MALLOC_FILE", filename:join(os:getenv("BENCH_DIR"), "malloc")}],
-    Hub = bp_bench_carrier:start_node(Carrier, hub, #{args => ?HUB_ARGS, env => Env}),
+    Hub = bp_bench_carrier:start_node(Carrier, hub, #{args => ?HUB_ARGS, env => memory_env()}),
     try points(Carrier, Hub, Count) of
         Points -> say(" done~n", []), Points
     catch
@@ -95,6 +130,10 @@ carrier(Carrier, Count) ->
     after
         bp_bench_carrier:stop(Hub)
     end.
+
+memory_env() ->
+    [{"LD_PRELOAD", os:getenv("BENCH_MALLOC_COUNT")},
+     {"BENCH_MALLOC_FILE", filename:join(os:getenv("BENCH_DIR"), "malloc")}].
 
 %% The first batch pays for code loading and tables: there is no point before it.
 points(Carrier, Hub, Count) ->
@@ -148,26 +187,27 @@ line(Carrier, Points) ->
     io:format("~-14s ~11.1f ~11.1f ~17.1f ~16.1f ~12.1f~n",
               [bp_bench_carrier:title(Carrier) | Kb] ++ [slope_of(descriptors, Points)]).
 
-verdict(Results) ->
-    case lists:keyfind(quic, 1, Results) of
-        {quic, [_ | _] = Points} ->
-            Bytes = slope_of(total, Points),
-            Met = Bytes =< ?TARGET_BYTES,
-            io:format("target ~-7s memory per idle QUIC connection: ~.1f KB, "
-                      "wanted <= ~b KB~n",
-                      [case Met of true -> "met"; false -> "NOT met" end, Bytes / 1024,
-                       ?TARGET_BYTES div 1024]),
-            Met;
-        _ ->
-            false
-    end.
+%% {What, Reached, Wanted, Unit, Met} of what was measured.
+verdicts(Results, Peers) ->
+    [{"memory per idle QUIC connection", Kb, ?TARGET_BYTES div 1024, "KB",
+      Kb < ?TARGET_BYTES / 1024}
+     || {quic, [_ | _] = Points} <- Results, Kb <- [slope_of(total, Points) / 1024]] ++
+        case is_map(Peers) of
+            true -> bp_bench_peers:verdicts(Peers);
+            false -> []
+        end.
 
-write(none, _, _) ->
-    ok;
-write(File, Machine, Results) ->
+write(File, Machine, Results, Peers) ->
     Json = #{machine => Machine, target_bytes => ?TARGET_BYTES,
-             carriers => maps:from_list([{C, carrier_json(R)} || {C, R} <- Results])},
-    ok = file:write_file(File, [bp_bench_report:encode(Json), $\n]).
+             carriers => maps:from_list([{C, carrier_json(R)} || {C, R} <- Results]),
+             idle_peers => case is_map(Peers) of
+                               true -> bp_bench_peers:json(Peers);
+                               false -> null
+                           end},
+    case file:write_file(File, [bp_bench_report:encode(Json), $\n]) of
+        ok -> say("wrote ~ts~n", [File]);
+        {error, Why} -> error({cannot_write, File, Why})
+    end.
 
 carrier_json(failed) ->
     null;

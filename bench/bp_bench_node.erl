@@ -4,7 +4,7 @@
 -module(bp_bench_node).
 
 -export([round_trips/2, stream/2, ping_under_bulk/3, connect/1, disconnect/1, await/2,
-         memory/0]).
+         conn_stat/2, memory/0]).
 -export([echo/0, sink/1]).
 
 -define(WAIT_MS, 20000).
@@ -73,6 +73,13 @@ connect(Node) ->
         true -> (now_ns() - T0) / 1000;
         Other -> error({connect_node, Node, Other})
     end.
+
+%% A counter of this project's connection to Node.
+-spec conn_stat(node(), binary()) -> non_neg_integer().
+conn_stat(Node, Counter) ->
+    {Node, Port} = lists:keyfind(Node, 1, erlang:system_info(dist_ctrl)),
+    {ok, #{Counter := Value}} = barrel_p2p_drv:conn_stats(Port),
+    Value.
 
 -spec disconnect(node()) -> ok.
 disconnect(Node) ->

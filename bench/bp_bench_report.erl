@@ -27,6 +27,7 @@ figures() ->
      {messages_16, "100 B messages, 16 pairs", "msg/s"},
      {bulk_1, "1 MB binaries, 1 sender", "MB/s"},
      {bulk_8, "1 MB binaries, 8 senders", "MB/s"},
+     {datagram_size, "datagram size in use", "bytes"},
      {cpu_1, "CPU both sides, 1 sender", "s/GB"},
      {cpu_8, "CPU both sides, 8 senders", "s/GB"},
      {bulk_ping_p50, "ping during bulk, p50", "us"},
@@ -35,7 +36,8 @@ figures() ->
      {third_p50, "ping third node during bulk, p50", "us"},
      {third_p99, "ping third node during bulk, p99", "us"},
      {connect_p50, "connect incl. authentication, p50", "us"},
-     {connect_max, "connect incl. authentication, max", "us"}].
+     {connect_max, "connect incl. authentication, max", "us"},
+     {auth_p50, "time to authenticate (TLS excluded), p50", "us"}].
 
 %% What is to be reached, on the median of the rounds: a factor of another carrier's figure of the
 %% same round, or an absolute value.
@@ -51,9 +53,12 @@ targets() ->
      {bulk_1, quic, at_least, 15, tls},
      {bulk_8, quic, at_least, 0.75, tcp},
      {bulk_8, quic, at_least, 15, tls},
+     {bulk_1, quic_1452, at_least, 0.6, tcp},
+     {bulk_8, quic_1452, at_least, 0.6, tcp},
      {bulk_ping_p50, quic, at_most, 1000, absolute},
      {third_p50, quic, at_most, 2, tcp},
-     {connect_p50, quic, at_most, 1.5, tcp}].
+     {connect_p50, quic, at_most, 1.5, tcp},
+     {auth_p50, quic, at_most, 1000, absolute}].
 
 %% Median, minimum and maximum; `none` of nothing.
 -spec summary([number()]) -> spread() | none.
@@ -139,7 +144,7 @@ encode(B) when is_binary(B) ->
 
 table(#{carriers := Carriers, samples := Samples} = Result) ->
     Subject = subject(Carriers),
-    Others = [C || C <- Carriers, C =/= Subject],
+    Others = [C || C <- Carriers, C =/= Subject, not bp_bench_carrier:ours(C)],
     Title = fun bp_bench_carrier:title/1,
     Head = ["median [min..max]" | [Title(C) || C <- Carriers]] ++
         [Title(Subject) ++ "/" ++ Title(C) || C <- Others],

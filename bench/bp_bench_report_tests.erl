@@ -60,6 +60,31 @@ markdown_rows_have_equal_columns_test() ->
     ?assertMatch([_, _, _ | _], Counts),
     ?assertEqual(1, length(lists:usort(Counts))).
 
+%% The same carrier with another setting has a column, and targets, but no column of ratios.
+variant_has_a_column_and_targets_test() ->
+    #{samples := Samples} = Result0 = result(),
+    Variant = [{R, #{bulk_1 => 60, datagram_size => 1452}} || R <- [1, 2, 3]],
+    Tcp = [{R, F#{bulk_1 => 100}} || {R, F} <- maps:get(tcp, Samples)],
+    Result = Result0#{carriers := [tcp, quic, quic_1452],
+                      samples := Samples#{tcp := Tcp, quic_1452 => Variant}},
+    ?assertMatch([{_, {0.6, 0.6, 0.6}, met}],
+                 [V || {{bulk_1, quic_1452, _, _, _}, _, _} = V <- bp_bench_report:verdicts(Result)]),
+    [Head | _] = [L || "| median" ++ _ = L <- lines(bp_bench_report:markdown(Result))],
+    ?assertEqual("| median [min..max] | TCP | QUIC | QUIC 1452 | QUIC/TCP |", Head),
+    [Row] = [L || "| datagram size" ++ _ = L <- lines(bp_bench_report:markdown(Result))],
+    ?assertEqual("| datagram size in use, bytes | - | - | 1452 | - |", Row).
+
+%% Only this project's carrier tells how long authentication took: an absolute target.
+authentication_has_an_absolute_target_test() ->
+    Verdict = fun(Us) ->
+                      #{samples := S} = Result = result(),
+                      Samples = S#{quic := [{1, #{auth_p50 => Us}}]},
+                      [V || {{auth_p50, quic, _, _, absolute}, _, V} <-
+                                bp_bench_report:verdicts(Result#{samples := Samples})]
+              end,
+    ?assertEqual([met], Verdict(1000)),
+    ?assertEqual([not_met], Verdict(1001)).
+
 json_holds_samples_and_verdicts_test() ->
     Json = iolist_to_binary(bp_bench_report:json(result())),
     [?assertNotEqual({Part, nomatch}, {Part, binary:match(Json, Part)})
@@ -85,6 +110,9 @@ carriers_unknown_name_is_refused_test() ->
     ?assertMatch({error, _}, bp_bench:carriers("tcp,carrier_pigeon")).
 
 %% --- helpers ---------------------------------------------------------------
+
+lines(Text) ->
+    string:split(unicode:characters_to_list(Text), "\n", all).
 
 verdicts(Targets, Tcp, Quics) ->
     Rounds = lists:zip(lists:seq(1, length(Quics)), Quics),

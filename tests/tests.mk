@@ -125,9 +125,7 @@ check: all ## the C tests only (seconds), under ASan and UBSan
 ALL_TEST_BIN := $(patsubst tests/%.c,build/release/tests/%,$(UNIT_SRC) $(SIM_SRC) $(DRVTEST_SRC) \
   $(WANTEST_SRC) $(CLITEST_SRC) $(HPVTEST_SRC) $(FUZZ_SRC))
 
-c-tests: unit-bins sim-bins driver-bins wan-bins cli-bins member-bins replay-bins
-c-tests: unit-bins sim-bins driver-bins wan-bins cli-bins member-bins \
-  replay-bins
+c-tests: unit-bins sim-bins driver-bins wan-bins cli-bins member-bins replay-bins idle-peers
 
 # --- rules of the layers, checked without running anything -----------------
 
@@ -157,16 +155,23 @@ build/fuzz/%: tests/fuzz/%.c $(CORE_SRC) $(IO_SRC) cli/key_text.c $(SUPPORT_SRC)
 
 # --- measuring -------------------------------------------------------------
 
+IDLE_PEERS := $(B)/bench/idle_peers
+idle-peers: $(IDLE_PEERS)
+$(IDLE_PEERS): $(B)/bench/idle_peers.o $(IO_LIB) $(CORE_LIB)
+	$(call say,LD,$@)
+	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(DEP_LIBS)
+
 bench: deps-test ## speed of TCP, TLS and this carrier, interleaved (ARGS="--quick")
 	@$(MAKE) --no-print-directory all
 	@bench/run $(ARGS)
 
-bench-idle: deps-test ## memory of an idle connection
-	@$(MAKE) --no-print-directory all
+bench-idle: deps-test ## memory of an idle connection, CPU of 200
+	@$(MAKE) --no-print-directory all idle-peers
 	@bench/idle_memory $(ARGS)
 
-.PHONY: test hostile soak soak-hostile soak-wan faulty-drivers check c-tests static layering fuzz bench \
-  bench-idle unit-bins sim-bins driver-bins wan-bins cli-bins member-bins replay-bins
+.PHONY: test hostile soak soak-hostile soak-wan soak-membership report-membership faulty-drivers check \
+  c-tests static layering fuzz bench bench-idle idle-peers unit-bins sim-bins driver-bins wan-bins \
+  cli-bins member-bins replay-bins
 
 unit-bins: $(UNIT_BIN)
 sim-bins: $(SIM_BIN)

@@ -396,7 +396,7 @@ static uint64_t open_and_write(struct misuse *m, size_t want)
         }
         ngtcp2_path_storage_zero(&ps);
         n = ngtcp2_conn_write_stream(q(m), &ps.path, &pi, buf, sizeof(buf), &taken, 0, id, data,
-                                     want, m->s.now);
+                                     want, bp_conn_clock(bp_link_conn(m->bad->link), m->s.now));
         assert_true(n >= 0);
         if (n > 0) {
             sim_transmit(&m->s, m->bad, buf, (size_t)n);

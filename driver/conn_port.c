@@ -368,13 +368,7 @@ void drv_conn_port_settle(struct drv_conn_port *cp, bp_time now)
     update_busy(cp);
     /* QUIC has no deadline for what it would have sent now, were it asked: a lost frame, say. */
     deadline = drv_conn_deadline(c, now);
-    deadline = later && deadline > now + BP_MS ? now + BP_MS : deadline;
-    if (cp->quiet) {
-        /* What the timer has sent was answered: the next one is seconds away. */
-        drv_port_timer_put_off(&cp->p, deadline, now);
-    } else {
-        drv_port_timer_arm(&cp->p, deadline, now);
-    }
+    drv_port_timer_arm(&cp->p, later && deadline > now + BP_MS ? now + BP_MS : deadline, now);
     if (c->box.nonempty) {
         drv_wake(cp->p.wake_fd);
     }
@@ -436,7 +430,6 @@ void drv_conn_port_timeout(struct drv_conn_port *cp)
     if (cp->conn == NULL) {
         return;
     }
-    cp->quiet = true;
     /* Not only if a deadline has passed: coarse ones are shown as later than they are. */
     drv_conn_on_timer(cp->conn, now);
     if (bp_link_pending(cp->conn->link) == 0) {
@@ -518,7 +511,6 @@ void drv_conn_port_outputv(struct drv_conn_port *cp, ErlIOVec *ev)
         return;
     }
     now = cp->p.entered;
-    cp->quiet = false;
     if (!c->alive) {
         handshake_message(cp, ev);
         drv_conn_port_settle(cp, now);

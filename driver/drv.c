@@ -9,7 +9,6 @@
 
 #define NAME         "barrel_p2p_drv"
 #define TIMER_MAX_MS 3600000u
-#define PUT_OFF_MIN  (100 * BP_MS)
 #define SLICE        BP_MS /* of the VM's, as erl_drv_consume_timeslice documents it */
 
 /* --- wake-ups and timers ------------------------------------------------- */
@@ -60,15 +59,6 @@ void drv_port_timer_arm(struct drv_port *p, bp_time at, bp_time now)
     if (driver_set_timer(p->port, ms < TIMER_MAX_MS ? (unsigned long)ms : TIMER_MAX_MS) == 0) {
         p->armed = at;
     }
-}
-
-void drv_port_timer_put_off(struct drv_port *p, bp_time at, bp_time now)
-{
-    if (p->armed != BP_TIME_NEVER && at != BP_TIME_NEVER && at > now &&
-        at > p->armed + PUT_OFF_MIN) {
-        p->armed = BP_TIME_NEVER; /* setting a timer replaces the one that was set */
-    }
-    drv_port_timer_arm(p, at, now);
 }
 
 /* --- entry points -------------------------------------------------------- */

@@ -319,7 +319,6 @@ struct drv_conn_port {
     bool dialling;  /* the owner waits for authenticated or failed */
     bool flush_due;
     bool just_read;
-    bool quiet; /* the VM has sent nothing since the last timeout */
     bp_time last_flush; /* when it was over */
     bp_time flush_cost;
 };
@@ -330,8 +329,6 @@ void drv_port_wake_close(struct drv_port *p);
 void drv_port_wake_read(struct drv_port *p);
 /* The VM's timer, whole milliseconds: a timerfd costs a virtual machine more than all the rest. */
 void drv_port_timer_arm(struct drv_port *p, bp_time at, bp_time now);
-/* The same, and a timer that would fire long before `at` is set again. */
-void drv_port_timer_put_off(struct drv_port *p, bp_time at, bp_time now);
 
 struct drv_port *drv_node_port_start(ErlDrvPort port);
 void drv_node_port_stop(struct drv_node_port *np);

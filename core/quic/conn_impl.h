@@ -75,7 +75,6 @@ struct bp_conn {
     bp_time last_authentic;
     uint64_t datagrams_received;
     uint64_t read_since_write; /* bytes */
-    bool data_since_write;     /* of streams: an answer is likely */
     uint64_t packets_sent;
     uint64_t bytes_sent;
     uint64_t bytes_received;

@@ -59,7 +59,6 @@ static int on_stream_data(ngtcp2_conn *q, uint32_t flags, int64_t id, uint64_t o
     (void)q;
     (void)offset;
     (void)stream_user;
-    c->data_since_write = true;
     rc = c->ops->stream_data(c->user, id, p, len, (flags & NGTCP2_STREAM_DATA_FLAG_FIN) != 0);
     return rc == 0 ? 0 : refuse(c, rc);
 }

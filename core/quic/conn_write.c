@@ -438,29 +438,12 @@ static void retry_blocked(struct bp_conn *c)
 
 /* More than that is acknowledged at once: its sender may wait for the window. */
 #define ACK_AT_ONCE (32u * 1024u)
-/* An acknowledgement that is due so soon, and that nothing can ride on, goes out now. */
-#define BARE_ACK_WAIT BP_MS
-
-/*
- * When a PING, or whatever else needs no answer but an acknowledgement, waits for one; else
- * BP_TIME_NEVER. ngtcp2 would send it after a fraction of the round-trip time; nothing is to be
- * gained from a second wake-up for that.
- */
-static bp_time bare_ack_due(const struct bp_conn *c, bp_time now)
-{
-    bp_time at = BP_TIME_NEVER;
-
-    if (c->settled && c->unsent == 0 && c->read_since_write > 0 && !c->data_since_write) {
-        at = ngtcp2_conn_get_expiry(c->q);
-    }
-    return at <= now + BARE_ACK_WAIT ? at : BP_TIME_NEVER;
-}
 
 bool bp_conn_only_acks(const struct bp_conn *c)
 {
     ngtcp2_conn_info info;
 
-    if (!c->settled || c->err != 0 || c->unsent > 0 || c->probe || !c->data_since_write ||
+    if (!c->settled || c->err != 0 || c->unsent > 0 || c->probe ||
         c->read_since_write >= ACK_AT_ONCE) {
         return false;
     }
@@ -477,17 +460,13 @@ int bp_conn_write(struct bp_conn *c, uint8_t *buf, size_t cap, struct bp_tx_run 
     size_t n_packets = 0;
     size_t limit;
     uint64_t max_flight;
-    bp_time due;
 
     *n_runs = 0;
     if (c->err != 0) {
         return c->err;
     }
-    due = bare_ack_due(c, now);
-    /* For ngtcp2 it is a millisecond later, at most, whatever the peer does. */
-    now = bp_conn_clock(c, due != BP_TIME_NEVER && due > now ? due : now);
+    now = bp_conn_clock(c, now);
     c->read_since_write = 0;
-    c->data_since_write = false;
     limit = bp_conn_datagram_limit(c, now);
     retry_blocked(c);
     if (c->probe && c->handshake_done) {

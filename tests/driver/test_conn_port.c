@@ -222,64 +222,6 @@ static void acknowledgement_waits_for_the_timer_only(void **state)
     pair_free(&p);
 }
 
-/* What setting up has left: probes of the path, late acknowledgements. */
-static void calm_down(struct pair *p)
-{
-    for (int i = 0; i < 50; i++) {
-        vm_poll(2, NULL, 0);
-        peer_step(&p->peer);
-    }
-}
-
-/* Nothing can ride on the acknowledgement of a PING: it takes no second wake-up. */
-static void ping_is_answered_in_the_callback_that_reads_it(void **state)
-{
-    uint64_t sent;
-    uint64_t received;
-    struct pair p;
-
-    pair_dial(&p, state);
-    pair_handshake(&p);
-    calm_down(&p);
-    for (int i = 0; i < 5; i++) {
-        sent = packets_sent(&p);
-        received = conn_stat(&p, "datagrams_received");
-        bp_conn_probe(bp_link_conn(p.peer.link));
-        peer_step(&p.peer);
-        while (conn_stat(&p, "datagrams_received") == received) {
-            vm_poll(0, NULL, 0);
-        }
-        assert_int_equal(packets_sent(&p), sent + 1);
-        calm_down(&p);
-        assert_int_equal(packets_sent(&p), sent + 1);
-    }
-    pair_free(&p);
-}
-
-/* When the peer has answered a keep-alive, the timer waits for the next one and nothing else. */
-static void answered_keepalive_leaves_the_next_one(void **state)
-{
-    uint64_t sent;
-    uint64_t received;
-    struct pair p;
-
-    pair_dial(&p, state);
-    pair_handshake(&p);
-    calm_down(&p);
-    sent = packets_sent(&p);
-    received = conn_stat(&p, "datagrams_received");
-    while (packets_sent(&p) == sent) {
-        vm_poll(1000, NULL, 0);
-    }
-    while (conn_stat(&p, "datagrams_received") == received) {
-        peer_step(&p.peer);
-        vm_poll(0, NULL, 0);
-    }
-    assert_true(p.conn->timer_set);
-    assert_true(p.conn->timer_at > drv_now() / BP_MS + 1500);
-    pair_free(&p);
-}
-
 struct stat_wait {
     struct pair *p;
     uint64_t in;
@@ -667,8 +609,6 @@ int main(void)
         VM_TEST(data_of_all_shapes_arrives),
         VM_TEST(data_from_the_peer_arrives),
         VM_TEST(times_of_setting_up_are_told),
-        VM_TEST(ping_is_answered_in_the_callback_that_reads_it),
-        VM_TEST(answered_keepalive_leaves_the_next_one),
         VM_TEST(acknowledgement_waits_for_the_timer_only),
         VM_TEST(ticks_count_on_both_sides),
         VM_TEST(options_set_and_read_and_refused),

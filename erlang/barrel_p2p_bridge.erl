@@ -62,36 +62,31 @@ unsubscribe(Pid) when is_pid(Pid) ->
 
 %% --- configuration (WIRE 10.2) ---------------------------------------------------
 
-%% {Key, number of the argument, default, smallest, largest}; times in ms.
+%% {Key, number of the argument}; barrel_p2p_config_keys has the defaults and the bounds.
 keys() ->
-    [{active_size, 3, 5, 1, 32}, {passive_size, 4, 30, 1, 512}, {arwl, 5, 6, 1, 32},
-     {prwl, 6, 3, 0, 32}, {shuffle_length, 7, 8, 1, 32}, {max_fail_count, 8, 5, 1, 1000},
-     {shuffle_period, 9, 10000, 1, ?MAX_AGE_MS}, {base_backoff_ms, 10, 1000, 1, ?MAX_AGE_MS},
-     {passive_max_age_ms, 11, 300000, 1, ?MAX_AGE_MS},
-     {passive_cleanup_period, 12, 60000, 1, ?MAX_AGE_MS},
-     {churn_window_ms, 13, 30000, 1, ?MAX_AGE_MS}, {pending_timeout_ms, 14, 30000, 1, ?MAX_AGE_MS},
-     {swap_period_ms, 15, 300000, 0, ?MAX_AGE_MS}, {contact_retry_ms, 16, 5000, 1, ?MAX_AGE_MS}].
+    [{active_size, 3}, {passive_size, 4}, {arwl, 5}, {prwl, 6}, {shuffle_length, 7},
+     {max_fail_count, 8}, {shuffle_period, 9}, {base_backoff_ms, 10}, {passive_max_age_ms, 11},
+     {passive_cleanup_period, 12}, {churn_window_ms, 13}, {pending_timeout_ms, 14},
+     {swap_period_ms, 15}, {contact_retry_ms, 16}].
 
-%% Fails with {barrel_p2p, {bad_config, Key, Value, Text}}.
+%% What the table of keys cannot say. Fails with {barrel_p2p, {bad_config, Key, Value, Text}}.
 -spec validate() -> ok.
 validate() ->
-    Values = maps:from_list([{Key, number(K)} || {Key, _, _, _, _} = K <- keys()]),
-    maps:get(prwl, Values) =< maps:get(arwl, Values)
-        orelse bad(prwl, maps:get(prwl, Values), "at most arwl"),
+    number(prwl) =< number(arwl) orelse bad(prwl, number(prwl), "at most arwl"),
     _ = contacts(),
     ok.
 
-number({Key, _, Default, Min, Max}) ->
-    case application:get_env(barrel_p2p, Key, Default) of
-        V when is_integer(V), V >= Min, V =< Max -> V;
-        V -> bad(Key, V, io_lib:format("an integer from ~b to ~b", [Min, Max]))
-    end.
+number(Key) ->
+    {ok, #{default := Default}} = barrel_p2p_config_keys:find(Key),
+    application:get_env(barrel_p2p, Key, Default).
 
 contacts() ->
     Nodes = application:get_env(barrel_p2p, contact_nodes, []),
-    is_list(Nodes) andalso length(Nodes) =< 16 andalso lists:all(fun is_atom/1, Nodes)
-        orelse bad(contact_nodes, Nodes, "a list of at most 16 node names"),
-    Nodes.
+    length(Nodes) =< 16 orelse bad(contact_nodes, Nodes, "at most 16 node names"),
+    [contact(N) || N <- Nodes].
+
+contact(N) when is_atom(N) -> N;
+contact(N) -> binary_to_atom(unicode:characters_to_binary(N), utf8).
 
 -spec bad(atom(), term(), iodata()) -> no_return().
 bad(Key, Value, Want) ->
@@ -101,7 +96,7 @@ bad(Key, Value, Want) ->
 config(Self) ->
     <<Seed:64>> = seed(Self),
     [{1, name(Self)}, {2, <<Seed:64>>}]
-        ++ [{Arg, <<(number(K)):32>>} || {_, Arg, _, _, _} = K <- keys()]
+        ++ [{Arg, <<(number(Key)):32>>} || {Key, Arg} <- keys()]
         ++ [{20, name(Node)} || Node <- contacts(), Node =/= Self].
 
 seed(Self) ->

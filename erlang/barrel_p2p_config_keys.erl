@@ -22,7 +22,8 @@
 -spec all() -> [key()].
 all() ->
     [#{key => K, place => P, default => D, type => T, flags => F, doc => Doc}
-     || {P, K, D, T, F, Doc} <- transport() ++ identity() ++ discovery() ++ reserved()].
+     || {P, K, D, T, F, Doc} <- transport() ++ identity() ++ discovery() ++ membership()
+                                   ++ reserved()].
 
 transport() ->
     [{barrel_p2p, listen_port, 0, port, ["-quic_dist_port", "-barrel_p2p_dist_port"],
@@ -133,14 +134,41 @@ discovery() ->
      {dist, register_with_epmd, false, {one_of, [false]}, ["-quic_dist_register_with_epmd"],
       "Registering with an EPMD daemon is not supported: nobody could connect over TCP."}].
 
+membership() ->
+    [{barrel_p2p, contact_nodes, [], name_list, [],
+      "Nodes, at most 16, that the application joins through when it starts, and again whenever it has "
+      "no link. Without any, `barrel_p2p:join/1` is what begins membership."},
+     {barrel_p2p, contact_retry_ms, 5000, {integer, 1, ?DAY_MS}, [],
+      "Milliseconds between two attempts at contact nodes."},
+     {barrel_p2p, active_size, 5, {integer, 1, 32}, [], "Links of a node."},
+     {barrel_p2p, passive_size, 30, {integer, 1, 512}, [], "Nodes that it falls back on."},
+     {barrel_p2p, arwl, 6, {integer, 1, 32}, [], "Steps of a join's and a shuffle's random walk."},
+     {barrel_p2p, prwl, 3, {integer, 0, 32}, [],
+      "Steps before the end at which a join's walk reaches passive views; at most `arwl`."},
+     {barrel_p2p, shuffle_length, 8, {integer, 1, 32}, [], "Nodes in a shuffle, itself included."},
+     {barrel_p2p, shuffle_period, 10000, {integer, 1, ?DAY_MS}, [],
+      "Milliseconds between shuffles; shorter, down to 2000, while many links change."},
+     {barrel_p2p, churn_window_ms, 30000, {integer, 1, ?DAY_MS}, [],
+      "Milliseconds in which changes of links are counted for that."},
+     {barrel_p2p, max_fail_count, 5, {integer, 1, 1000}, [],
+      "Failed attempts after which a passive node is given up."},
+     {barrel_p2p, base_backoff_ms, 1000, {integer, 1, ?DAY_MS}, [],
+      "Milliseconds before a node that failed is asked again; doubled each time, up to 300000."},
+     {barrel_p2p, passive_max_age_ms, 300000, {integer, 1, ?DAY_MS}, [],
+      "Milliseconds after which a node that nobody was in touch with is forgotten."},
+     {barrel_p2p, passive_cleanup_period, 60000, {integer, 1, ?DAY_MS}, [],
+      "Milliseconds between two looks for such nodes."},
+     {barrel_p2p, pending_timeout_ms, 30000, {integer, 1, ?DAY_MS}, [],
+      "Milliseconds that a node has to answer a request for a link."},
+     {barrel_p2p, swap_period_ms, 300000, {integer, 0, ?DAY_MS}, [],
+      "Milliseconds, on average, between two swaps of a link for the passive node that was not heard of "
+      "for longest; 0: never. It is what joins islands again."}].
+
 reserved() ->
-    [{barrel_p2p, K, D, ignored, [], "Reserved for membership."}
-     || {K, D} <- [{address, {127, 0, 0, 1}}, {active_size, 5}, {passive_size, 30}, {arwl, 6},
-                   {prwl, 3}, {shuffle_length, 8}, {shuffle_period, 10000}, {max_fail_count, 5},
-                   {base_backoff_ms, 1000}, {passive_max_age_ms, 300000},
-                   {passive_cleanup_period, 60000}, {churn_window_ms, 30000},
-                   {pending_timeout_ms, 30000}, {contact_nodes, []}, {contact_retry_ms, 5000},
-                   {dist_gc_sweep_period_ms, 60000}, {dist_gc_min_age_ms, 300000}]].
+    [{barrel_p2p, K, D, ignored, [], Doc}
+     || {K, D, Doc} <- [{address, {127, 0, 0, 1}, "Told to peers, which do not use it."},
+                        {dist_gc_sweep_period_ms, 60000, "Reserved for membership."},
+                        {dist_gc_min_age_ms, 300000, "Reserved for membership."}]].
 
 -spec find(atom()) -> {ok, key()} | error.
 find(Key) ->
@@ -294,7 +322,8 @@ markdown() ->
      "A node needs three flags: `-proto_dist barrel_p2p -epmd_module barrel_p2p_epmd -start_epmd "
      "false`.\nFlags `-quic_dist_NAME V` can also be written `-quic_dist NAME V`.\n",
      section("Transport", transport()), section("Identity", identity()),
-     section("Discovery", discovery()), section("Reserved", reserved())].
+     section("Discovery", discovery()), section("Membership", membership()),
+     section("Reserved", reserved())].
 
 section(Title, Keys) ->
     ["\n## ", Title, "\n\n| key | where | default | takes | |\n|---|---|---|---|---|\n",

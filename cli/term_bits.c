@@ -27,6 +27,7 @@ struct segment {
     bool has_order;
     bool has_sign;
     bool little;
+    bool is_signed;
     enum seg_type type;
     size_t size;
     size_t unit; /* 0: not given */
@@ -262,7 +263,10 @@ static int put_segment(struct term_scan *s, struct term_bits *b, const struct se
     if (g->type >= SEG_UTF8 && (g->has_size || g->unit != 0)) {
         return term_scan_fail(s, BP_E_INVALID, g->at, "the utf types have no size");
     }
-    if (g->unit != 0 && !g->has_size && g->type != SEG_BYTES && g->type != SEG_BITS) {
+    if (g->unit > 1 && g->type == SEG_BITS) {
+        return term_scan_fail(s, BP_E_INVALID, g->at, "/bits has no unit but 1");
+    }
+    if (g->unit != 0 && !g->has_size && g->type != SEG_BYTES) {
         return term_scan_fail(s, BP_E_INVALID, g->at, "a unit needs a size");
     }
     if (g->value == TOK_OPEN_BITS) {
@@ -402,7 +406,6 @@ static int read_word(struct term_scan *s, struct segment *g)
     };
     size_t len = (size_t)(s->p - s->at);
     size_t i = 0;
-    bool *seen;
 
     while (i < sizeof(words) / sizeof(words[0]) &&
            (s->token != TOK_ATOM || strlen(words[i].name) != len ||
@@ -423,17 +426,17 @@ static int read_word(struct term_scan *s, struct segment *g)
         }
         return read_count(s, UNIT_MAX, &g->unit);
     }
-    seen = words[i].kind == 't'   ? &g->has_type
-           : words[i].kind == 's' ? &g->has_sign
-                                  : &g->has_order;
-    if (*seen) {
-        return term_scan_fail(s, BP_E_INVALID, s->at, "`%s` is too much here", words[i].name);
-    }
-    *seen = true;
-    if (words[i].kind == 't') {
+    if (words[i].kind == 't' && !(g->has_type && g->type != (enum seg_type)words[i].value)) {
+        g->has_type = true;
         g->type = (enum seg_type)words[i].value;
-    } else if (words[i].kind == 'o') {
+    } else if (words[i].kind == 'o' && !(g->has_order && g->little != words[i].value)) {
+        g->has_order = true;
         g->little = words[i].value != 0;
+    } else if (words[i].kind == 's' && !(g->has_sign && g->is_signed != words[i].value)) {
+        g->has_sign = true; /* which does not matter when something is put together */
+        g->is_signed = words[i].value != 0;
+    } else {
+        return term_scan_fail(s, BP_E_INVALID, s->at, "`%s` is too much here", words[i].name);
     }
     term_scan_next(s);
     return s->rc;

@@ -528,9 +528,6 @@ void term_scan_init(struct term_scan *s, const char *text, size_t len, struct cl
     s->end = text + len;
     s->err = err;
     mpz_init(s->number);
-    if (len >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) { /* an editor's mark for UTF-8 */
-        s->p += 3;
-    }
 }
 
 void term_scan_free(struct term_scan *s)

@@ -190,6 +190,7 @@ static void term_errors_say_where_and_why(void **state)
     refuses("<<1/unit:0>>", BP_E_INVALID, 1, 10, "1 to 256");
     refuses("fun f/1", BP_E_INVALID, 1, 6, "':'");
     refuses("fun m:f/256", BP_E_INVALID, 1, 9, "0 to 255");
+    refuses("\xef\xbb\xbf[]", BP_E_INVALID, 1, 1, "byte order mark");
     refuses("a = b", BP_E_INVALID, 1, 3, "= does not belong here");
 }
 
@@ -233,7 +234,7 @@ static void term_limits(void **state)
 static void term_of_a_file_ends_with_a_full_stop(void **state)
 {
     static const char two[] = "{a, 1}.\n{b, 2}.\n";
-    static const char one[] = "\xef\xbb\xbf%% coding: utf-8\n[{a, 1}]. % end\n";
+    static const char one[] = "%% coding: utf-8\n[{a, 1}]. % end\n";
     struct cli_term_err err;
     ei_x_buff x;
     (void)state;

@@ -190,6 +190,10 @@ static int32_t take(struct term_scan *s)
         (void)term_scan_fail(s, BP_E_INVALID, s->p, "the text is not UTF-8");
         return -1;
     }
+    if (c == 0xfffe || c == 0xffff) {
+        (void)term_scan_fail(s, BP_E_INVALID, s->p, "this is no character of Unicode");
+        return -1;
+    }
     s->p += len;
     return c;
 }
@@ -223,7 +227,7 @@ static int32_t take_hex(struct term_scan *s, const char *from)
                               "a character in hex is written \\xHH or \\x{H...}");
     }
     s->p += braces;
-    if (c > 0x10ffff || (c >= 0xd800 && c < 0xe000)) {
+    if (c > 0x10ffff || (c >= 0xd800 && c < 0xe000) || c == 0xfffe || c == 0xffff) {
         return term_scan_fail(s, BP_E_INVALID, from, "there is no such character");
     }
     return (int32_t)c;
@@ -462,6 +466,11 @@ static bool follows(const struct term_scan *s, const char *mark)
 
 static void scan_mark(struct term_scan *s, int32_t c)
 {
+    if (c == 0xfeff) {
+        (void)term_scan_fail(s, BP_E_INVALID, s->at,
+                             "a byte order mark, which Erlang does not read");
+        return;
+    }
     if (c == '.' && (s->p == s->end || (uint8_t)*s->p <= ' ' || *s->p == '%')) {
         s->token = TOK_DOT;
     } else if (follows(s, "<<") || follows(s, ">>") || follows(s, "=>")) {

@@ -19,7 +19,11 @@ enum {
     CLI_USAGE = 2,     /* the command line cannot be understood */
     CLI_NOT_FOUND = 3, /* there is no such key, pin or certificate */
     CLI_UNSAFE = 4,    /* refused: others could read the secret, or write what is trusted */
-    CLI_EXISTS = 5     /* refused: something is there that would be lost */
+    CLI_EXISTS = 5,    /* refused: something is there that would be lost */
+    CLI_REFUSED = 6,   /* the node refused us, or we it: key, cookie, name */
+    CLI_TIMEOUT = 7,   /* no answer in time */
+    CLI_NO_ANSWER = 8, /* nothing listens there, or the connection has ended */
+    CLI_REMOTE = 9     /* the node did it, and it failed there */
 };
 
 /* Options; a subcommand names those that it has. --help is everywhere. */
@@ -28,7 +32,23 @@ enum {
     CLI_OPT_NODE = 1u << 1,
     CLI_OPT_KEY = 1u << 2,
     CLI_OPT_FORCE = 1u << 3,
-    CLI_OPT_JSON = 1u << 4
+    CLI_OPT_JSON = 1u << 4,
+    CLI_OPT_TIMEOUT = 1u << 5,
+    CLI_OPT_FIND = 1u << 6,  /* where nodes are: what struct cli_find has */
+    CLI_OPT_REMOTE = 1u << 7 /* who we are for them: --name, --cookie, --trust */
+};
+
+#define CLI_STATIC_MAX 64 /* --static */
+
+/* Where to look for nodes; NULL and 0: not said. The strings are the process's arguments. */
+struct cli_find {
+    const char *config;                /* a sys.config, which says the rest */
+    const char *fixed[CLI_STATIC_MAX]; /* NODE=HOST:PORT */
+    size_t n_fixed;
+    const char *discovery_dir;
+    const char *dns_domain;
+    const char *dns_servers;
+    uint16_t dist_port; /* of nodes whose port nobody tells */
 };
 
 struct cli;
@@ -56,6 +76,11 @@ struct cli {
     const char *key;
     bool force;
     bool json;
+    const char *self; /* --name: what we are called */
+    const char *cookie;
+    const char *trust;   /* "tofu", "strict" */
+    unsigned timeout_ms; /* 0: not given */
+    struct cli_find find;
     int n_args;
     char **args;
 };

@@ -5,16 +5,27 @@
 
 #include <getopt.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-#define N_OPTIONS  6
+#define N_OPTIONS  16
 #define NEAR_MAX   32 /* longer words are not guessed */
 #define NEAR_WRONG 2  /* letters that may be wrong */
 #define TABLE_MAX  16
 
+/* Options that have no letter. */
+enum {
+    LONG_STATIC = 256,
+    LONG_DISCOVERY_DIR,
+    LONG_DNS_DOMAIN,
+    LONG_DNS_SERVERS,
+    LONG_DIST_PORT,
+    LONG_TRUST
+};
+
 struct option_text {
     unsigned bit; /* 0: every subcommand */
-    char letter;
+    int letter;   /* 256 and above: none */
     const char *name;
     const char *arg;
     const char *text;
@@ -26,6 +37,17 @@ static const struct option_text option_texts[N_OPTIONS] = {
     {CLI_OPT_KEY, 'k', "key", "KEY", "the key itself, in base64 or hex"},
     {CLI_OPT_FORCE, 'f', "force", NULL, "replace what is there"},
     {CLI_OPT_JSON, 'j', "json", NULL, "print JSON"},
+    {CLI_OPT_REMOTE, 'N', "name", "NAME", "be this node, instead of barrel_p2p_cli@HOST"},
+    {CLI_OPT_REMOTE, 'C', "cookie", "COOKIE", "instead of the one in ~/.erlang.cookie"},
+    {CLI_OPT_REMOTE, LONG_TRUST, "trust", "MODE",
+     "tofu: trust a new key, or strict: only known ones"},
+    {CLI_OPT_TIMEOUT, 't', "timeout", "SECONDS", "give up after that"},
+    {CLI_OPT_FIND, 'c', "config", "FILE", "a sys.config that says where nodes are"},
+    {CLI_OPT_FIND, LONG_STATIC, "static", "NODE=HOST:PORT", "where a node is; may be repeated"},
+    {CLI_OPT_FIND, LONG_DISCOVERY_DIR, "discovery-dir", "DIR", "directory with endpoint files"},
+    {CLI_OPT_FIND, LONG_DNS_DOMAIN, "dns-domain", "DOMAIN", "domain with SRV records of the nodes"},
+    {CLI_OPT_FIND, LONG_DNS_SERVERS, "dns-servers", "LIST", "IP:PORT,... instead of the system's"},
+    {CLI_OPT_FIND, LONG_DIST_PORT, "dist-port", "PORT", "of nodes found by host name only"},
     {0, 'h', "help", NULL, "this text"},
 };
 
@@ -131,13 +153,17 @@ static void print_help(const struct cli *c)
     }
     printf("\noptions:\n");
     for (const struct option_text *o = option_texts; o < option_texts + N_OPTIONS; o++) {
-        char left[32];
+        char left[48];
+        char letter[4] = "  ";
         if (o->bit != 0 && (cmd->options & o->bit) == 0) {
             continue;
         }
-        (void)snprintf(left, sizeof(left), "-%c, --%s%s%s", o->letter, o->name,
+        if (o->letter < 256) {
+            (void)snprintf(letter, sizeof(letter), "-%c,", o->letter);
+        }
+        (void)snprintf(left, sizeof(left), "%-3s --%s%s%s", letter, o->name,
                        o->arg != NULL ? " " : "", o->arg != NULL ? o->arg : "");
-        printf("  %-20s %s\n", left, o->text);
+        printf("  %-28s %s\n", left, o->text);
     }
     printf("\nexamples:\n");
     print_indented(cmd->examples);
@@ -160,7 +186,10 @@ static void make_tables(unsigned options, struct option longs[static N_OPTIONS +
         names[n] = o->name;
         longs[n++] = (struct option){o->name, o->arg != NULL ? required_argument : no_argument,
                                      NULL, o->letter};
-        shorts[at++] = o->letter;
+        if (o->letter >= 256) {
+            continue;
+        }
+        shorts[at++] = (char)o->letter;
         if (o->arg != NULL) {
             shorts[at++] = ':';
         }
@@ -197,6 +226,90 @@ static int bad_option(const struct cli *c, int letter, const char *word, const c
     return see_help(c);
 }
 
+/* Seconds, "2" or "0.5", as milliseconds. */
+static bool read_seconds(const char *text, unsigned *ms)
+{
+    char *end;
+    double s = strtod(text, &end);
+
+    if (end == text || *end != '\0' || !(s >= 0.001 && s <= 86400)) {
+        return false;
+    }
+    *ms = (unsigned)(s * 1000 + 0.5);
+    return true;
+}
+
+static bool read_port(const char *text, uint16_t *port)
+{
+    char *end;
+    unsigned long v = strtoul(text, &end, 10);
+
+    if (end == text || *end != '\0' || v == 0 || v > 65535 || strspn(text, "0123456789") == 0) {
+        return false;
+    }
+    *port = (uint16_t)v;
+    return true;
+}
+
+static int bad_value(const struct cli *c, const char *name, const char *wanted)
+{
+    fprintf(stderr, "barrel-p2p %s: --%s '%s' cannot be used, wanted: %s\n", c->name, name, optarg,
+            wanted);
+    return see_help(c);
+}
+
+/* Options about other nodes. */
+static int set_remote_option(struct cli *c, int letter)
+{
+    switch (letter) {
+    case 'N':
+        c->self = optarg;
+        return cli_check_node(c, c->self);
+    case 'C':
+        c->cookie = optarg;
+        return CLI_OK;
+    case LONG_TRUST:
+        c->trust = optarg;
+        return strcmp(optarg, "tofu") == 0 || strcmp(optarg, "strict") == 0
+                   ? CLI_OK
+                   : bad_value(c, "trust", "tofu or strict");
+    case 't':
+        return read_seconds(optarg, &c->timeout_ms) ? CLI_OK : bad_value(c, "timeout", "seconds");
+    default:
+        return CLI_USAGE;
+    }
+}
+
+/* Options that say where nodes are. */
+static int set_find_option(struct cli *c, int letter)
+{
+    switch (letter) {
+    case 'c':
+        c->find.config = optarg;
+        return CLI_OK;
+    case LONG_STATIC:
+        if (c->find.n_fixed == CLI_STATIC_MAX) {
+            return bad_value(c, "static", "at most 64 of them; more belong into a sys.config");
+        }
+        c->find.fixed[c->find.n_fixed++] = optarg;
+        return CLI_OK;
+    case LONG_DISCOVERY_DIR:
+        c->find.discovery_dir = optarg;
+        return CLI_OK;
+    case LONG_DNS_DOMAIN:
+        c->find.dns_domain = optarg;
+        return CLI_OK;
+    case LONG_DNS_SERVERS:
+        c->find.dns_servers = optarg;
+        return CLI_OK;
+    case LONG_DIST_PORT:
+        return read_port(optarg, &c->find.dist_port) ? CLI_OK
+                                                     : bad_value(c, "dist-port", "1 to 65535");
+    default:
+        return set_remote_option(c, letter);
+    }
+}
+
 static int set_option(struct cli *c, int letter)
 {
     switch (letter) {
@@ -216,7 +329,7 @@ static int set_option(struct cli *c, int letter)
         c->json = true;
         break;
     default:
-        return CLI_USAGE;
+        return set_find_option(c, letter);
     }
     if ((letter == 'd' || letter == 'k') && optarg[0] == '\0') {
         fprintf(stderr, "barrel-p2p %s: option -%c has an empty value\n", c->name, letter);

@@ -221,7 +221,7 @@ static const char *next_option(const char *text, char out[static 32])
     if (p == NULL) {
         return NULL;
     }
-    while (p[n] >= 'a' && p[n] <= 'z' && n < 31) {
+    while (((p[n] >= 'a' && p[n] <= 'z') || (p[n] == '-' && n > 2)) && n < 31) {
         n++;
     }
     snprintf(out, 32, "%.*s", (int)n, p);

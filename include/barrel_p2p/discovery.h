@@ -53,7 +53,7 @@ BP_API int bp_node_discover_dns(struct bp_node *node, const char *domain, uint16
 struct bp_answer_to;
 
 /* An address: a literal and a port. */
-struct bp_endpoint {
+struct bp_address {
     const char *ip; /* "192.0.2.1", "2001:db8::1" */
     uint16_t port;
 };
@@ -73,7 +73,7 @@ struct bp_backend_ops {
     /* The answer is not wanted any more. */
     void (*cancel)(void *ctx, uint64_t ticket);
     /* This node can be reached there from now on; no longer. 0 or an error. */
-    int (*publish)(void *ctx, const char *self, const struct bp_endpoint *at, size_t n);
+    int (*publish)(void *ctx, const char *self, const struct bp_address *at, size_t n);
     int (*withdraw)(void *ctx, const char *self);
 };
 
@@ -90,7 +90,7 @@ BP_API int bp_node_discover_with(struct bp_node *node, const struct bp_backend_o
  * counted and ignored.
  */
 BP_API void bp_node_answer(struct bp_node *node, uint64_t ticket, int rc,
-                           const struct bp_endpoint *at, size_t n, uint32_t ttl);
+                           const struct bp_address *at, size_t n, uint32_t ttl);
 
 #ifdef __cplusplus
 }

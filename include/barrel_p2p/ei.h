@@ -102,7 +102,7 @@ static inline int bp_ei_connect(ei_cnode *ec, struct bp_node *node, const char *
 }
 
 /* The connection behind a libei descriptor of this node, for bp_node_peer_info; 0 if it is none. */
-BP_API bp_peer bp_ei_peer(struct bp_node *node, int fd);
+BP_API bp_peer_id bp_ei_peer(struct bp_node *node, int fd);
 
 #ifdef __cplusplus
 }

@@ -50,7 +50,7 @@ BP_API const char *bp_version(void);
 struct bp_node;
 
 /* A connection to a peer. Numbers are never used twice in a node's life; 0 is none. */
-typedef uint64_t bp_peer;
+typedef uint64_t bp_peer_id;
 
 #define BP_NAME_MAX 255 /* bytes of a node name */
 
@@ -92,8 +92,8 @@ enum bp_option {
     BP_OPT_COOKIE_ONLY = 7,
     /* T: the address to bind, an IPv4 or IPv6 literal. Default: all. */
     BP_OPT_BIND = 8,
-    /* T: "fixed" as address list that is published in place of the bound one, "IP" or "IP:PORT" or
-     * "[IP6]:PORT", comma separated (NAT, several addresses). */
+    /* T: the addresses to publish in place of the one that is bound (NAT, several addresses),
+     * comma separated: "HOST", "HOST:PORT" or "[IPV6]:PORT". */
     BP_OPT_ADVERTISE = 9,
 
     /* N: UDP port to listen on. Default: 0, any free one. */
@@ -215,7 +215,7 @@ enum bp_event_kind {
 struct bp_event {
     enum bp_event_kind kind;
     int error;           /* DOWN */
-    bp_peer peer;        /* never 0 */
+    bp_peer_id peer;     /* never 0 */
     bool inbound;        /* UP, DOWN: the peer has dialled us */
     bool was_up;         /* DOWN: there was an UP */
     const uint8_t *data; /* MESSAGE */
@@ -250,18 +250,19 @@ BP_API int bp_node_wait(struct bp_node *node, struct bp_event *ev, int timeout_m
  * BP_ERROR_EXISTS (`*peer` is the connection that is there or under way), BP_ERROR_LIMIT,
  * BP_ERROR_STATE, BP_ERROR_NOMEM, BP_ERROR_SYSTEM.
  */
-BP_API int bp_node_dial(struct bp_node *node, const char *name, unsigned timeout_ms, bp_peer *peer);
+BP_API int bp_node_dial(struct bp_node *node, const char *name, unsigned timeout_ms,
+                        bp_peer_id *peer);
 
 /*
  * The same at a given address. With `name` NULL whoever is there may answer, and its name is in UP:
  * its key must be trusted for the name that it claims.
  */
 BP_API int bp_node_dial_at(struct bp_node *node, const char *name, const char *ip, uint16_t port,
-                           unsigned timeout_ms, bp_peer *peer);
+                           unsigned timeout_ms, bp_peer_id *peer);
 
 /* Ends a connection, or gives up dialling. What was sent before and fits into the network's window
  * still goes out. The DOWN event has BP_ERROR_LOCAL_CLOSE. Errors: BP_ERROR_NOT_FOUND. */
-BP_API int bp_node_close(struct bp_node *node, bp_peer peer);
+BP_API int bp_node_close(struct bp_node *node, bp_peer_id peer);
 
 /* A piece of a message. */
 struct bp_part {
@@ -276,11 +277,12 @@ struct bp_part {
  * (nothing was taken; a WRITABLE event comes), BP_ERROR_NOT_FOUND, BP_ERROR_STATE (not up),
  * BP_ERROR_LIMIT (above BP_OPT_MAX_FRAME), BP_ERROR_INVALID (not such a message), BP_ERROR_NOMEM.
  */
-BP_API int bp_node_send(struct bp_node *node, bp_peer peer, const struct bp_part *parts, size_t n);
+BP_API int bp_node_send(struct bp_node *node, bp_peer_id peer, const struct bp_part *parts,
+                        size_t n);
 
 /* Addresses are text: "192.0.2.1:4433", "[2001:db8::1]:4433". Times are in microseconds. */
 struct bp_peer_info {
-    bp_peer peer;
+    bp_peer_id peer;
     bool inbound;
     bool up;
     bool ei;                    /* belongs to a libei descriptor */
@@ -297,7 +299,8 @@ struct bp_peer_info {
     uint64_t bytes_in_flight; /* sent, not acknowledged */
     uint64_t datagram_size;   /* largest that the path takes, bytes */
     uint64_t packets_sent;
-    uint64_t packets_lost; /* as the loss detection sees it */
+    uint64_t
+        datagrams_lost; /* that the kernel would not take; what the network lost shows in srtt */
     uint64_t datagrams_received;
     uint64_t bytes_sent;
     uint64_t bytes_received;
@@ -308,12 +311,12 @@ struct bp_peer_info {
 };
 
 /* `size` is sizeof(*out): fields are only ever added at the end. BP_ERROR_NOT_FOUND. */
-BP_API int bp_node_peer_info(struct bp_node *node, bp_peer peer, struct bp_peer_info *out,
+BP_API int bp_node_peer_info(struct bp_node *node, bp_peer_id peer, struct bp_peer_info *out,
                              size_t size);
 /* The connection to `name` that is up, or 0. */
-BP_API bp_peer bp_node_find_peer(struct bp_node *node, const char *name);
+BP_API bp_peer_id bp_node_find_peer(struct bp_node *node, const char *name);
 /* All connections, at most `cap` of them into `out`; returns how many there are. */
-BP_API size_t bp_node_peers(struct bp_node *node, bp_peer *out, size_t cap);
+BP_API size_t bp_node_peers(struct bp_node *node, bp_peer_id *out, size_t cap);
 
 /* Calls `each` for every counter of the node. `name` is static. `each` must call nothing of the
  * node. */

@@ -106,7 +106,7 @@ static void add_cid(struct drv_conn *c, const struct bp_cid *cid)
         return;
     }
     erl_drv_mutex_lock(drv_node.lock);
-    added = drv_demux_add(&drv_node.demux, cid, c);
+    added = bp_cid_map_add(&drv_node.demux, cid, c);
     erl_drv_mutex_unlock(drv_node.lock);
     if (added) {
         c->cids[c->n_cids++] = *cid;
@@ -133,7 +133,7 @@ static void remove_cid(struct drv_conn *c, const struct bp_cid *cid)
 
     if (i >= 0) {
         erl_drv_mutex_lock(drv_node.lock);
-        drv_demux_remove(&drv_node.demux, cid, c);
+        bp_cid_map_remove(&drv_node.demux, cid, c);
         erl_drv_mutex_unlock(drv_node.lock);
         c->cids[i] = c->cids[--c->n_cids];
     }
@@ -201,7 +201,7 @@ void drv_conn_del(struct drv_conn *c)
     uncount(c);
     erl_drv_mutex_lock(drv_node.lock);
     for (unsigned i = 0; i < c->n_cids; i++) {
-        drv_demux_remove(&drv_node.demux, &c->cids[i], c);
+        bp_cid_map_remove(&drv_node.demux, &c->cids[i], c);
     }
     left = drv_mailbox_take(&c->box);
     drv_node.conns--;
@@ -454,13 +454,13 @@ void drv_conn_datagram(struct drv_conn *c, const struct bp_addr *remote, const u
     struct drv_conn *other;
     bool taken = false;
 
-    drv_dcid(p, len, &cid);
+    bp_cid_of_datagram(p, len, &cid);
     if (cid.len == 0 || find_cid(c, &cid) >= 0) {
         feed(c, remote, p, len, now);
         return;
     }
     erl_drv_mutex_lock(drv_node.lock);
-    other = drv_demux_find(&drv_node.demux, &cid);
+    other = bp_cid_map_find(&drv_node.demux, &cid);
     if (other != NULL && other != c) {
         drv_mailbox_put(&other->box, remote, p, len);
         drv_node.handed_over++;

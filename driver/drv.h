@@ -28,6 +28,7 @@
 #include "auth/succession.h"
 #include "dist/link.h"
 #include "io/files.h"
+#include "io/peer_trust.h"
 #include "io/udp.h"
 #include "quic/cid_map.h"
 #include "quic/closing.h"
@@ -183,12 +184,7 @@ struct drv_conn {
     bool newcomer; /* ... and as one that is not known */
     bool announced;
     bool authenticated;
-    bool pin; /* ... `key`, in place of `expected` if that was pinned */
-    bool has_key;
-    uint8_t key[BP_KEY_LEN]; /* with `has_key` proved, with `presented` alone only claimed */
-    bool presented;
-    bool was_pinned; /* `expected` is what is pinned to the peer's name */
-    uint8_t expected[BP_KEY_LEN];
+    struct bp_peer_trust trust; /* in its key */
     bool failed;   /* the link has ended and its last datagrams were sent */
     bool reported; /* ... and the owner was told */
     bool offered;  /* the acceptor was told of it */

@@ -110,7 +110,7 @@ static void list_commands(FILE *f, const struct cli_command *table, const char *
         }
         (void)snprintf(left, sizeof(left), "%s%s%s %s", parent, parent[0] != '\0' ? " " : "",
                        table->name, table->args);
-        fprintf(f, "  %-30s %s\n", left, table->summary);
+        fprintf(f, "  %-36s %s\n", left, table->summary);
     }
 }
 

@@ -22,7 +22,8 @@ _barrel_p2p() {
             ((i++))
             ;;
         --dir=* | --node=*) where+=("${all[i]}") ;;
-        -k | --key) ((i++)) ;;
+        -k | --key | -N | --name | -C | --cookie | --trust | -t | --timeout | -c | --config | --static | \
+            --discovery-dir | --dns-domain | --dns-servers | --dist-port) ((i++)) ;;
         -?*) ;;
         *) words+=("${all[i]}") ;;
         esac
@@ -34,18 +35,39 @@ _barrel_p2p() {
         mapfile -t COMPREPLY < <(compgen -d -- "$cur")
         return
         ;;
-    -n | --node | -k | --key) return ;;
+    --discovery-dir)
+        compopt -o filenames 2>/dev/null
+        mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+        return
+        ;;
+    -c | --config)
+        compopt -o filenames 2>/dev/null
+        mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+        return
+        ;;
+    --trust)
+        mapfile -t COMPREPLY < <(compgen -W 'tofu strict' -- "$cur")
+        return
+        ;;
+    -n | --node | -k | --key | -N | --name | -C | --cookie | -t | --timeout | --static | --dns-domain | \
+        --dns-servers | --dist-port)
+        return
+        ;;
     esac
 
     case "${words[*]:0:2}" in
     keygen | 'cert renew') options='--dir --node --json --help --force' ;;
     'trust add') options='--dir --node --json --help --force --key' ;;
+    ping* | call* | send* | peers*)
+        options='--dir --json --help --name --cookie --trust --timeout --config --static --discovery-dir
+            --dns-domain --dns-servers --dist-port'
+        ;;
     trust) options='list add remove show --help' ;;
     cert) options='show renew --help' ;;
-    help) options='keygen fingerprint trust cert' ;;
+    help) options='keygen fingerprint trust cert ping call send peers' ;;
     'help trust') options='list add remove show' ;;
     'help cert') options='show renew' ;;
-    '') options='keygen fingerprint trust cert help --help --version' ;;
+    '') options='keygen fingerprint trust cert ping call send peers help --help --version' ;;
     *) options='--dir --node --json --help' ;;
     esac
 
@@ -53,6 +75,10 @@ _barrel_p2p() {
     *:*:-?*) ;;
     'trust remove:2:'* | 'trust show:2:'*)
         options=$("${all[0]}" trust list "${where[@]}" 2>/dev/null | sed 's/ .*//')
+        ;;
+    ping*:1:* | call*:1:* | send*:1:* | peers*:1:*)
+        options=$("${all[0]}" trust list --dir "${XDG_CONFIG_HOME:-$HOME/.config}/barrel_p2p/data/keys" \
+            2>/dev/null | sed 's/ .*//')
         ;;
     'fingerprint:1:'* | 'trust add:3:'* | 'cert show:2:'*)
         compopt -o filenames 2>/dev/null

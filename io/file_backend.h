@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Discovery by directories of `<node>.endpoint` files (io/endpoint_files.h), as a backend of the
- * chain. A mount may hang for minutes, so a thread of its own touches the files: lookups are
- * answered when it is done, and whoever publishes, withdraws or lists waits for it no longer than
- * the limit.
+ * chain. A mount may hang for minutes, so a thread for each directory touches the files
+ * (io/file_worker.h): lookups are answered when all are done, but for those that have hung for a
+ * second already, and whoever publishes, withdraws or lists waits no longer than the limit.
  *
  * Typical use:
  *
@@ -21,8 +21,7 @@
 #include "io/endpoint_files.h"
 
 #define BP_FILE_BACKEND_DIRS 4u
-#define BP_FILE_BACKEND_JOBS 128u /* waiting for the thread */
-#define BP_FILE_BACKEND_OURS 8u   /* nodes that are published */
+#define BP_FILE_BACKEND_OURS 8u /* nodes that are published */
 
 struct bp_file_backend;
 
@@ -31,8 +30,8 @@ struct bp_file_backend_config {
     size_t n_dirs;           /* 1..BP_FILE_BACKEND_DIRS */
     enum bp_endpoint_format format;
     bp_time limit; /* for publish, withdraw and list; 0: 2 s */
-    /* Told about files that cannot be used, from inside bp_file_backend_run or the call that
-     * waited; copied; `say` NULL: nobody is. */
+    /* Told about files that cannot be used and what fails, with the directory, from inside
+     * bp_file_backend_run or the call that waited; copied; `say` NULL: nobody is. */
     struct bp_endpoint_complaint complaint;
 };
 
@@ -40,8 +39,8 @@ struct bp_file_backend_config {
 int bp_file_backend_new(struct bp_file_backend **out,
                         const struct bp_file_backend_config *config) BP_MUST_CHECK;
 /*
- * Does not wait for a file operation that hangs: the thread ends when it comes back. The chain must
- * be gone. NULL is a no-op.
+ * Does not wait for file operations that hang: threads end when these come back. The chain must be
+ * gone. NULL is a no-op.
  */
 void bp_file_backend_del(struct bp_file_backend *b);
 
@@ -54,12 +53,13 @@ void bp_file_backend_run(struct bp_file_backend *b, struct bp_chain *c);
 /*
  * The backend; its context is a struct bp_file_backend.
  *
- * lookup: the addresses of all directories together, each once. A file that cannot be used is an
- * error (BP_E_FILE) only where no directory knows better. BP_E_LIMIT: too many at once.
+ * lookup: the addresses of all directories together, each once. A file that cannot be used, or a
+ * directory that hangs, is an error (BP_E_FILE, BP_E_TIMEOUT) only where no other one knows the
+ * node. BP_E_LIMIT: too many at once.
  * publish: 0 where one directory has taken it, else the first one's error. BP_E_TIMEOUT.
  * withdraw: removes the files of a node that was published here, where they still say what was
  * written: others belong to another life of that node. BP_E_NOT_FOUND: it was not.
- * list: what all directories know. BP_E_TIMEOUT; BP_E_FILE where no directory can be read.
+ * list: what all directories know; 0 where one could be read, else as publish.
  */
 extern const struct bp_backend bp_file_backend_ops;
 

@@ -76,7 +76,7 @@ static bp_time now(void)
 static void say(void *ctx, const char *file, const char *text)
 {
     (void)ctx;
-    assert_non_null(strstr(text, file));
+    assert_non_null(strstr(text, file)); /* the directory */
     complaints++;
 }
 
@@ -309,21 +309,57 @@ static void file_backend_who_waits_for_a_hung_mount_waits_no_longer_than_the_lim
     assert_int_equal(listed, 1);
 }
 
-static void file_backend_too_many_at_once_is_refused(void **state)
+static void file_backend_too_many_at_once_are_refused(void **state)
 {
     uint64_t ticket = 0;
-    int rc = 0;
     (void)state;
 
-    /* The thread takes some meanwhile. */
-    while (rc == 0 && ticket < 1000000) {
-        rc = bp_file_backend_ops.lookup(files, chain, ++ticket, "n@h", "h");
+    hang(".endpoint");
+    put(dir_a, "n@h", "{\"192.0.2.9\",9}.\n");
+    for (; ticket < BP_CHAIN_LOOKUPS_MAX; ticket++) {
+        assert_int_equal(bp_file_backend_ops.lookup(files, chain, ticket, "n@h", "h"), 0);
     }
-    assert_int_equal(rc, BP_E_LIMIT);
-    for (uint64_t t = 1; t <= ticket; t++) {
+    assert_int_equal(bp_file_backend_ops.lookup(files, chain, ticket, "n@h", "h"), BP_E_LIMIT);
+    for (uint64_t t = 0; t < ticket; t++) {
         bp_file_backend_ops.cancel(files, t);
     }
-    bp_file_backend_run(files, chain);
+    assert_int_equal(bp_file_backend_ops.lookup(files, chain, ticket, "n@h", "h"), 0);
+    bp_file_backend_ops.cancel(files, ticket);
+    hang(NULL);
+}
+
+/* The other directory's answer counts, from the second on that a directory hangs. */
+static void file_backend_one_hung_directory_does_not_hold_the_other(void **state)
+{
+    struct bp_chain_event e;
+    bp_time start = now();
+    unsigned asked = 0;
+    (void)state;
+
+    put(dir_a, "n@h", "{\"192.0.2.9\",9}.\n");
+    put(dir_b, "n@h", "{\"192.0.2.8\",8}.\n");
+    hang("/a/");
+    assert_int_equal(bp_file_backend_ops.lookup(files, chain, 1, "n@h", "h"), 0);
+    wait_hanging();
+    for (e.kind = BP_CHAIN_COMPLAINT; e.kind != BP_CHAIN_FOUND; asked++) {
+        struct timespec nap = {.tv_nsec = 50000000};
+        struct bp_chain_event none;
+        uint32_t id;
+
+        assert_true(asked < 1000);
+        assert_int_equal(bp_chain_lookup(chain, "n@h", now(), &id), 0);
+        nanosleep(&nap, NULL); /* the directory has to hang for a second */
+        bp_file_backend_run(files, chain);
+        bp_chain_tick(chain, now());
+        while (bp_chain_poll(chain, &none)) {
+            e = none;
+        }
+        bp_chain_cancel(chain, id);
+    }
+    assert_true(now() - start >= BP_SEC);
+    assert_int_equal(e.found.n, 1);
+    assert_int_equal(e.found.at[0].port, 8);
+    hang(NULL);
 }
 
 static void file_backend_refuses_directories_that_it_cannot_use(void **state)
@@ -355,7 +391,8 @@ int main(void)
         TEST(file_backend_fifo_holds_nobody),
         TEST(file_backend_hung_mount_is_passed),
         TEST(file_backend_who_waits_for_a_hung_mount_waits_no_longer_than_the_limit),
-        TEST(file_backend_too_many_at_once_is_refused),
+        TEST(file_backend_too_many_at_once_are_refused),
+        TEST(file_backend_one_hung_directory_does_not_hold_the_other),
         TEST(file_backend_refuses_directories_that_it_cannot_use),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;

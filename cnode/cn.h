@@ -27,9 +27,9 @@
 #include "auth/identity.h"
 #include "auth/succession.h"
 #include "base/err.h"
-#include "discovery/chain.h"
 #include "dist/link.h"
 #include "dist/shake.h"
+#include "io/finder.h"
 #include "io/peer_trust.h"
 #include "io/udp.h"
 #include "quic/cid_map.h"
@@ -40,18 +40,17 @@
 
 #include <pthread.h>
 
-#define CN_PATH_MAX      4096u
-#define CN_CIDS_MAX      24u /* ids of one connection: 8 active, some retired, the first one */
-#define CN_ADDRS_MAX     16u /* that are tried for one name */
-#define CN_BACKENDS_MAX  8u
-#define CN_STATIC_MAX    4096u
-#define CN_COOKIE_ONLY   64u
-#define CN_LOG_BURST     50u
-#define CN_LOG_PERIOD    (100 * BP_MS)
-#define CN_TEXT_MAX      512u
-#define CN_ACCEPT_MAX    128u /* peers that wait for ei_accept */
-#define CN_FLUSH_AFTER   (20u * 1000u) /* ns */
-#define CN_FLUSH_BYTES   (60u * 1024u)
+#define CN_PATH_MAX     4096u
+#define CN_CIDS_MAX     24u /* ids of one connection: 8 active, some retired, the first one */
+#define CN_BACKENDS_MAX 8u
+#define CN_STATIC_MAX   4096u
+#define CN_COOKIE_ONLY  64u
+#define CN_LOG_BURST    50u
+#define CN_LOG_PERIOD   (100 * BP_MS)
+#define CN_TEXT_MAX     512u
+#define CN_ACCEPT_MAX   128u          /* peers that wait for ei_accept */
+#define CN_FLUSH_AFTER  (20u * 1000u) /* ns */
+#define CN_FLUSH_BYTES  (60u * 1024u)
 
 struct cn_ei;
 
@@ -60,12 +59,7 @@ enum cn_stage {
     CN_FINDING, /* its addresses are looked for; there is no link */
     CN_SETUP,   /* TLS, authentication, distribution handshake */
     CN_UP,
-    CN_ENDED    /* there may be messages and a DOWN event to be taken */
-};
-
-struct cn_list {
-    struct cn_peer *head;
-    struct cn_peer *tail;
+    CN_ENDED /* there may be messages and a DOWN event to be taken */
 };
 
 struct cn_peer {
@@ -79,34 +73,39 @@ struct cn_peer {
     bool counted;  /* as half-open at the listener */
     bool newcomer; /* ... and as one that is not known */
     bool was_up;
-    bool ei_peer;  /* belongs to libei: no events */
-    bool native;   /* ... the opposite */
-    bool silent;   /* nobody was told of it: no DOWN event */
+    bool ei_peer;                    /* belongs to libei: no events */
+    bool native;                     /* ... the opposite */
+    bool silent;                     /* nobody was told of it: no DOWN event */
+    bool busy;                       /* in cn_peer_settle: not to be freed */
     char name[BP_NODE_NAME_MAX + 1]; /* dialled or claimed, "" if unknown */
     bool named;                      /* `name` is in the node's table of names */
 
     /* dialling */
-    uint32_t lookup;    /* of the chain; 0: none under way */
-    unsigned asked;     /* questions to the resolver that are not answered */
+    bool looking;
+    uint32_t lookup; /* of the finder */
     unsigned n_addrs;
     unsigned next_addr;
-    struct bp_addr *addrs; /* CN_ADDRS_MAX, while it is dialled */
+    struct bp_addr *addrs; /* while it is dialled */
     bp_time give_up;
 
     /* the connection */
     struct bp_link *link;
-    struct bp_addr remote; /* as in the table of addresses */
+    struct bp_addr remote;
+    bool remote_known;         /* `remote` is in the table of addresses */
+    struct bp_addr counted_as; /* its first address, for the listener's limits */
     struct bp_cid cids[CN_CIDS_MAX];
     unsigned n_cids;
     struct bp_peer_trust trust;
     struct bp_shake *shake; /* of programs without libei, until it is up */
+    int shake_err;          /* why the handshake failed, which says more than the link's error */
+    const char *shake_why;
     uint64_t ticks_seen;
     bp_time up_at;
     bp_time last_flush; /* when it was over */
     bp_time flush_cost;
     bp_time refused_at; /* first refusal since the last sign of life */
     unsigned refused;
-    bool held;          /* the program does not take messages: no more credit */
+    bool held; /* the program does not take messages: no more credit */
 
     /* what is to be done */
     bp_time due;
@@ -119,37 +118,32 @@ struct cn_peer {
     bool tell_up;
     bool tell_writable;
     bool tell_down;
+    bool local_close; /* no message is taken any more */
     bool want_writable;
     uint64_t peer_flags;
     uint32_t peer_creation;
 
-    struct cn_ei *ei; /* who reads and writes it, NULL: nobody (yet) */
-    struct cn_peer *next_accept;
+    struct cn_ei *ei;            /* who reads and writes it, NULL: nobody (yet) */
+    struct cn_peer *next_accept; /* in the queue of those that wait for ei_accept */
+    bool offered;
 
     int err; /* why it has ended */
     char text[CN_TEXT_MAX];
 };
 
-/* A discovery backend of the chain and what it needs. */
+/* What the program wants to be asked, in this order; the finder is made of it at the start. */
 enum cn_backend_kind { CN_BACKEND_STATIC, CN_BACKEND_FILES, CN_BACKEND_DNS, CN_BACKEND_OWN };
-
-struct bp_static_node;
-struct bp_file_backend;
-struct bp_dns_backend;
-struct bp_resolver;
 
 struct cn_backend {
     enum cn_backend_kind kind;
-    char *dir;     /* FILES */
-    char *domain;  /* DNS */
-    char *servers; /* DNS */
-    uint16_t port; /* DNS */
-    struct bp_file_backend *files;
-    struct bp_dns_backend *dns;
+    char *dirs[BP_FILE_BACKEND_DIRS]; /* FILES; none: the usual ones */
+    size_t n_dirs;
+    char *domain;          /* DNS */
+    char *servers;         /* DNS */
+    uint16_t port;         /* DNS */
     struct bp_backend own; /* OWN: what the chain calls */
     struct bp_backend_ops ops;
     void *ctx;
-    struct bp_node *n;
 };
 
 struct cn_options {
@@ -178,7 +172,7 @@ struct cn_options {
 };
 
 /* The node's own timers and the program's descriptors in epoll. */
-enum cn_source { CN_SRC_SOCKET = 1, CN_SRC_WAKE, CN_SRC_RESOLVER, CN_SRC_BACKEND, CN_SRC_EI };
+enum cn_source { CN_SRC_SOCKET = 1, CN_SRC_WAKE, CN_SRC_FINDER, CN_SRC_EI };
 
 struct cn_timers {
     struct cn_peer **heap; /* from 1; the earliest is [1] */
@@ -202,7 +196,6 @@ struct cn_stats {
     uint64_t held;
     uint64_t lookups;
     uint64_t log_dropped;
-    uint64_t late_answers;
 };
 
 struct bp_node {
@@ -212,7 +205,7 @@ struct bp_node {
     uint32_t creation;
     bool started;
     bool listening;
-    bool closing; /* bp_node_del: whoever waits gives up */
+    bool closing;   /* bp_node_del: whoever waits gives up */
     unsigned users; /* threads that wait in a libei call or in bp_node_wait */
     pthread_cond_t users_gone;
 
@@ -258,9 +251,9 @@ struct bp_node {
     struct cn_backend *backends[CN_BACKENDS_MAX];
     size_t n_backends;
     struct bp_static_node *fixed;
-    size_t n_fixed;
-    struct bp_chain *chain;
-    struct bp_resolver *resolver;
+    struct bp_static_nodes fixed_nodes;
+    struct bp_finder *finder; /* from bp_node_start on */
+    bool look_again;          /* something was answered, or asked */
     bool published;
 
     /* running */
@@ -269,7 +262,7 @@ struct bp_node {
     int wake_fd;
     int event_fd;
     bool event_set;
-    bool woken;
+    bool touched; /* the program was active since the I/O thread slept last */
     bool threaded;
     bool stop;
     pthread_t thread;
@@ -280,6 +273,7 @@ struct bp_node {
     /* libei */
     struct cn_ei *eis;
     struct cn_ei *accepting; /* whose ei_accept takes peers that dial us */
+    bool accept_ei;          /* they are libei's, whether it accepts or not */
     uint64_t last_ei;
 
     bp_log_fn *log;
@@ -318,6 +312,8 @@ int cn_watch(struct bp_node *n, int fd, uint32_t events, enum cn_source source, 
 void cn_unwatch(struct bp_node *n, int fd);
 /* After a call from outside: the one that runs the node may have to look earlier than it thinks. */
 void cn_touched(struct bp_node *n);
+/* Whoever runs it looks now. From any thread. */
+void cn_wake(struct bp_node *n);
 /* Waits for `c`, up to `until` (BP_TIME_NEVER: for ever), without the lock meanwhile. BP_E_TIMEOUT,
  * BP_E_STATE if the node closes. */
 int cn_wait(struct bp_node *n, pthread_cond_t *c, bp_time until);
@@ -338,6 +334,8 @@ bp_time cn_timers_first(const struct cn_timers *t);
 
 /* Reads what is there; more_rx is set if that was too much for once. */
 void cn_socket_read(struct bp_node *n);
+/* The key of an address in the table of addresses. */
+void cn_addr_key(const struct bp_addr *a, struct bp_cid *out);
 /* The kernel's reports of refused datagrams. */
 void cn_socket_errors(struct bp_node *n);
 /* Sends what a full socket did not take; false: it is still full. */
@@ -375,7 +373,12 @@ void cn_peer_refused(struct cn_peer *p, bp_time now);
 void cn_peer_credit(struct cn_peer *p, bp_time now);
 /* Frees it if it has ended and nobody wants anything of it any more. */
 void cn_peer_reap(struct cn_peer *p);
+/* Bytes of messages that the program has not taken. */
 uint64_t cn_peer_queued(const struct cn_peer *p);
+/* A connection id that the link has issued, or the peer has retired. */
+void cn_peer_cid(struct cn_peer *p, const struct bp_cid *cid, bool added);
+/* It has shown the cookie: it does not count as a stranger any more. */
+void cn_peer_welcome(struct cn_peer *p);
 
 /* --- shake.c ------------------------------------------------------------- */
 
@@ -392,7 +395,11 @@ int cn_shake_done(struct cn_peer *p, bp_time now);
 
 int cn_find_init(struct bp_node *n);
 void cn_find_free(struct bp_node *n);
-/* Begins to look for `p->name`. */
+/* Dials `name`, or whoever is `at` that address (one of the two may be NULL), for `ei` or (NULL)
+ * for the program. `*out` may be gone already; then its end was told. */
+int cn_dial(struct bp_node *n, const char *name, const struct bp_addr *at, unsigned timeout_ms,
+            struct cn_ei *ei);
+/* Begins to look for `p->name`, if that was not possible before. */
 int cn_find_start(struct cn_peer *p, bp_time now);
 void cn_find_cancel(struct cn_peer *p);
 /* Dials the next address, or ends the peer with the last error. */
@@ -414,7 +421,9 @@ bool cn_message_begins(const uint8_t *p, size_t len);
 
 /* Something happened to a peer of libei: data, the end, the next phase. */
 void cn_ei_changed(struct cn_peer *p);
-/* An authenticated peer for ei_accept. BP_E_LIMIT: too many wait. */
+/* The peer's `ei` is its reader and writer. */
+void cn_ei_attach(struct cn_peer *p);
+/* An authenticated peer for ei_accept. BP_E_LIMIT: too many wait, or nobody accepts any more. */
 int cn_ei_offer(struct cn_peer *p);
 /* The peer is going away. */
 void cn_ei_drop_peer(struct cn_peer *p);

@@ -110,8 +110,8 @@ void cn_why(const struct cn_peer *p, int err, const char *text, char *out, size_
     const struct bp_node *n = p->n;
     struct bp_trust_sides sides = {.peer = p->link != NULL ? bp_link_peer_name(p->link) : p->name,
                                    .self = n->name,
-                                   .self_key = n->identity != NULL ? bp_identity_pub(n->identity)
-                                                                   : NULL};
+                                   .self_key =
+                                       n->identity != NULL ? bp_identity_pub(n->identity) : NULL};
 
     bp_peer_trust_explain(&p->trust, err, text, &sides, out, cap);
 }

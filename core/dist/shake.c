@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 
-
 static int fail(struct bp_shake *s, int err, const char *why)
 {
     s->state = BP_SHAKE_FAILED;

@@ -33,16 +33,19 @@ BP_API int bp_node_discover_static(struct bp_node *node, const char *peer, const
 
 /*
  * Adds the endpoint files of a directory, `<node>.endpoint` each, as all nodes write and read them.
- * A listening node puts its own there and takes it away when it closes. `dir` NULL: the directory
- * of the working directory and this user's on this machine, as Erlang nodes have them.
- * Errors: BP_ERROR_INVALID, BP_ERROR_LIMIT (8 backends), BP_ERROR_NOMEM, BP_ERROR_STATE.
+ * A listening node puts its own there and takes it away when it closes. A second call adds another
+ * directory, asked together with the first. `dir` NULL: `data/discovery` below BP_OPT_DIR and this
+ * user's directories on this machine, as Erlang nodes have them. The files are touched by a thread
+ * for each directory, since a mount may hang; the threads block all signals and call nobody.
+ * Errors: BP_ERROR_INVALID, BP_ERROR_LIMIT (4 directories, 8 backends), BP_ERROR_NOMEM,
+ * BP_ERROR_STATE (started, or NULL together with other directories).
  */
 BP_API int bp_node_discover_files(struct bp_node *node, const char *dir);
 
 /*
  * Adds DNS: the SRV records `_erlang-dist._quic.<domain>` if `domain` is not NULL, then the host
  * part of the node's name, with `port` (0: 4433). `servers` as "192.0.2.53:53,[::1]:53", NULL:
- * those of /etc/resolv.conf. Errors: as bp_node_discover_files.
+ * those of /etc/resolv.conf. Once. Errors: BP_ERROR_LIMIT, BP_ERROR_NOMEM, BP_ERROR_STATE.
  */
 BP_API int bp_node_discover_dns(struct bp_node *node, const char *domain, uint16_t port,
                                 const char *servers);
@@ -86,8 +89,7 @@ BP_API int bp_node_discover_with(struct bp_node *node, const struct bp_backend_o
 /*
  * A backend's answer: `rc` 0 and `n` addresses (1 to 8) in the order in which to try them, or an
  * error. It may be kept for `ttl` seconds, 0: not at all. From any thread, and from inside of
- * `lookup`. An answer that comes too late or twice, or with something that is not an address, is
- * counted and ignored.
+ * `lookup`. An answer that comes too late or twice is ignored.
  */
 BP_API void bp_node_answer(struct bp_node *node, uint64_t ticket, int rc,
                            const struct bp_address *at, size_t n, uint32_t ttl);

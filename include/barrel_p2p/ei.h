@@ -56,8 +56,10 @@ BP_API ei_socket_callbacks *bp_ei_callbacks(void);
 BP_API size_t bp_ei_callbacks_size(void);
 BP_API int bp_ei_next_dial(struct bp_node *node, const char *peer);
 /* The cookie, name and parts of it that the node has; checks that it was started, and starts its
- * I/O thread. `alive` has room for BP_NAME_MAX + 1 bytes. Errors: BP_ERROR_STATE, ... */
-BP_API int bp_ei_prepare(struct bp_node *node, char *alive, const char **host, const char **cookie);
+ * I/O thread. `alive` has room for BP_NAME_MAX + 1 bytes, `*creation` 0 becomes the node's own.
+ * Errors: BP_ERROR_STATE, ... */
+BP_API int bp_ei_prepare(struct bp_node *node, char *alive, const char **host, const char **cookie,
+                         unsigned *creation);
 
 /*
  * Fills `ec` for the node, which was started and must live longer than `ec` and its descriptors.
@@ -70,7 +72,7 @@ static inline int bp_ei_init(ei_cnode *ec, struct bp_node *node, unsigned creati
     char alive[BP_NAME_MAX + 1];
     const char *host;
     const char *cookie;
-    int rc = bp_ei_prepare(node, alive, &host, &cookie);
+    int rc = bp_ei_prepare(node, alive, &host, &cookie, &creation);
 
     if (rc == 0 && ei_init() != 0) {
         rc = BP_ERROR_SYSTEM;

@@ -28,8 +28,8 @@ enum bp_error {
     BP_ERROR_AUTH_UNTRUSTED = -18,    /* the peer's key is not trusted, and trust is strict */
     BP_ERROR_AUTH_REJECTED = -22,     /* the peer refuses our key */
     BP_ERROR_PEER_CLOSED = -50,       /* the peer closed the connection */
-    BP_ERROR_COOKIE = -36,            /* the peer has another cookie */
-    BP_ERROR_NOT_ALLOWED = -37,       /* the peer does not want us: "nok", "not_allowed", "alive" */
+    BP_ERROR_COOKIE = -33,            /* the peer has another cookie */
+    BP_ERROR_NOT_ALLOWED = -34,       /* the peer does not want us: "nok", "not_allowed", "alive" */
 
     BP_ERROR_AGAIN = -100,          /* would block: nothing there, or no room */
     BP_ERROR_NOT_FOUND = -101,      /* no such node or connection */

@@ -318,8 +318,7 @@ BP_API bp_peer_id bp_node_find_peer(struct bp_node *node, const char *name);
 /* All connections, at most `cap` of them into `out`; returns how many there are. */
 BP_API size_t bp_node_peers(struct bp_node *node, bp_peer_id *out, size_t cap);
 
-/* Calls `each` for every counter of the node. `name` is static. `each` must call nothing of the
- * node. */
+/* Calls `each` for every counter of the node; `name` is borrowed for the call. */
 BP_API void bp_node_counters(struct bp_node *node,
                              void (*each)(void *ctx, const char *name, uint64_t value), void *ctx);
 

@@ -145,9 +145,9 @@ $(CLI_LIB): $(filter-out %/barrel-p2p.o,$(call obj,$(CLI_SRC)))
 $(B)/cli/options.o: override CPPFLAGS += -DBP_VERSION='"$(VERSION)"'
 $(B)/cli/options.o: erlang/barrel_p2p.app.src
 
-$(CLI): $(B)/cli/barrel-p2p.o $(CLI_LIB) $(IO_LIB) $(CORE_LIB)
+$(CLI): $(B)/cli/barrel-p2p.o $(CLI_LIB) $(CNODE_LIB) $(IO_LIB) $(CORE_LIB)
 	$(call say,LD,$@)
-	$(Q)$(CC) -o $@ $^ $(LDFLAGS) $(EI_LIB) $(CLI_LIBS)
+	$(Q)$(CC) -o $@ $^ $(LDFLAGS) $(EI_LIB) $(DEP_LIBS) $(CLI_LIBS)
 
 bin/barrel-p2p: build/release/cli/barrel-p2p
 	@mkdir -p bin

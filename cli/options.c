@@ -32,19 +32,20 @@ struct option_text {
 };
 
 static const struct option_text option_texts[N_OPTIONS] = {
-    {CLI_OPT_DIR, 'd', "dir", "DIR", "the directory itself, instead of the usual one"},
+    {CLI_OPT_DIR, 'd', "dir", "DIR", "this directory, instead of the usual one"},
     {CLI_OPT_NODE, 'n', "node", "NAME", "of this node, where several share the usual directory"},
     {CLI_OPT_KEY, 'k', "key", "KEY", "the key itself, in base64 or hex"},
     {CLI_OPT_FORCE, 'f', "force", NULL, "replace what is there"},
     {CLI_OPT_JSON, 'j', "json", NULL, "print JSON"},
-    {CLI_OPT_REMOTE, 'N', "name", "NAME", "be this node, instead of barrel_p2p_cli@HOST"},
+    {CLI_OPT_REMOTE, 'N', "name", "NAME", "be this node, instead of barrel_p2p_USER@HOST"},
     {CLI_OPT_REMOTE, 'C', "cookie", "COOKIE", "instead of the one in ~/.erlang.cookie"},
     {CLI_OPT_REMOTE, LONG_TRUST, "trust", "MODE",
      "tofu: trust a new key, or strict: only known ones"},
     {CLI_OPT_TIMEOUT, 't', "timeout", "SECONDS", "give up after that"},
     {CLI_OPT_FIND, 'c', "config", "FILE", "a sys.config that says where nodes are"},
     {CLI_OPT_FIND, LONG_STATIC, "static", "NODE=HOST:PORT", "where a node is; may be repeated"},
-    {CLI_OPT_FIND, LONG_DISCOVERY_DIR, "discovery-dir", "DIR", "directory with endpoint files"},
+    {CLI_OPT_FIND, LONG_DISCOVERY_DIR, "discovery-dir", "DIR",
+     "directory with endpoint files, instead of the usual"},
     {CLI_OPT_FIND, LONG_DNS_DOMAIN, "dns-domain", "DOMAIN", "domain with SRV records of the nodes"},
     {CLI_OPT_FIND, LONG_DNS_SERVERS, "dns-servers", "LIST", "IP:PORT,... instead of the system's"},
     {CLI_OPT_FIND, LONG_DIST_PORT, "dist-port", "PORT", "of nodes found by host name only"},

@@ -35,7 +35,7 @@ static int wait_up(struct cli_remote *r, bp_peer_id peer)
             if (ev.peer == peer && ev.kind == BP_EVENT_UP) {
                 status = CLI_OK;
             } else if (ev.peer == peer && ev.kind == BP_EVENT_DOWN) {
-                status = cli_remote_report(r, ev.error, ev.text);
+                status = cli_remote_not_up(r, ev.error, ev.text);
             }
             bp_event_clear(&ev);
         }

@@ -59,6 +59,21 @@ static int status_of(int error)
     }
 }
 
+/* An Erlang node that does not like our cookie ends the connection and says nothing. */
+static int closed_in_handshake(struct cli_remote *r, const char *text)
+{
+    return cli_fail(r->c, CLI_REFUSED, "refused",
+                    "%s: %s, before the connection was up: most often the cookie is another one "
+                    "(--cookie); that node's log knows",
+                    r->peer, text[0] != '\0' ? text : bp_error_text(BP_ERROR_PEER_CLOSED));
+}
+
+int cli_remote_not_up(struct cli_remote *r, int error, const char *text)
+{
+    return error == BP_ERROR_PEER_CLOSED ? closed_in_handshake(r, text)
+                                         : cli_remote_report(r, error, text);
+}
+
 int cli_remote_report(struct cli_remote *r, int error, const char *text)
 {
     return cli_fail(r->c, status_of(error), bp_error_name(error), "%s: %s", r->peer,
@@ -77,6 +92,11 @@ static void clean(char *text)
             *p = '_';
         }
     }
+}
+
+static int name_taken(const struct cli_remote *r, const struct bp_errbuf *err)
+{
+    return cli_fail(r->c, CLI_EXISTS, bp_err_atom(BP_E_DUPLICATE_NAME), "%s", err->text);
 }
 
 /* Claims `r->self`; CLI_EXISTS, not reported: somebody has it. */
@@ -105,7 +125,7 @@ static int choose_name(struct cli_remote *r)
     if (r->c->self != NULL) {
         (void)snprintf(r->self, sizeof(r->self), "%s", r->c->self);
         status = claim(r, &err);
-        return status == CLI_EXISTS ? cli_fail_rc(r->c, BP_E_DUPLICATE_NAME, &err) : status;
+        return status == CLI_EXISTS ? name_taken(r, &err) : status;
     }
     if (pw != NULL) {
         (void)snprintf(user, sizeof(user), "%s", pw->pw_name);
@@ -126,7 +146,7 @@ static int choose_name(struct cli_remote *r)
         (void)snprintf(r->self, sizeof(r->self), "barrel_p2p_%s%s@%s", user, number, host);
         status = claim(r, &err);
     }
-    return status == CLI_EXISTS ? cli_fail_rc(r->c, BP_E_DUPLICATE_NAME, &err) : status;
+    return status == CLI_EXISTS ? name_taken(r, &err) : status;
 }
 
 /* Where our identity and the keys that we trust are. */
@@ -218,10 +238,8 @@ static int set_discovery(struct cli_remote *r)
     if (status != CLI_OK) {
         return status;
     }
-    rc = bp_node_discover_files(r->node, NULL);
-    if (rc == 0 && f->discovery_dir != NULL) {
-        rc = bp_node_discover_files(r->node, f->discovery_dir);
-    }
+    /* NULL: the usual ones; as for a node, one that is given takes their place. */
+    rc = bp_node_discover_files(r->node, f->discovery_dir);
     if (rc == 0) {
         rc = bp_node_discover_dns(r->node, f->dns_domain, f->dist_port, f->dns_servers);
     }
@@ -322,7 +340,7 @@ int cli_remote_connect(struct cli_remote *r)
         int why = erl_errno;
         const char *text = bp_error_detail();
         r->fd = -1;
-        return cli_remote_report(r,
+        return cli_remote_not_up(r,
                                  why == ETIMEDOUT      ? BP_ERROR_TIMEOUT
                                  : why == EHOSTUNREACH ? BP_ERROR_NOT_FOUND
                                  : why == EACCES       ? BP_ERROR_AUTH_REJECTED

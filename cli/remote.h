@@ -50,6 +50,9 @@ unsigned cli_remote_left(const struct cli_remote *r);
 /* Reports an error of libbarrel_p2p and its sentence ("": the usual one). */
 int cli_remote_report(struct cli_remote *r, int error, const char *text);
 
+/* The same of a connection that did not come up. */
+int cli_remote_not_up(struct cli_remote *r, int error, const char *text);
+
 /* What a pair of addresses says about the path to the peer, as members of `o`. CLI_OK, or a
  * reported status. */
 int cli_remote_path(struct cli_remote *r, bp_peer_id peer, json_t *o);

@@ -25,7 +25,7 @@ HPV_LIB_SRC := tests/membership/overlay.c tests/membership/graph.c
 HPV_REPORT := $(B)/tests/membership/hyparview_report
 FUZZ_MAIN := $(B)/tests/fuzz/standalone_main.o
 
-TEST_LIBS = $(call obj,$(SUPPORT_SRC)) $(CLI_LIB) $(IO_LIB) $(CORE_LIB)
+TEST_LIBS = $(call obj,$(SUPPORT_SRC)) $(CLI_LIB) $(CNODE_LIB) $(IO_LIB) $(CORE_LIB)
 # Of what the command's parts need; --as-needed leaves out what a test does not use.
 TEST_DEP_LIBS = -Wl,--as-needed $(DEP_LIBS) $(CLI_LIBS)
 TERM_PORT := $(B)/tests/cli/term_port

@@ -42,7 +42,9 @@ node_a(Config) -> bp_cluster:start(Config, #{name => a}).
 
 text(Node) -> atom_to_list(bp_cluster:name(Node)).
 
-command() -> filename:join([bp_cluster:root(), "bin", "barrel-p2p"]).
+%% BP_COMMAND: another build of it, for example with sanitizers.
+command() ->
+    os:getenv("BP_COMMAND", filename:join([bp_cluster:root(), "bin", "barrel-p2p"])).
 
 %% Runs the command as the nodes' user, in a directory of its own; {exit code, stdout, stderr}.
 cli(Config, Args) -> cli(Config, Args, []).
@@ -50,7 +52,7 @@ cli(Config, Args) -> cli(Config, Args, []).
 cli(Config, Args, Opts) ->
     Dir = bp_cluster:dir(Config),
     Err = filename:join([Dir, "tmp", bp_cluster:unique(err)]),
-    Line = lists:append(["exec '", command(), "'", [[" '", A, "'"] || A <- Args],
+    Line = unicode:characters_to_list(["exec '", command(), "'", [quote(A) || A <- Args],
                          case proplists:get_value(input, Opts) of
                              undefined -> "</dev/null";
                              Input -> [" <'", Input, "'"]
@@ -112,21 +114,20 @@ call_takes_and_gives_terms(Config) ->
     A = node_a(Config),
     Call = fun(M, F, Args) -> ok(Config, ["call", text(A), M, F, Args]) end,
     ?EQ("6\n", Call("lists", "sum", "[[1,2,3]]")),
-    ?EQ(text(A) ++ "\n", string:replace(ok(Config, ["call", text(A), "erlang", "node"]), "'", "",
-                                        all) -- "" -- []),
+    ?EQ("'" ++ text(A) ++ "'\n", ok(Config, ["call", text(A), "erlang", "node"])),
     ?EQ("{a,\"b\",<<\"c\">>,#{k => [1.5]}}\n",
         Call("erlang", "hd", "[[{a, \"b\", <<\"c\">>, #{k => [1.5]}}]]")),
     ?EQ("\"\x{3bb}\x{e5}\"\n", Call("lists", "reverse", "[\"\x{e5}\x{3bb}\"]")),
     ?EQ("1208925819614629174706176\n", Call("erlang", "bsl", "[1, 80]")),
-    ?EQ("[97,98]\n", Call("string", "to_lower", "[[97,98]]") -- "" =:= false orelse
-        Call("erlang", "binary_to_list", "[<<1,2>>]") =:= "[1,2]\n" andalso "[97,98]\n"),
+    %% a string is a list of arguments, too
+    ?EQ("\"b\"\n", Call("lists", "nthtail", "[1,\"ab\"]")),
+    ?EQ("197\n", Call("erlang", "+", "\"bc\"")),
     %% names as they are, or quoted
     ?EQ("true\n", Call("'erlang'", "'=:='", "[a,a]")),
-    ?EQ("\"x\"\n", json("result", ok(Config, ["call", text(A), "erlang", "hd", "[[\"x\"]]",
-                                              "--json"])) =:= "\\" andalso "\"x\"\n"),
+    ?EQ("{x}", json("result", ok(Config, ["call", text(A), "erlang", "hd", "[[{x}]]", "--json"]))),
     %% who called
     Caller = ok(Config, ["call", text(A), "erlang", "nodes", "[hidden]"]),
-    {match, _} = re:run(Caller, "^\\['?barrel_p2p_[a-z0-9_.-]+@"),
+    {match, _} = re:run(Caller, "^\\['?barrel_p2p_[a-zA-Z0-9_.-]+@"),
     %% arguments from the standard input
     File = filename:join(bp_cluster:dir(Config), "args"),
     ok = file:write_file(File, "% sum\n[[1,\n  2]].\n"),
@@ -254,10 +255,6 @@ wrong_cookie_and_wrong_key_are_refused(Config) ->
     _ = ok(Config, ["ping", text(A)]).
 
 nobody_there(Config) ->
-    fails(3, ["no@127.0.0.1"], cli(Config, ["ping", "no@nosuchhost.invalid", "--name", "x@y"],
-                                   []) =:= none orelse
-              cli(Config, ["ping", "no@nosuchhost.invalid"]) =:= none orelse
-              {3, "", "no@127.0.0.1"}),
     fails(3, ["no@nosuchhost.invalid"], cli(Config, ["ping", "no@nosuchhost.invalid"])),
     fails(3, ["no@nosuchhost.invalid"], cli(Config, ["call", "no@nosuchhost.invalid", "m", "f"])),
     Free = integer_to_list(bp_cluster:free_port()),
@@ -307,8 +304,7 @@ flags_say_where_nodes_are(Config) ->
                                  {discovery_runtime_dir, none}]}]}),
     Name = text(Hidden),
     #{port := Port} = bp_cluster:call(Hidden, barrel_p2p, info, []),
-    {_, _, _} = Unknown = cli(Config, ["ping", Name]),
-    true = element(1, Unknown) =/= 0,
+    fails(8, [Name], cli(Config, ["ping", Name])),
     _ = ok(Config, ["ping", Name, "--discovery-dir", "far"]),
     At = integer_to_list(Port),
     _ = ok(Config, ["ping", Name, "--static", Name ++ "=127.0.0.1:" ++ At]),
@@ -326,3 +322,6 @@ ping_is_quick(Config) ->
                       || _ <- lists:seq(1, 20)]),
     ct:pal("ping took ~w us", [Best]),
     true = Best < 500000.
+
+%% For /bin/sh.
+quote(Arg) -> [" '", string:replace(Arg, "'", "'\\''", all), "'"].

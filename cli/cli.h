@@ -82,7 +82,10 @@ struct cli {
 
 extern const struct cli_command cli_trust_commands[];
 extern const struct cli_command cli_cert_commands[];
+extern const struct cli_command cli_config_commands[];
 int cli_keygen(struct cli *c);
+int cli_resolve(struct cli *c);
+int cli_names(struct cli *c);
 int cli_fingerprint(struct cli *c);
 
 /* --- options.c ------------------------------------------------------------------------------- */

@@ -46,7 +46,7 @@ DEPS_PC := libngtcp2_crypto_gnutls libngtcp2 gnutls jansson libcares
 ifneq ($(filter-out deps deps-test help clean demo test soak bench bench-idle ci,$(or $(MAKECMDGOALS),all)),)
 DEP_CFLAGS := $(patsubst -I%,-isystem %,$(shell $(PKG_CONFIG) --cflags $(DEPS_PC)))
 DEP_LIBS := $(shell $(PKG_CONFIG) --libs $(DEPS_PC)) -lresolv
-CLI_LIBS := $(shell $(PKG_CONFIG) --libs gnutls jansson gmp) -lm
+CLI_LIBS := $(shell $(PKG_CONFIG) --libs gnutls jansson gmp libcares) -lresolv -lm
 endif
 # The command needs of Erlang only libei, and that to be built: `make cli` runs no erl.
 ifneq ($(filter-out cli install deps deps-test help clean demo test soak bench bench-idle ci,$(or $(MAKECMDGOALS),all)),)
@@ -200,11 +200,13 @@ demo: deps ## two nodes find each other, talk, and one is killed
 	@$(MAKE) --no-print-directory all
 	@scripts/demo
 
-docs: erlang ## docs/configuration.md from the table of keys
+docs: erlang ## docs/configuration.md and cli/config_keys.def from the table of keys
 	@mkdir -p docs
-	$(Q)$(ERL) -noinput -boot start_clean -pa ebin -eval \
-	  'io:setopts([{encoding, unicode}]), io:put_chars(barrel_p2p_config_keys:markdown()), halt().' \
-	  >docs/configuration.md
+	$(call make_text,markdown) >docs/configuration.md
+	$(call make_text,c_table) >cli/config_keys.def
+
+make_text = $(Q)$(ERL) -noinput -boot start_clean -pa ebin -eval \
+  'io:setopts([{encoding, unicode}]), io:put_chars(barrel_p2p_config_keys:$(1)()), halt().'
 
 clean: ## remove everything that was built
 	rm -rf build ebin priv bin

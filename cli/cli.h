@@ -20,10 +20,11 @@ enum {
     CLI_NOT_FOUND = 3, /* there is no such key, pin or certificate */
     CLI_UNSAFE = 4,    /* refused: others could read the secret, or write what is trusted */
     CLI_EXISTS = 5,    /* refused: something is there that would be lost */
-    CLI_REFUSED = 6,   /* the node refused us, or we it: key, cookie, name */
-    CLI_TIMEOUT = 7,   /* no answer in time */
-    CLI_NO_ANSWER = 8, /* nothing listens there, or the connection has ended */
-    CLI_REMOTE = 9     /* the node did it, and it failed there */
+    CLI_INVALID = 6,   /* the configuration is not one that a node would boot with */
+    CLI_REFUSED = 7,   /* the node refused us, or we it: key, cookie, name */
+    CLI_TIMEOUT = 8,   /* no answer in time */
+    CLI_NO_ANSWER = 9, /* nothing listens there, or the connection has ended */
+    CLI_REMOTE = 10    /* the node did it, and it failed there */
 };
 
 /* Options; a subcommand names those that it has. --help is everywhere. */
@@ -33,22 +34,24 @@ enum {
     CLI_OPT_KEY = 1u << 2,
     CLI_OPT_FORCE = 1u << 3,
     CLI_OPT_JSON = 1u << 4,
-    CLI_OPT_TIMEOUT = 1u << 5,
-    CLI_OPT_FIND = 1u << 6,  /* where nodes are: what struct cli_find has */
-    CLI_OPT_REMOTE = 1u << 7 /* who we are for them: --name, --cookie, --trust */
+    CLI_OPT_DISCOVERY =
+        1u << 5, /* --config, --static, --discovery-dir, ...: struct cli_discovery */
+    CLI_OPT_TIMEOUT = 1u << 6,
+    CLI_OPT_REMOTE = 1u << 7 /* who we are for other nodes: --name, --cookie, --trust */
 };
 
 #define CLI_STATIC_MAX 64 /* --static */
 
-/* Where to look for nodes; NULL and 0: not said. The strings are the process's arguments. */
-struct cli_find {
-    const char *config;                /* a sys.config, which says the rest */
-    const char *fixed[CLI_STATIC_MAX]; /* NODE=HOST:PORT */
-    size_t n_fixed;
-    const char *discovery_dir;
+/* How nodes are found, as the command line says it; NULL: it does not. */
+struct cli_discovery {
+    const char *config; /* a sys.config; what follows counts more */
+    const char *dir;
+    const char *runtime_dir; /* "none": nowhere */
     const char *dns_domain;
-    const char *dns_servers;
-    uint16_t dist_port; /* of nodes whose port nobody tells */
+    const char *dns_servers; /* "192.0.2.53,[::1]:53" */
+    const char *dns_port;
+    int n_static;
+    const char *static_nodes[CLI_STATIC_MAX]; /* NODE=HOST:PORT */
 };
 
 struct cli;
@@ -76,18 +79,21 @@ struct cli {
     const char *key;
     bool force;
     bool json;
-    const char *self; /* --name: what we are called */
-    const char *cookie;
-    const char *trust;   /* "tofu", "strict" */
     unsigned timeout_ms; /* 0: not given */
-    struct cli_find find;
+    const char *self;    /* --name: what we are called */
+    const char *cookie;
+    const char *trust; /* "tofu", "strict" */
+    struct cli_discovery discovery;
     int n_args;
     char **args;
 };
 
 extern const struct cli_command cli_trust_commands[];
 extern const struct cli_command cli_cert_commands[];
+extern const struct cli_command cli_config_commands[];
 int cli_keygen(struct cli *c);
+int cli_resolve(struct cli *c);
+int cli_names(struct cli *c);
 int cli_fingerprint(struct cli *c);
 
 /* --- options.c ------------------------------------------------------------------------------- */

@@ -8,47 +8,52 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define N_OPTIONS  16
+#define N_OPTIONS  17
 #define NEAR_MAX   32 /* longer words are not guessed */
 #define NEAR_WRONG 2  /* letters that may be wrong */
 #define TABLE_MAX  16
 
-/* Options that have no letter. */
+#define TIMEOUT_MAX_MS 600000u
+
+/* Options without a letter. */
 enum {
-    LONG_STATIC = 256,
-    LONG_DISCOVERY_DIR,
-    LONG_DNS_DOMAIN,
-    LONG_DNS_SERVERS,
-    LONG_DIST_PORT,
-    LONG_TRUST
+    ONLY_LONG = 256,
+    DISCOVERY_DIR,
+    RUNTIME_DIR,
+    STATIC,
+    DNS_DOMAIN,
+    DNS_SERVERS,
+    DNS_PORT,
+    TRUST
 };
 
 struct option_text {
     unsigned bit; /* 0: every subcommand */
-    int letter;   /* 256 and above: none */
+    int letter;
     const char *name;
     const char *arg;
     const char *text;
 };
 
 static const struct option_text option_texts[N_OPTIONS] = {
-    {CLI_OPT_DIR, 'd', "dir", "DIR", "this directory, instead of the usual one"},
+    {CLI_OPT_DIR, 'd', "dir", "DIR", "the directory itself, instead of the usual one"},
     {CLI_OPT_NODE, 'n', "node", "NAME", "of this node, where several share the usual directory"},
     {CLI_OPT_KEY, 'k', "key", "KEY", "the key itself, in base64 or hex"},
     {CLI_OPT_FORCE, 'f', "force", NULL, "replace what is there"},
-    {CLI_OPT_JSON, 'j', "json", NULL, "print JSON"},
+    {CLI_OPT_DISCOVERY, 'c', "config", "FILE",
+     "a node's sys.config: finds nodes as that node does"},
+    {CLI_OPT_DISCOVERY, STATIC, "static", "NODE=HOST:PORT", "where a node is; can be repeated"},
+    {CLI_OPT_DISCOVERY, DISCOVERY_DIR, "discovery-dir", "DIR", "of endpoint files"},
+    {CLI_OPT_DISCOVERY, RUNTIME_DIR, "runtime-dir", "DIR", "of this machine's; none: nowhere"},
+    {CLI_OPT_DISCOVERY, DNS_DOMAIN, "dns-domain", "DOMAIN", "of SRV records"},
+    {CLI_OPT_DISCOVERY, DNS_SERVERS, "dns-servers", "LIST",
+     "ADDRESS[:PORT],... instead of the system's"},
+    {CLI_OPT_DISCOVERY, DNS_PORT, "dns-port", "PORT", "where DNS names none; usually 4433"},
+    {CLI_OPT_TIMEOUT, 't', "timeout", "MS", "milliseconds to wait at most"},
     {CLI_OPT_REMOTE, 'N', "name", "NAME", "be this node, instead of barrel_p2p_USER@HOST"},
     {CLI_OPT_REMOTE, 'C', "cookie", "COOKIE", "instead of the one in ~/.erlang.cookie"},
-    {CLI_OPT_REMOTE, LONG_TRUST, "trust", "MODE",
-     "tofu: trust a new key, or strict: only known ones"},
-    {CLI_OPT_TIMEOUT, 't', "timeout", "SECONDS", "give up after that"},
-    {CLI_OPT_FIND, 'c', "config", "FILE", "a sys.config that says where nodes are"},
-    {CLI_OPT_FIND, LONG_STATIC, "static", "NODE=HOST:PORT", "where a node is; may be repeated"},
-    {CLI_OPT_FIND, LONG_DISCOVERY_DIR, "discovery-dir", "DIR",
-     "directory with endpoint files, instead of the usual"},
-    {CLI_OPT_FIND, LONG_DNS_DOMAIN, "dns-domain", "DOMAIN", "domain with SRV records of the nodes"},
-    {CLI_OPT_FIND, LONG_DNS_SERVERS, "dns-servers", "LIST", "IP:PORT,... instead of the system's"},
-    {CLI_OPT_FIND, LONG_DIST_PORT, "dist-port", "PORT", "of nodes found by host name only"},
+    {CLI_OPT_REMOTE, TRUST, "trust", "MODE", "tofu: take a new node's key, or strict"},
+    {CLI_OPT_JSON, 'j', "json", NULL, "print JSON"},
     {0, 'h', "help", NULL, "this text"},
 };
 
@@ -144,6 +149,7 @@ static void print_indented(const char *text)
 static void print_help(const struct cli *c)
 {
     const struct cli_command *cmd = c->command;
+    int width = (cmd->options & CLI_OPT_DISCOVERY) != 0 ? 27 : 20;
 
     printf("usage: barrel-p2p %s [OPTIONS]%s%s\n\n", c->name, cmd->args[0] != '\0' ? " " : "",
            cmd->args);
@@ -154,17 +160,15 @@ static void print_help(const struct cli *c)
     }
     printf("\noptions:\n");
     for (const struct option_text *o = option_texts; o < option_texts + N_OPTIONS; o++) {
-        char left[48];
-        char letter[4] = "  ";
+        char left[32];
         if (o->bit != 0 && (cmd->options & o->bit) == 0) {
             continue;
         }
-        if (o->letter < 256) {
-            (void)snprintf(letter, sizeof(letter), "-%c,", o->letter);
-        }
-        (void)snprintf(left, sizeof(left), "%-3s --%s%s%s", letter, o->name,
-                       o->arg != NULL ? " " : "", o->arg != NULL ? o->arg : "");
-        printf("  %-28s %s\n", left, o->text);
+        (void)snprintf(left, sizeof(left), "%s%s--%s%s%s",
+                       o->letter < ONLY_LONG ? (char[]){'-', (char)o->letter, '\0'} : "  ",
+                       o->letter < ONLY_LONG ? ", " : "  ", o->name, o->arg != NULL ? " " : "",
+                       o->arg != NULL ? o->arg : "");
+        printf("  %-*s %s\n", width, left, o->text);
     }
     printf("\nexamples:\n");
     print_indented(cmd->examples);
@@ -187,12 +191,11 @@ static void make_tables(unsigned options, struct option longs[static N_OPTIONS +
         names[n] = o->name;
         longs[n++] = (struct option){o->name, o->arg != NULL ? required_argument : no_argument,
                                      NULL, o->letter};
-        if (o->letter >= 256) {
-            continue;
-        }
-        shorts[at++] = (char)o->letter;
-        if (o->arg != NULL) {
-            shorts[at++] = ':';
+        if (o->letter < ONLY_LONG) {
+            shorts[at++] = (char)o->letter;
+            if (o->arg != NULL) {
+                shorts[at++] = ':';
+            }
         }
     }
     longs[n] = (struct option){0};
@@ -227,93 +230,90 @@ static int bad_option(const struct cli *c, int letter, const char *word, const c
     return see_help(c);
 }
 
-/* Seconds, "2" or "0.5", as milliseconds. */
-static bool read_seconds(const char *text, unsigned *ms)
+/* "-d" or "--static". */
+static const char *option_name(int letter)
 {
-    char *end;
-    double s = strtod(text, &end);
+    static char text[32];
 
-    if (end == text || *end != '\0' || !(s >= 0.001 && s <= 86400)) {
+    for (const struct option_text *o = option_texts; o < option_texts + N_OPTIONS; o++) {
+        if (o->letter == letter && letter < ONLY_LONG) {
+            (void)snprintf(text, sizeof(text), "-%c", (char)letter);
+        } else if (o->letter == letter) {
+            (void)snprintf(text, sizeof(text), "--%s", o->name);
+        }
+    }
+    return text;
+}
+
+/* Options that say how nodes are found; false: it is none of them. */
+static bool set_discovery(struct cli_discovery *d, int letter)
+{
+    const char **to[] = {[DISCOVERY_DIR - ONLY_LONG] = &d->dir,
+                         [RUNTIME_DIR - ONLY_LONG] = &d->runtime_dir,
+                         [DNS_DOMAIN - ONLY_LONG] = &d->dns_domain,
+                         [DNS_SERVERS - ONLY_LONG] = &d->dns_servers,
+                         [DNS_PORT - ONLY_LONG] = &d->dns_port};
+
+    if (letter == 'c') {
+        d->config = optarg;
+    } else if (letter == STATIC && d->n_static < CLI_STATIC_MAX) {
+        d->static_nodes[d->n_static++] = optarg;
+    } else if (letter > ONLY_LONG && letter <= DNS_PORT && letter != STATIC) {
+        *to[letter - ONLY_LONG] = optarg;
+    } else {
         return false;
     }
-    *ms = (unsigned)(s * 1000 + 0.5);
     return true;
 }
 
-static bool read_port(const char *text, uint16_t *port)
+/* Who we are for other nodes. */
+static int set_remote(struct cli *c, int letter)
 {
-    char *end;
-    unsigned long v = strtoul(text, &end, 10);
-
-    if (end == text || *end != '\0' || v == 0 || v > 65535 || strspn(text, "0123456789") == 0) {
-        return false;
+    if (letter == 'N') {
+        c->self = optarg;
+        return cli_check_node(c, c->self);
     }
-    *port = (uint16_t)v;
-    return true;
-}
-
-static int bad_value(const struct cli *c, const char *name, const char *wanted)
-{
-    fprintf(stderr, "barrel-p2p %s: --%s '%s' cannot be used, wanted: %s\n", c->name, name, optarg,
-            wanted);
+    if (letter == 'C') {
+        c->cookie = optarg;
+        return CLI_OK;
+    }
+    c->trust = optarg;
+    if (strcmp(optarg, "tofu") == 0 || strcmp(optarg, "strict") == 0) {
+        return CLI_OK;
+    }
+    fprintf(stderr, "barrel-p2p %s: --trust %s: wanted is tofu or strict\n", c->name, optarg);
     return see_help(c);
 }
 
-/* Options about other nodes. */
-static int set_remote_option(struct cli *c, int letter)
+static bool set_timeout(struct cli *c)
 {
-    switch (letter) {
-    case 'N':
-        c->self = optarg;
-        return cli_check_node(c, c->self);
-    case 'C':
-        c->cookie = optarg;
-        return CLI_OK;
-    case LONG_TRUST:
-        c->trust = optarg;
-        return strcmp(optarg, "tofu") == 0 || strcmp(optarg, "strict") == 0
-                   ? CLI_OK
-                   : bad_value(c, "trust", "tofu or strict");
-    case 't':
-        return read_seconds(optarg, &c->timeout_ms) ? CLI_OK : bad_value(c, "timeout", "seconds");
-    default:
-        return CLI_USAGE;
-    }
-}
+    char *end;
+    unsigned long ms = strtoul(optarg, &end, 10);
 
-/* Options that say where nodes are. */
-static int set_find_option(struct cli *c, int letter)
-{
-    switch (letter) {
-    case 'c':
-        c->find.config = optarg;
-        return CLI_OK;
-    case LONG_STATIC:
-        if (c->find.n_fixed == CLI_STATIC_MAX) {
-            return bad_value(c, "static", "at most 64 of them; more belong into a sys.config");
-        }
-        c->find.fixed[c->find.n_fixed++] = optarg;
-        return CLI_OK;
-    case LONG_DISCOVERY_DIR:
-        c->find.discovery_dir = optarg;
-        return CLI_OK;
-    case LONG_DNS_DOMAIN:
-        c->find.dns_domain = optarg;
-        return CLI_OK;
-    case LONG_DNS_SERVERS:
-        c->find.dns_servers = optarg;
-        return CLI_OK;
-    case LONG_DIST_PORT:
-        return read_port(optarg, &c->find.dist_port) ? CLI_OK
-                                                     : bad_value(c, "dist-port", "1 to 65535");
-    default:
-        return set_remote_option(c, letter);
+    if (optarg[0] < '0' || optarg[0] > '9' || *end != '\0' || ms < 1 || ms > TIMEOUT_MAX_MS) {
+        return false;
     }
+    c->timeout_ms = (unsigned)ms;
+    return true;
 }
 
 static int set_option(struct cli *c, int letter)
 {
     switch (letter) {
+    case 't':
+        if (!set_timeout(c)) {
+            fprintf(stderr, "barrel-p2p %s: --timeout %s: wanted are milliseconds, 1 to %u\n",
+                    c->name, optarg, TIMEOUT_MAX_MS);
+            return see_help(c);
+        }
+        break;
+    case 'N':
+    case 'C':
+    case TRUST:
+        if (set_remote(c, letter) != CLI_OK) {
+            return CLI_USAGE;
+        }
+        break;
     case 'd':
         c->dir = optarg;
         break;
@@ -330,10 +330,15 @@ static int set_option(struct cli *c, int letter)
         c->json = true;
         break;
     default:
-        return set_find_option(c, letter);
+        if (!set_discovery(&c->discovery, letter)) {
+            fprintf(stderr, "barrel-p2p %s: --static can be given at most %d times\n", c->name,
+                    CLI_STATIC_MAX);
+            return see_help(c);
+        }
     }
-    if ((letter == 'd' || letter == 'k') && optarg[0] == '\0') {
-        fprintf(stderr, "barrel-p2p %s: option -%c has an empty value\n", c->name, letter);
+    if (letter != 'n' && optarg != NULL && optarg[0] == '\0') {
+        fprintf(stderr, "barrel-p2p %s: option %s has an empty value\n", c->name,
+                option_name(letter));
         return see_help(c);
     }
     return CLI_OK;

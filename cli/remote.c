@@ -7,7 +7,6 @@
 #include "io/name_claim.h"
 
 #include <errno.h>
-#include <netdb.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -172,80 +171,6 @@ static int choose_dir(struct cli_remote *r, char out[static PATH_MAX])
                         : cli_fail(r->c, CLI_USAGE, "badarg", "the directory's name is too long");
 }
 
-/* --- how nodes are found --------------------------------------------------------------------- */
-
-static int bad_static(const struct cli *c, const char *entry, const char *why)
-{
-    return cli_fail(
-        c, CLI_USAGE, "badarg",
-        "--static '%s' cannot be used: %s; wanted is NODE=HOST:PORT, an IPv6 address in "
-        "brackets",
-        entry, why);
-}
-
-/* NODE=HOST:PORT, also of a host whose name DNS knows. */
-static int add_static(struct cli_remote *r, const char *entry)
-{
-    const char *at = strchr(entry, '=');
-    const char *colon = strrchr(entry, ':');
-    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_DGRAM};
-    struct addrinfo *found = NULL;
-    char node[BP_NAME_MAX + 1];
-    char host[256];
-    unsigned long port;
-    char *end;
-    int rc;
-
-    if (at == NULL || colon == NULL || colon < at || at == entry ||
-        (size_t)(at - entry) >= sizeof(node)) {
-        return bad_static(r->c, entry, "a part is missing");
-    }
-    port = strtoul(colon + 1, &end, 10);
-    if (end == colon + 1 || *end != '\0' || port == 0 || port > 65535) {
-        return bad_static(r->c, entry, "the port is 1 to 65535");
-    }
-    (void)snprintf(node, sizeof(node), "%.*s", (int)(at - entry), entry);
-    at++;
-    if (*at == '[' && colon > at && colon[-1] == ']') {
-        (void)snprintf(host, sizeof(host), "%.*s", (int)(colon - at - 2), at + 1);
-    } else {
-        (void)snprintf(host, sizeof(host), "%.*s", (int)(colon - at), at);
-    }
-    rc = getaddrinfo(host, NULL, &hints, &found);
-    if (rc != 0) {
-        return bad_static(r->c, entry, gai_strerror(rc));
-    }
-    rc = 0;
-    for (const struct addrinfo *a = found; rc == 0 && a != NULL; a = a->ai_next) {
-        char ip[INET6_ADDRSTRLEN];
-        if (getnameinfo(a->ai_addr, a->ai_addrlen, ip, sizeof(ip), NULL, 0, NI_NUMERICHOST) == 0) {
-            rc = bp_node_discover_static(r->node, node, ip, (uint16_t)port);
-        }
-    }
-    freeaddrinfo(found);
-    return rc == 0 || rc == BP_ERROR_LIMIT ? CLI_OK : bad_static(r->c, entry, bp_error_detail());
-}
-
-static int set_discovery(struct cli_remote *r)
-{
-    const struct cli_find *f = &r->c->find;
-    int status = CLI_OK;
-    int rc;
-
-    for (size_t i = 0; status == CLI_OK && i < f->n_fixed; i++) {
-        status = add_static(r, f->fixed[i]);
-    }
-    if (status != CLI_OK) {
-        return status;
-    }
-    /* NULL: the usual ones; as for a node, one that is given takes their place. */
-    rc = bp_node_discover_files(r->node, f->discovery_dir);
-    if (rc == 0) {
-        rc = bp_node_discover_dns(r->node, f->dns_domain, f->dist_port, f->dns_servers);
-    }
-    return rc == 0 ? CLI_OK : cli_remote_report(r, rc, bp_error_detail());
-}
-
 /* --- the node -------------------------------------------------------------------------------- */
 
 static int set_up(struct cli_remote *r)
@@ -261,16 +186,13 @@ static int set_up(struct cli_remote *r)
     if (rc == 0) {
         rc = bp_node_set_text(r->node, BP_OPT_DIR, dir);
     }
-    if (rc == 0 && r->c->cookie != NULL) {
-        rc = bp_node_set_text(r->node, BP_OPT_COOKIE, r->c->cookie);
-    }
     if (rc == 0 && r->c->trust != NULL) {
         rc = bp_node_set_text(r->node, BP_OPT_TRUST, r->c->trust);
     }
     if (rc != 0) {
         return cli_remote_report(r, rc, bp_error_detail());
     }
-    status = set_discovery(r);
+    status = cli_remote_find(r);
     if (status == CLI_OK && (rc = bp_node_start(r->node)) != 0) {
         status = cli_remote_report(r, rc, bp_error_detail());
     }

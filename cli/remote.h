@@ -29,6 +29,10 @@ struct cli_remote {
 int cli_remote_new(struct cli *c, const char *peer, struct cli_remote *r);
 void cli_remote_del(struct cli_remote *r);
 
+/* Finds the node and gives its addresses, and the cookie, to our node. CLI_OK, or a status that has
+ * been reported. */
+int cli_remote_find(struct cli_remote *r);
+
 /* Connects through libei; r->fd. CLI_OK, or a status that has been reported. */
 int cli_remote_connect(struct cli_remote *r);
 

@@ -98,19 +98,24 @@ report-membership: $(HPV_REPORT) ## HyParView at scale: the paper's experiments 
 
 # --- drivers that are wrong on purpose (tests/faulty/README.md) ------------
 
-FAULTY := lossy wrong_order
+comma := ,
+FAULTY := lossy wrong_order hung_files
 faulty-drivers: $(foreach f,$(FAULTY),build/faulty/$(f)/priv/barrel_p2p_drv.so)
 
 # What an object defines, the library is not asked for.
 build/faulty/lossy/priv/barrel_p2p_drv.so: $(B)/tests/faulty/lossy_udp.o
 build/faulty/wrong_order/priv/barrel_p2p_drv.so: $(B)/tests/faulty/lossy_udp.o \
   $(B)/tests/faulty/wrong_order.o
+build/faulty/hung_files/priv/barrel_p2p_drv.so: $(B)/tests/faulty/hung_files.o
+WRAPPED := bp_udp_send
+build/faulty/hung_files/%: WRAPPED := bp_endpoint_file_read bp_endpoint_file_write bp_endpoint_file_delete \
+  bp_endpoint_files_list
 build/faulty/%/priv/barrel_p2p_drv.so: $(call obj,$(DRV_SRC)) $(IO_LIB) $(CORE_LIB) $(BEAMS)
 	@mkdir -p $(@D) build/faulty/$*/ebin
 	$(call say,LD,$@)
 	$(Q)cp ebin/* build/faulty/$*/ebin/
 	$(Q)$(CC) -shared -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LDFLAGS) \
-	  -Wl,--wrap=bp_udp_send -Wl,--version-script=driver/exports.map -Wl,-z,now $(DEP_LIBS)
+	  $(addprefix -Wl$(comma)--wrap=,$(WRAPPED)) -Wl,--version-script=driver/exports.map -Wl,-z,now $(DEP_LIBS)
 
 # `make test` in a clean checkout: installs, builds, runs every tier. C tests run under ASan and UBSan.
 test: deps-test ## install, build and run every test

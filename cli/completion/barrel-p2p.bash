@@ -22,35 +22,33 @@ _barrel_p2p() {
             ((i++))
             ;;
         --dir=* | --node=*) where+=("${all[i]}") ;;
-        -k | --key | -N | --name | -C | --cookie | --trust | -t | --timeout | -c | --config | --static | \
-            --discovery-dir | --dns-domain | --dns-servers | --dist-port) ((i++)) ;;
+        -c | --config | --static | --discovery-dir | --runtime-dir | --dns-domain | --dns-servers | --dns-port)
+            finding+=("${all[i]}" "${all[i + 1]}")
+            ((i++))
+            ;;
+        -k | --key | -t | --timeout | -N | --name | -C | --cookie | --trust) ((i++)) ;;
         -?*) ;;
         *) words+=("${all[i]}") ;;
         esac
     done
 
     case $prev in
-    -d | --dir)
-        compopt -o filenames 2>/dev/null
-        mapfile -t COMPREPLY < <(compgen -d -- "$cur")
-        return
-        ;;
-    --discovery-dir)
-        compopt -o filenames 2>/dev/null
-        mapfile -t COMPREPLY < <(compgen -d -- "$cur")
-        return
-        ;;
     -c | --config)
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+        return
+        ;;
+    -d | --dir | --discovery-dir | --runtime-dir)
+        compopt -o filenames 2>/dev/null
+        mapfile -t COMPREPLY < <(compgen -d -- "$cur")
         return
         ;;
     --trust)
         mapfile -t COMPREPLY < <(compgen -W 'tofu strict' -- "$cur")
         return
         ;;
-    -n | --node | -k | --key | -N | --name | -C | --cookie | -t | --timeout | --static | --dns-domain | \
-        --dns-servers | --dist-port)
+    -n | --node | -k | --key | -t | --timeout | --static | --dns-domain | --dns-servers | --dns-port | \
+        -N | --name | -C | --cookie)
         return
         ;;
     esac
@@ -58,16 +56,23 @@ _barrel_p2p() {
     case "${words[*]:0:2}" in
     keygen | 'cert renew') options='--dir --node --json --help --force' ;;
     'trust add') options='--dir --node --json --help --force --key' ;;
-    ping* | call* | send* | peers*)
-        options='--dir --json --help --name --cookie --trust --timeout --config --static --discovery-dir
-            --dns-domain --dns-servers --dist-port'
-        ;;
     trust) options='list add remove show --help' ;;
     cert) options='show renew --help' ;;
-    help) options='keygen fingerprint trust cert ping call send peers' ;;
+    config) options='check --help' ;;
+    'config check') options='--json --help' ;;
+    ping* | call* | send* | peers*)
+        options='--config --static --discovery-dir --runtime-dir --dns-domain --dns-servers --dns-port --timeout'
+        options+=' --dir --name --cookie --trust --json --help'
+        ;;
+    resolve* | names)
+        options='--config --static --discovery-dir --runtime-dir --dns-domain --dns-servers --dns-port --timeout'
+        options+=' --node --json --help'
+        ;;
+    help) options='keygen fingerprint trust cert resolve names config ping call send peers' ;;
+    'help config') options='check' ;;
     'help trust') options='list add remove show' ;;
     'help cert') options='show renew' ;;
-    '') options='keygen fingerprint trust cert ping call send peers help --help --version' ;;
+    '') options='keygen fingerprint trust cert resolve names config ping call send peers help --help --version' ;;
     *) options='--dir --node --json --help' ;;
     esac
 
@@ -76,11 +81,10 @@ _barrel_p2p() {
     'trust remove:2:'* | 'trust show:2:'*)
         options=$("${all[0]}" trust list "${where[@]}" 2>/dev/null | sed 's/ .*//')
         ;;
-    ping*:1:* | call*:1:* | send*:1:* | peers*:1:*)
-        options=$("${all[0]}" trust list --dir "${XDG_CONFIG_HOME:-$HOME/.config}/barrel_p2p/data/keys" \
-            2>/dev/null | sed 's/ .*//')
+    resolve:1:* | ping:1:* | call:1:* | send:1:* | peers:1:*)
+        options=$("${all[0]}" names "${finding[@]}" --timeout 500 2>/dev/null | sed 's/ .*//')
         ;;
-    'fingerprint:1:'* | 'trust add:3:'* | 'cert show:2:'*)
+    'fingerprint:1:'* | 'trust add:3:'* | 'cert show:2:'* | 'config check:2:'*)
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         return

@@ -4,9 +4,10 @@
 
 #include <sys/wait.h>
 
-static const char *const commands[] = {"keygen",       "fingerprint", "trust list", "trust add",
-                                       "trust remove", "trust show",  "cert show",  "cert renew",
-                                       "ping",         "call",        "send",       "peers"};
+static const char *const commands[] = {"keygen",       "fingerprint", "trust list",   "trust add",
+                                       "trust remove", "trust show",  "cert show",    "cert renew",
+                                       "resolve",      "names",       "config check", "ping",
+                                       "call",         "send",        "peers"};
 #define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
 /* Splits "trust add" into two arguments; the buffers are static. */
@@ -229,12 +230,12 @@ static const char *next_option(const char *text, char out[static 32])
     return p + n;
 }
 
-/* "--dns-domain" as the man page has it, with a backslash before each "-". */
-static void in_troff(const char *option, char out[static 64])
+/* "--dns-port" as a man page has it. */
+static void in_roff(const char *option, char out[static 64])
 {
     size_t n = 0;
 
-    for (; *option != '\0' && n < 61; option++) {
+    for (; *option != '\0' && n < 62; option++) {
         if (*option == '-') {
             out[n++] = '\\';
         }
@@ -263,7 +264,7 @@ static void args_man_page_has_every_command_and_option(void **state)
         p = strstr(r.out, "options:");
         assert_non_null(p);
         while ((p = next_option(p, option)) != NULL) {
-            in_troff(option, in_man);
+            in_roff(option, in_man);
             if (option[2] != '\0' && strstr(man, in_man) == NULL) {
                 fail_msg("the man page does not know %s", option);
             }

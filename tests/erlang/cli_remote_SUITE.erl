@@ -59,9 +59,10 @@ cli(Config, Args, Opts) ->
                          end, " 2>'", Err, "'"]),
     Port = open_port({spawn_executable, "/bin/sh"},
                      [{args, ["-c", unicode:characters_to_binary(Line)]}, {cd, Dir},
-                      {env, [{"HOME", filename:join(Dir, "home")},
+                      {env, lists:ukeysort(1, proplists:get_value(env, Opts, []) ++
+                            [{"HOME", filename:join(Dir, "home")},
                              {"XDG_RUNTIME_DIR", filename:join(Dir, "run")},
-                             {"XDG_CONFIG_HOME", false} | proplists:get_value(env, Opts, [])]},
+                             {"XDG_CONFIG_HOME", false}])},
                       exit_status, binary]),
     {Status, Out} = collect(Port, []),
     {ok, Said} = file:read_file(Err),
@@ -136,9 +137,9 @@ call_takes_and_gives_terms(Config) ->
 call_failures(Config) ->
     A = node_a(Config),
     Call = fun(Args) -> cli(Config, ["call", text(A) | Args]) end,
-    fails(9, ["erlang:hd failed there", "badarg"], Call(["erlang", "hd", "[[]]"])),
-    fails(9, ["nosuch:f failed there", "undef"], Call(["nosuch", "f"])),
-    fails(9, ["reason_of_exit"], Call(["erlang", "exit", "[reason_of_exit]"])),
+    fails(10, ["erlang:hd failed there", "badarg"], Call(["erlang", "hd", "[[]]"])),
+    fails(10, ["nosuch:f failed there", "undef"], Call(["nosuch", "f"])),
+    fails(10, ["reason_of_exit"], Call(["erlang", "exit", "[reason_of_exit]"])),
     ?EQ("{error,x}\n", ok(Config, ["call", text(A), "erlang", "hd", "[[{error,x}]]"])),
     %% what is not even sent
     fails(2, ["ARGS, column 5", "where a term is wanted"], Call(["lists", "sum", "[1, ]"])),
@@ -146,7 +147,7 @@ call_failures(Config) ->
     fails(2, ["Var is a variable"], Call(["lists", "sum", "[Var]"])),
     fails(2, ["something is missing"], Call(["lists"])),
     fails(2, ["is not a node name"], cli(Config, ["call", "a", "m", "f"])),
-    {9, Json, _} = Call(["erlang", "hd", "[[]]", "--json"]),
+    {10, Json, _} = Call(["erlang", "hd", "[[]]", "--json"]),
     ?EQ("badrpc", json("error", Json)).
 
 call_large_terms(Config) ->
@@ -225,8 +226,8 @@ identity_is_kept(Config) ->
 strict_node_refuses_until_told(Config) ->
     A = bp_cluster:start(Config, #{name => a, cwd => "a",
                                    config => [{barrel_p2p, [{auth_trust_mode, strict}]}]}),
-    fails(6, [text(A)], cli(Config, ["ping", text(A)])),
-    fails(6, [text(A)], cli(Config, ["call", text(A), "erlang", "node"])),
+    fails(7, [text(A)], cli(Config, ["ping", text(A)])),
+    fails(7, [text(A)], cli(Config, ["call", text(A), "erlang", "node"])),
     Keys = filename:join([bp_cluster:dir(Config), "home", ".config", "barrel_p2p", "data", "keys"]),
     {ok, Key} = file:read_file(filename:join(Keys, "node.pub")),
     {ok, Name} = file:read_file(filename:join(Keys, "node.name")),
@@ -235,14 +236,14 @@ strict_node_refuses_until_told(Config) ->
     _ = ok(Config, ["ping", text(A)]),
     _ = ok(Config, ["call", text(A), "erlang", "node"]),
     %% and we are strict ourselves
-    fails(6, [text(A)], cli(Config, ["ping", text(A), "--trust", "strict", "--dir", "new"])),
+    fails(7, [text(A)], cli(Config, ["ping", text(A), "--trust", "strict", "--dir", "new"])),
     _ = ok(Config, ["ping", text(A), "--trust", "strict"]).
 
 wrong_cookie_and_wrong_key_are_refused(Config) ->
     A = node_a(Config),
-    fails(6, [text(A), "cookie"], cli(Config, ["ping", text(A), "--cookie", "wrong"])),
-    fails(6, [text(A)], cli(Config, ["call", text(A), "erlang", "node", "[]", "--cookie", "wrong"])),
-    {6, Json, _} = cli(Config, ["ping", text(A), "--cookie", "wrong", "--json"]),
+    fails(7, [text(A), "cookie"], cli(Config, ["ping", text(A), "--cookie", "wrong"])),
+    fails(7, [text(A)], cli(Config, ["call", text(A), "erlang", "node", "[]", "--cookie", "wrong"])),
+    {7, Json, _} = cli(Config, ["ping", text(A), "--cookie", "wrong", "--json"]),
     true = json("error", Json) =/= "",
     %% the node has another key than we know
     Trusted = filename:join([bp_cluster:dir(Config), "home/.config/barrel_p2p/data/keys/trusted",
@@ -250,7 +251,7 @@ wrong_cookie_and_wrong_key_are_refused(Config) ->
     ok = filelib:ensure_dir(Trusted),
     _ = ok(Config, ["ping", text(A)]),
     ok = file:write_file(Trusted, crypto:strong_rand_bytes(32)),
-    fails(6, [text(A), "trust"], cli(Config, ["ping", text(A)])),
+    fails(7, [text(A), "trust"], cli(Config, ["ping", text(A)])),
     ok = file:delete(Trusted),
     _ = ok(Config, ["ping", text(A)]).
 
@@ -259,38 +260,38 @@ nobody_there(Config) ->
     fails(3, ["no@nosuchhost.invalid"], cli(Config, ["call", "no@nosuchhost.invalid", "m", "f"])),
     Free = integer_to_list(bp_cluster:free_port()),
     At = ["--static", "a@h=127.0.0.1:" ++ Free],
-    fails(8, ["a@h"], cli(Config, ["ping", "a@h" | At])),
-    fails(8, ["a@h"], cli(Config, ["call", "a@h", "m", "f" | At])).
+    fails(9, ["a@h"], cli(Config, ["ping", "a@h" | At])),
+    fails(9, ["a@h"], cli(Config, ["call", "a@h", "m", "f" | At])).
 
 timeouts(Config) ->
     A = node_a(Config),
     %% a host that says nothing
     {ok, Socket} = gen_udp:open(0, [{ip, {127, 0, 0, 1}}, {active, false}]),
     {ok, Port} = inet:port(Socket),
-    At = ["--static", "a@h=127.0.0.1:" ++ integer_to_list(Port), "--timeout", "0.5"],
+    At = ["--static", "a@h=127.0.0.1:" ++ integer_to_list(Port), "--timeout", "500"],
     [begin
          {Us, Answer} = timer:tc(fun() -> cli(Config, Args ++ At) end),
-         fails(7, ["a@h"], Answer),
+         fails(8, ["a@h"], Answer),
          true = Us >= 490000 andalso Us < 30000000
      end || Args <- [["ping", "a@h"], ["call", "a@h", "m", "f"]]],
     ok = gen_udp:close(Socket),
     %% a function that takes long
-    fails(7, [text(A), "--timeout"],
-          cli(Config, ["call", text(A), "timer", "sleep", "[infinity]", "--timeout", "0.7"])),
-    ?EQ("ok\n", ok(Config, ["call", text(A), "timer", "sleep", "[1000]", "--timeout", "30"])),
+    fails(8, [text(A), "--timeout"],
+          cli(Config, ["call", text(A), "timer", "sleep", "[infinity]", "--timeout", "700"])),
+    ?EQ("ok\n", ok(Config, ["call", text(A), "timer", "sleep", "[1000]", "--timeout", "30000"])),
     fails(2, ["--timeout"], cli(Config, ["ping", text(A), "--timeout", "soon"])).
 
 several_at_once(Config) ->
     A = node_a(Config),
     Jobs = [bp_cluster:async(fun() ->
                 ok(Config, ["call", text(A), "erlang", "hd", io_lib:format("[[~w]]", [N]),
-                            "--timeout", "60"])
+                            "--timeout", "60000"])
             end, []) || N <- lists:seq(1, 8)],
     ?EQ([integer_to_list(N) ++ "\n" || N <- lists:seq(1, 8)], [bp_cluster:await(J) || J <- Jobs]),
     %% one name is for one at a time
     Slow = bp_cluster:async(fun() ->
                ok(Config, ["call", text(A), "timer", "sleep", "[5000]", "--name", "t@h",
-                           "--timeout", "60"])
+                           "--timeout", "60000"])
            end, []),
     bp_cluster:until(fun() ->
         lists:member('t@h', bp_cluster:call(A, erlang, nodes, [hidden]))
@@ -304,15 +305,26 @@ flags_say_where_nodes_are(Config) ->
                                  {discovery_runtime_dir, none}]}]}),
     Name = text(Hidden),
     #{port := Port} = bp_cluster:call(Hidden, barrel_p2p, info, []),
-    fails(8, [Name], cli(Config, ["ping", Name])),
+    fails(9, [Name], cli(Config, ["ping", Name])),
     _ = ok(Config, ["ping", Name, "--discovery-dir", "far"]),
     At = integer_to_list(Port),
     _ = ok(Config, ["ping", Name, "--static", Name ++ "=127.0.0.1:" ++ At]),
     _ = ok(Config, ["ping", Name, "--static", Name ++ "=localhost:" ++ At]),
-    _ = ok(Config, ["ping", Name, "--dist-port", At]),
+    _ = ok(Config, ["ping", Name, "--dns-port", At]),
+    %% all of it, and the cookie, from a sys.config
+    File = filename:join(bp_cluster:dir(Config), "some.config"),
+    ok = file:write_file(File, io_lib:format("~p.~n",
+             [[{quic, [{dist, [{nodes, [{list_to_atom(Name), {"127.0.0.1", Port}}]}]}]},
+               {barrel_p2p, [{dist_cookie, ct}]}]])),
+    NoCookie = [{env, [{"HOME", filename:join(bp_cluster:dir(Config), "tmp")}]}],
+    fails(3, ["~/.erlang.cookie"], cli(Config, ["ping", Name, "--static", Name ++ "=127.0.0.1:" ++ At], NoCookie)),
+    _ = ok(Config, ["ping", Name, "--config", "some.config", "--name", "o@h"], NoCookie),
+    fails(7, ["cookie"], cli(Config, ["ping", Name, "--config", "some.config", "--cookie", "x",
+                                 "--name", "o@h"], NoCookie)),
+    fails(3, ["nosuch.config"], cli(Config, ["ping", Name, "--config", "nosuch.config"])),
     fails(2, ["NODE=HOST:PORT"], cli(Config, ["ping", Name, "--static", Name])),
-    fails(2, ["1 to 65535"], cli(Config, ["ping", Name, "--static", Name ++ "=localhost:0"])),
-    fails(2, ["dist-port"], cli(Config, ["ping", Name, "--dist-port", "70000"])).
+    fails(2, ["NODE=HOST:PORT"], cli(Config, ["ping", Name, "--static", Name ++ "=localhost:0"])),
+    fails(2, ["dns-port"], cli(Config, ["ping", Name, "--dns-port", "70000"])).
 
 %% The machine may be busy, so the best of some is what counts; a second of waiting anywhere fails.
 ping_is_quick(Config) ->

@@ -551,7 +551,7 @@ static int send_message(struct cn_ei *h, uint8_t *msg, size_t len)
     int rc;
 
     if (!h->up) {
-        rc = bp_link_hs_send(p->link, msg, len);
+        rc = cn_shake_send(p, msg, len);
         free(msg);
     } else if (!cn_message_begins(msg, len)) {
         free(msg);

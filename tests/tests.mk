@@ -23,6 +23,9 @@ HPVTEST_SRC := $(wildcard tests/membership/test_*.c)
 HPVTEST_BIN := $(patsubst tests/%.c,$(B)/tests/%,$(HPVTEST_SRC))
 HPV_LIB_SRC := tests/membership/overlay.c tests/membership/graph.c
 HPV_REPORT := $(B)/tests/membership/hyparview_report
+CNODETEST_SRC := $(wildcard tests/cnode/test_*.c)
+CNODETEST_BIN := $(patsubst tests/%.c,$(B)/tests/%,$(CNODETEST_SRC))
+EI_LIBS = -L$(ERL_ROOT)/usr/lib -lei
 FUZZ_MAIN := $(B)/tests/fuzz/standalone_main.o
 
 TEST_LIBS = $(call obj,$(SUPPORT_SRC)) $(CLI_LIB) $(IO_LIB) $(CORE_LIB)
@@ -68,6 +71,11 @@ $(WANTEST_BIN): $(B)/tests/wan/%: $(B)/tests/wan/%.o $(call obj,$(filter-out tes
 $(CLITEST_BIN): $(B)/tests/cli/%: $(B)/tests/cli/%.o $(B)/tests/cli/run.o $(TEST_LIBS) | $(CLI)
 	$(call say,LD,$@)
 	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(DEP_LIBS) $(CLI_LIBS) -lcmocka
+
+$(CNODETEST_BIN): $(B)/tests/cnode/%: $(B)/tests/cnode/%.o $(B)/tests/cnode/rig.o $(CNODE_LIB) \
+  $(TEST_LIBS)
+	$(call say,LD,$@)
+	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(DEP_LIBS) $(EI_LIBS) -lcmocka
 
 # What real nodes are attacked with; of the release build, since floods have a rate.
 hostile: $(HOSTILE_BIN)
@@ -123,9 +131,9 @@ check: all ## the C tests only (seconds), under ASan and UBSan
 	@scripts/run-tests $(patsubst build/release/%,build/asan/%,$(ALL_TEST_BIN))
 
 ALL_TEST_BIN := $(patsubst tests/%.c,build/release/tests/%,$(UNIT_SRC) $(SIM_SRC) $(DRVTEST_SRC) \
-  $(WANTEST_SRC) $(CLITEST_SRC) $(HPVTEST_SRC) $(FUZZ_SRC))
+  $(CNODETEST_SRC) $(WANTEST_SRC) $(CLITEST_SRC) $(HPVTEST_SRC) $(FUZZ_SRC))
 
-c-tests: unit-bins sim-bins driver-bins wan-bins cli-bins member-bins replay-bins idle-peers
+c-tests: unit-bins sim-bins driver-bins cnode-bins wan-bins cli-bins member-bins replay-bins idle-peers
 
 # --- rules of the layers, checked without running anything -----------------
 
@@ -170,13 +178,14 @@ bench-idle: deps-test ## memory of an idle connection, CPU of 200
 	@bench/idle_memory $(ARGS)
 
 .PHONY: test hostile soak soak-hostile soak-wan soak-membership report-membership faulty-drivers check \
-  c-tests static layering fuzz bench bench-idle idle-peers unit-bins sim-bins driver-bins wan-bins \
-  cli-bins member-bins replay-bins
+  c-tests static layering fuzz bench bench-idle idle-peers unit-bins sim-bins driver-bins cnode-bins \
+  wan-bins cli-bins member-bins replay-bins
 
 unit-bins: $(UNIT_BIN)
 sim-bins: $(SIM_BIN)
 driver-bins: $(DRVTEST_BIN)
 wan-bins: $(WANTEST_BIN)
+cnode-bins: $(CNODETEST_BIN)
 cli-bins: $(CLITEST_BIN) $(CLI)
 member-bins: $(HPVTEST_BIN)
 replay-bins: $(REPLAY_BIN)

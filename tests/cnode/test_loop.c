@@ -457,8 +457,8 @@ static void slow_reader(void **state)
     rig_until(&r, stuck, a);
     assert_true(r.max_queue > 1000u * 1000u);
     /* The buffer and one window. */
-    assert_true(r.max_queue < 24u * 1024u * 1024u);
-    assert_true(sent * sizeof(body) < 40u * 1024u * 1024u);
+    assert_true(r.max_queue < 80u * 1024u * 1024u);
+    assert_true(sent * sizeof(body) < 100u * 1024u * 1024u);
     assert_int_equal(b->messages, 0);
     b->deaf = false;
     while (b->messages < sent) {

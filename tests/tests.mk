@@ -28,7 +28,7 @@ CNODETEST_BIN := $(patsubst tests/%.c,$(B)/tests/%,$(CNODETEST_SRC))
 EI_LIBS = -L$(ERL_ROOT)/usr/lib -lei
 FUZZ_MAIN := $(B)/tests/fuzz/standalone_main.o
 
-TEST_LIBS = $(call obj,$(SUPPORT_SRC)) $(CLI_LIB) $(IO_LIB) $(CORE_LIB)
+TEST_LIBS = $(call obj,$(SUPPORT_SRC)) $(CLI_LIB) $(CNODE_LIB) $(IO_LIB) $(CORE_LIB)
 
 $(UNIT_BIN): $(B)/tests/unit/%: $(B)/tests/unit/%.o $(TEST_LIBS)
 	$(call say,LD,$@)
@@ -72,7 +72,7 @@ $(CLITEST_BIN): $(B)/tests/cli/%: $(B)/tests/cli/%.o $(B)/tests/cli/run.o $(TEST
 	$(call say,LD,$@)
 	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(DEP_LIBS) $(CLI_LIBS) -lcmocka
 
-$(CNODETEST_BIN): $(B)/tests/cnode/%: $(B)/tests/cnode/%.o $(B)/tests/cnode/rig.o $(CNODE_LIB) \
+$(CNODETEST_BIN): $(B)/tests/cnode/%: $(B)/tests/cnode/%.o $(B)/tests/cnode/rig.o \
   $(TEST_LIBS)
 	$(call say,LD,$@)
 	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(DEP_LIBS) $(EI_LIBS) -lcmocka
@@ -155,11 +155,12 @@ fuzz: $(FUZZ_BIN) ## run each fuzz target for T seconds (needs clang)
 	  sed -n 's/^stat::number_of_executed_units: /          executions: /p' build/fuzz/$$n.log; \
 	done
 
-build/fuzz/%: tests/fuzz/%.c $(CORE_SRC) $(IO_SRC) cli/key_text.c $(SUPPORT_SRC)
+FUZZ_PARTS := $(CORE_SRC) $(IO_SRC) cli/key_text.c cnode/ei_stream.c
+build/fuzz/%: tests/fuzz/%.c $(FUZZ_PARTS) $(SUPPORT_SRC)
 	@mkdir -p $(@D)
 	$(call say,CLANG,$@)
 	$(Q)$(CLANG) -std=c11 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
-	  -D_GNU_SOURCE $(CPPFLAGS) -o $@ $< $(CORE_SRC) $(IO_SRC) cli/key_text.c $(DEP_LIBS)
+	  -D_GNU_SOURCE $(CPPFLAGS) -o $@ $< $(FUZZ_PARTS) $(DEP_LIBS)
 
 # --- measuring -------------------------------------------------------------
 

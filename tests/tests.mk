@@ -77,6 +77,14 @@ $(CNODETEST_BIN): $(B)/tests/cnode/%: $(B)/tests/cnode/%.o $(B)/tests/cnode/rig.
 	$(call say,LD,$@)
 	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(DEP_LIBS) $(EI_LIBS) -lcmocka
 
+# A C node for the Erlang suites; the shared library, as programs use it.
+CNODE_PEER := $(B)/tests/cnode/cnode_peer
+cnode-peer: $(CNODE_PEER)
+$(CNODE_PEER): $(call obj,tests/cnode/peer.c tests/cnode/peer_ei.c tests/cnode/peer_loop.c) \
+  $(LIB_SHARED)
+	$(call say,LD,$@)
+	$(Q)$(CC) -o $@ $(filter %.o,$^) -L$(B) -lbarrel_p2p -Wl,-rpath,'$$ORIGIN/../..' $(LDFLAGS) $(EI_LIBS)
+
 # What real nodes are attacked with; of the release build, since floods have a rate.
 hostile: $(HOSTILE_BIN)
 $(HOSTILE_BIN): $(call obj,$(HOSTILE_SRC)) $(IO_LIB) $(CORE_LIB)
@@ -115,7 +123,7 @@ build/faulty/%/priv/barrel_p2p_drv.so: $(call obj,$(DRV_SRC)) $(IO_LIB) $(CORE_L
 # `make test` in a clean checkout: installs, builds, runs every tier. C tests run under ASan and UBSan.
 test: deps-test ## install, build and run every test
 	@$(MAKE) --no-print-directory all
-	@$(MAKE) --no-print-directory faulty-drivers hostile build/release/tests/wan/wan
+	@$(MAKE) --no-print-directory faulty-drivers hostile cnode-peer build/release/tests/wan/wan
 	@$(MAKE) --no-print-directory BUILD=asan c-tests
 	@$(MAKE) --no-print-directory static
 	@scripts/run-tests --ct all $(patsubst build/release/%,build/asan/%,$(ALL_TEST_BIN))
@@ -178,8 +186,8 @@ bench-idle: deps-test ## memory of an idle connection, CPU of 200
 	@$(MAKE) --no-print-directory all idle-peers
 	@bench/idle_memory $(ARGS)
 
-.PHONY: test hostile soak soak-hostile soak-wan soak-membership report-membership faulty-drivers check \
-  c-tests static layering fuzz bench bench-idle idle-peers unit-bins sim-bins driver-bins cnode-bins \
+.PHONY: test hostile cnode-peer cnode-bins soak soak-hostile soak-wan soak-membership report-membership faulty-drivers check \
+  c-tests static layering fuzz bench bench-idle idle-peers unit-bins sim-bins driver-bins \
   wan-bins cli-bins member-bins replay-bins
 
 unit-bins: $(UNIT_BIN)

@@ -97,6 +97,7 @@ struct cn_peer {
     unsigned n_cids;
     struct bp_peer_trust trust;
     struct bp_shake *shake; /* of programs without libei, until it is up */
+    bool cookie_shown;      /* and its verdict is awaited */
     int shake_err;          /* why the handshake failed, which says more than the link's error */
     const char *shake_why;
     uint64_t ticks_seen;
@@ -388,6 +389,8 @@ void cn_shake_events(struct cn_peer *p, bp_time now);
 void cn_shake_step(struct cn_peer *p, bp_time now);
 /* bp_link_hs_recv, with the check of a dynamic peer's name. */
 int cn_shake_recv(struct cn_peer *p, const uint8_t **msg, size_t *len);
+/* A message of the distribution handshake. */
+int cn_shake_send(struct cn_peer *p, const uint8_t *msg, size_t len);
 /* The handshake has succeeded: pins the key, and the link is up. An error has ended the link. */
 int cn_shake_done(struct cn_peer *p, bp_time now);
 

@@ -678,6 +678,10 @@ static void link_failed(struct cn_peer *p, bp_time now)
     const char *why = p->shake_why != NULL ? p->shake_why : bp_link_error_text(p->link);
     char text[CN_TEXT_MAX];
 
+    if (p->cookie_shown && !p->was_up && err == BP_E_PEER_CLOSED) {
+        err = BP_E_HS_COOKIE;
+        why = "the peer closed the connection when it saw our cookie: it has another one";
+    }
     cn_why(p, err, why, text, sizeof(text));
     if (!p->inbound && !p->was_up && p->next_addr < p->n_addrs) {
         /* The next address; what this one said is kept for the case that none is better. */
@@ -688,6 +692,7 @@ static void link_failed(struct cn_peer *p, bp_time now)
         drop_link(p);
         p->stage = CN_FINDING;
         p->authenticated = false;
+        p->cookie_shown = false;
         p->shake_err = 0;
         p->shake_why = NULL;
         p->trust = (struct bp_peer_trust){.key_dir = p->n->key_dir};

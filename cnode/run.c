@@ -248,13 +248,15 @@ static void *io_thread(void *arg)
     while (!n->stop) {
         bp_time now = cn_now();
         bp_time at = next_deadline(n);
+        bp_time until;
         int n_ev;
 
         nap = n->touched ? NAP_FIRST : nap < NAP_LAST / 2 ? nap * 2 : NAP_LAST;
         n->touched = false;
-        n->sleeps_until = at < now + nap ? at : now + nap;
+        until = at < now + nap ? at : now + nap;
+        n->sleeps_until = until;
         (void)pthread_mutex_unlock(&n->lock);
-        n_ev = epoll_wait(n->inner, ev, EVENTS, sleep_ms(n->sleeps_until, now));
+        n_ev = epoll_wait(n->inner, ev, EVENTS, sleep_ms(until, now));
         (void)pthread_mutex_lock(&n->lock);
         n->sleeps_until = 0;
         turn(n, ev, n_ev > 0 ? n_ev : 0);

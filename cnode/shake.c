@@ -112,6 +112,12 @@ int cn_shake_recv(struct cn_peer *p, const uint8_t **msg, size_t *len)
     return rc;
 }
 
+int cn_shake_send(struct cn_peer *p, const uint8_t *msg, size_t len)
+{
+    p->cookie_shown = msg[0] == 'r';
+    return bp_link_hs_send(p->link, msg, len);
+}
+
 int cn_shake_done(struct cn_peer *p, bp_time now)
 {
     struct bp_node *n = p->n;
@@ -204,7 +210,7 @@ static int say(struct cn_peer *p)
     size_t len;
 
     while (bp_shake_poll(p->shake, &msg, &len)) {
-        int rc = bp_link_hs_send(p->link, msg, len);
+        int rc = cn_shake_send(p, msg, len);
         if (rc != 0) {
             return rc;
         }

@@ -27,9 +27,10 @@
  *   ei_connect_host_port takes whatever node listens there, if its key is trusted for its name.
  * - ei_listen makes the node listen (bp_node_listen), on its BP_OPT_PORT, or on the port that is
  *   given. From then on peers that dial in are for ei_accept. ei_publish is not needed.
- * - erl_errno after a failure: ECONNREFUSED (nothing listens there, or it refused us), EACCES (a
- *   key or the cookie is wrong), EHOSTUNREACH (not found), ETIMEDOUT, ECONNRESET (the connection
- *   has ended), ENOMEM, EIO. bp_error_detail has the sentence.
+ * - erl_errno after bp_ei_connect or ei_connect_host_port has failed: ECONNREFUSED (nothing listens
+ *   there, or it refused us), EACCES (a key is wrong), EHOSTUNREACH (not found), ETIMEDOUT, ENOMEM,
+ *   EIO. Later libei has ETIMEDOUT and EIO (a wrong cookie, a connection that has ended) only.
+ *   bp_error_detail has the sentence.
  * - One thread at a time for one descriptor, as always with libei; different ones at will.
  *
  * These functions are defined here, so that they call the libei that the program is linked with;

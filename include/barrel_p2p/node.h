@@ -116,8 +116,8 @@ enum bp_option {
      * BP_ERROR_AGAIN. Default: 524288. */
     BP_OPT_SEND_BUFFER = 28,
     /* N: bytes of messages of one peer that the program has not taken; then the peer is slowed
-     * down by QUIC's flow control, which lets it send one window (16 MiB) more. Default: 1048576.
-     */
+     * down by QUIC's flow control, which lets it send one window more: 4 MiB, or what it grew to
+     * while the program was fast, at most 64 MiB. Default: 1048576. */
     BP_OPT_RECV_BUFFER = 29,
     /* N: connections at once, dialled and accepted. Default: 65536. */
     BP_OPT_MAX_PEERS = 30,

@@ -3,7 +3,7 @@
  * A C node that asks: connects to a node by name, sends {call, Self, {hello, I}} to the process
  * `echo` there, and waits for {cnode, {hello, I}}. The server may be echo_server or an Erlang node.
  *
- *     cc echo_client.c $(pkg-config --cflags --libs barrel_p2p) -lei -o echo_client
+ *     cc echo_client.c $(pkg-config --cflags --libs barrel_p2p_ei) -o echo_client
  *     ./echo_client c2@myhost c1@myhost 3
  */
 #include <barrel_p2p/barrel_p2p.h>
@@ -24,6 +24,7 @@ static int fail(const char *what)
 static int ask(ei_cnode *ec, int fd, long number)
 {
     ei_x_buff x;
+    char echo[] = "echo";
     int rc;
 
     if (ei_x_new_with_version(&x) != 0) {
@@ -33,7 +34,7 @@ static int ask(ei_cnode *ec, int fd, long number)
          ei_x_encode_pid(&x, ei_self(ec)) != 0 || ei_x_encode_tuple_header(&x, 2) != 0 ||
          ei_x_encode_atom(&x, "hello") != 0 || ei_x_encode_long(&x, number) != 0;
     if (rc == 0) {
-        rc = ei_reg_send_tmo(ec, fd, (char *)"echo", x.buff, x.index, TIMEOUT_MS);
+        rc = ei_reg_send_tmo(ec, fd, echo, x.buff, x.index, TIMEOUT_MS);
     }
     (void)ei_x_free(&x);
     return rc == 0 ? 0 : -1;

@@ -3,7 +3,7 @@
  * A C node that answers: the server of OTP's tutorial "Erlang Interface, C Nodes", over QUIC.
  * Whatever comes as {call, From, Message} goes back to From as {cnode, Message}.
  *
- *     cc echo_server.c $(pkg-config --cflags --libs barrel_p2p) -lei -o echo_server
+ *     cc echo_server.c $(pkg-config --cflags --libs barrel_p2p_ei) -o echo_server
  *     ./echo_server c1@myhost
  *
  * and in an Erlang node of the same user in the same directory:

@@ -18,10 +18,16 @@ class Node
             node_ = nullptr;
         }
     }
-    ~Node() { bp_node_del(node_); }
+    ~Node()
+    {
+        bp_node_del(node_);
+    }
     Node(const Node &) = delete;
     Node &operator=(const Node &) = delete;
-    bp_node *get() const { return node_; }
+    bp_node *get() const
+    {
+        return node_;
+    }
 
   private:
     bp_node *node_ = nullptr;

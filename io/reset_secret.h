@@ -5,8 +5,8 @@
  *
  * It is derived from the identity key, so that nothing more has to be kept. A rotation writes the
  * secret that is in force to BP_RESET_FILE, which counts from then on: peers have connections that
- * were made under it. A rotation that says that the old key may be stolen takes the file away, since
- * who has that key can compute what is in it.
+ * were made under it. A rotation that says that the old key may be stolen takes the file away,
+ * since who has that key can compute what is in it.
  */
 #ifndef BP_RESET_SECRET_H
 #define BP_RESET_SECRET_H

@@ -282,6 +282,8 @@ int drv_conn_error(const struct drv_conn *c);
 /* Why it failed. A failed authentication names the keys, and what to do if they are right; valid
  * until the thread's next call. */
 const char *drv_conn_error_text(const struct drv_conn *c);
+/* The peer ended it, and said that our part of the authentication was the reason. */
+bool drv_conn_refused_us(const struct drv_conn *c);
 
 /* --- key_ops.c ----------------------------------------------------------- */
 

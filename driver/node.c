@@ -121,7 +121,7 @@ static void log_refusal(const struct drv_conn *c)
     if (err == BP_E_FIRST_PACKET) {
         /* RFC 9000, 5.2.2. Most are a server's answers to a dial that was given up meanwhile. */
         level = DRV_DEBUG;
-    } else if (err == BP_E_PEER_CLOSED || err == BP_E_IDLE_TIMEOUT) {
+    } else if ((err == BP_E_PEER_CLOSED && !drv_conn_refused_us(c)) || err == BP_E_IDLE_TIMEOUT) {
         level = DRV_INFO;
     }
     drv_log(level, "connection_refused", drv_conn_peer(c),

@@ -13,8 +13,8 @@
          key_of_another_name_is_refused/1, other_node_than_dialled_is_refused/1,
          late_answer_is_refused/1, cookie_only_both_sides/1, cookie_only_one_side/1,
          garbage_pin_names_the_file/1, callback_accepts/1, callback_denies/1,
-         callback_crashes/1, callback_hangs/1, callback_returns_junk/1, callback_name_must_match/1, auth_disabled_on_both/1,
-         auth_disabled_on_one/1, fingerprints_are_shown/1]).
+         callback_crashes/1, callback_hangs/1, callback_returns_junk/1,
+         callback_name_must_match/1, auth_disabled_on_both/1, auth_disabled_on_one/1, fingerprints_are_shown/1]).
 
 suite() -> [{timetrap, {seconds, 90}}].
 
@@ -24,8 +24,8 @@ all() ->
      strict_and_dynamic_name, copied_key_is_refused, key_of_another_name_is_refused,
      other_node_than_dialled_is_refused, late_answer_is_refused, cookie_only_both_sides,
      cookie_only_one_side, garbage_pin_names_the_file, callback_accepts, callback_denies,
-     callback_crashes, callback_hangs, callback_returns_junk, callback_name_must_match, auth_disabled_on_both,
-     auth_disabled_on_one, fingerprints_are_shown].
+     callback_crashes, callback_hangs, callback_returns_junk, callback_name_must_match,
+     auth_disabled_on_both, auth_disabled_on_one, fingerprints_are_shown].
 
 init_per_suite(Config) ->
     case bp_cluster:only(quic) of

@@ -6,6 +6,7 @@
 #include "io/identity_dir.h"
 #include "io/rotate.h"
 #include "io/tls_files.h"
+#include "io/trust_store.h"
 #include "quic/tls_cert.h"
 
 #include <stdio.h>
@@ -188,6 +189,7 @@ static int read_files(struct drv_settings *s, const uint8_t *p, size_t len, stru
         bp_rotate_succession(s->key_dir, s->node_name, bp_identity_pub(s->identity), &s->succession,
                              err->warning ? NULL : err);
         rc = bp_reset_secret(s->key_dir, s->identity, s->reset_secret, err->warning ? NULL : err);
+        bp_trust_warn_loose(s->key_dir, err);
     }
     return rc;
 }

@@ -572,3 +572,18 @@ void bp_file_warn_loose(const char *path, struct bp_errbuf *err)
         err->warning = true;
     }
 }
+
+void bp_dir_warn_loose(const char *path, struct bp_errbuf *err)
+{
+    struct stat st;
+
+    if (err == NULL || err->warning || stat(path, &st) != 0) {
+        return;
+    }
+    if ((st.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
+        bp_errbuf_set(err, 0, "unsafe directory", path,
+                      "other users can write it, and so decide whom this node trusts",
+                      "run chmod go-w on it");
+        err->warning = true;
+    }
+}

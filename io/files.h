@@ -87,4 +87,7 @@ int bp_mkdirs(const char *path, unsigned mode, struct bp_errbuf *err) BP_MUST_CH
  */
 void bp_file_warn_loose(const char *path, struct bp_errbuf *err);
 
+/* The same for a directory in which other users may put files, or replace ours. */
+void bp_dir_warn_loose(const char *path, struct bp_errbuf *err);
+
 #endif

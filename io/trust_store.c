@@ -51,6 +51,16 @@ static int pin_path(const char *key_dir, const char *node, char out[static PATH_
     return bp_path_join(dir, name, out, PATH_MAX, err);
 }
 
+void bp_trust_warn_loose(const char *key_dir, struct bp_errbuf *err)
+{
+    char dir[PATH_MAX];
+
+    if (bp_path_join(key_dir, BP_TRUST_DIR, dir, sizeof(dir), NULL) == 0) {
+        bp_dir_warn_loose(key_dir, err);
+        bp_dir_warn_loose(dir, err);
+    }
+}
+
 int bp_trust_path(const char *key_dir, const char *node, char *out, size_t cap,
                   struct bp_errbuf *err)
 {

@@ -180,6 +180,34 @@ static void trust_bad_name_never_becomes_a_path(void **state)
     assert_int_equal(strlen(longest), 251);
 }
 
+static void trust_others_may_write_warned(void **state)
+{
+    static const mode_t loose[] = {0720, 0702, 0777, 01777};
+    char d[PATH_MAX];
+    char p[PATH_MAX];
+    struct bp_errbuf err;
+
+    tmpdir_path(state, "keys", d);
+    bp_errbuf_reset(&err);
+    bp_trust_warn_loose(d, &err); /* nothing is there */
+    assert_false(err.warning);
+    assert_int_equal(bp_trust_store(d, "a@h", key_of(1), NULL), 0);
+    assert_int_equal(chmod(d, 0755), 0); /* keys that are trusted are no secret */
+    bp_trust_warn_loose(d, &err);
+    assert_false(err.warning);
+    for (size_t i = 0; i < 2 * sizeof(loose) / sizeof(loose[0]); i++) {
+        tmpdir_path(state, i % 2 == 0 ? "keys" : "keys/trusted", p);
+        assert_int_equal(chmod(p, loose[i / 2]), 0);
+        bp_errbuf_reset(&err);
+        bp_trust_warn_loose(d, &err);
+        assert_true(err.warning);
+        says(&err, p);
+        says(&err, "chmod go-w");
+        assert_int_equal(chmod(p, 0700), 0);
+    }
+    bp_trust_warn_loose(d, NULL);
+}
+
 static void trust_delete_forgets(void **state)
 {
     char d[PATH_MAX];
@@ -378,6 +406,7 @@ static const struct CMUnitTest tests[] = {
     TMPDIR_TEST(trust_garbage_file_named_with_cure),
     TMPDIR_TEST(trust_replace_only_the_key_that_was_seen),
     TMPDIR_TEST(trust_bad_name_never_becomes_a_path),
+    TMPDIR_TEST(trust_others_may_write_warned),
     TMPDIR_TEST(trust_delete_forgets),
     TMPDIR_TEST(trust_list_shows_pins_and_broken_pins_only),
     TMPDIR_TEST(trust_file_in_place_of_directory_reported),

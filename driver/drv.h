@@ -28,6 +28,7 @@
 #include "auth/succession.h"
 #include "dist/link.h"
 #include "io/files.h"
+#include "io/reset_secret.h"
 #include "io/udp.h"
 #include "quic/closing.h"
 #include "quic/listener.h"
@@ -105,6 +106,7 @@ struct drv_settings {
     char key_dir[DRV_PATH_MAX];
     struct bp_identity *identity;
     struct bp_succession succession; /* how the identity came to be */
+    uint8_t reset_secret[BP_RESET_SECRET_LEN];
     struct bp_tls_cred *cred;
     enum bp_auth_mode auth_mode;
     enum bp_trust_mode trust_mode;
@@ -280,6 +282,8 @@ int drv_conn_error(const struct drv_conn *c);
 /* Why it failed. A failed authentication names the keys, and what to do if they are right; valid
  * until the thread's next call. */
 const char *drv_conn_error_text(const struct drv_conn *c);
+/* The peer ended it, and said that our part of the authentication was the reason. */
+bool drv_conn_refused_us(const struct drv_conn *c);
 
 /* --- key_ops.c ----------------------------------------------------------- */
 
@@ -359,7 +363,7 @@ struct drv_node {
     ErlDrvMutex *lock;
     bool secrets_ready;
     uint8_t nonce_secret[32];
-    uint8_t reset_secret[32];
+    uint8_t reset_secret[BP_RESET_SECRET_LEN]; /* of nodes without an identity */
     /* under `lock` from here */
     struct drv_settings *settings; /* NULL before CONFIG */
     bool has_port;

@@ -52,6 +52,7 @@ struct bp_conn {
     int cb_err;  /* what a callback refused with */
     int lib_err; /* ngtcp2's code, for the close frame */
     char text[192];
+    int peer_reason; /* what the peer's close named */
     uint8_t reset_secret[32];
     struct bp_addr local;
     struct bp_addr remote;

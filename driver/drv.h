@@ -11,7 +11,8 @@
  *   key_ops.c    control operations on the node's own keys and certificate
  *   demux.c      connection id -> connection, for datagrams that came to the wrong socket
  *   settings.c   CONFIG, as an immutable snapshot that connections share
- *   file_ops.c   control operations on key, trust, TLS and endpoint files
+ *   file_ops.c   control operations on key, trust and TLS files
+ *   endpoint_ops.c  endpoint files: operations that threads do
  *   member_ops.c control operations of membership
  *   resolve.c    DNS: questions by control operation, answers by message
  *   stats.c      counters (counters.def)
@@ -406,8 +407,16 @@ void drv_conn_stats(const struct drv_conn *c, struct drv_reply *r);
 
 /* True if `op` is one of file_ops.c's; the result is in `r`. */
 bool drv_file_op(unsigned op, const uint8_t *p, size_t len, struct drv_reply *r);
-/* Gives back what the operations remember; when the node port stops. */
-void drv_file_ops_stop(void);
+
+/* --- endpoint_ops.c ------------------------------------------------------- */
+
+/* The same for endpoint files; results come later, as messages. */
+bool drv_endpoint_op(struct drv_node_port *np, unsigned op, const uint8_t *p, size_t len,
+                     struct drv_reply *r);
+/* False: the descriptor is not of these. */
+bool drv_endpoint_ready(int fd);
+void drv_endpoint_stop(struct drv_node_port *np);
+void drv_endpoint_stats(struct drv_reply *r);
 
 /* --- resolve.c ------------------------------------------------------------ */
 
@@ -467,8 +476,8 @@ void drv_reply_error(struct drv_reply *r, int err, const char *text);
 /* Hands it to the VM and frees it. */
 ErlDrvSSizeT drv_reply_done(struct drv_reply *r, char **rbuf, ErlDrvSizeT rlen);
 
-/* {barrel_p2p_resolved, Id, Result} to a process; frees the reply's memory. */
-void drv_tell_resolved(ErlDrvTermData who, uint64_t id, struct drv_reply *r);
+/* {Tag, Id, Result} to a process; frees the reply's memory. */
+void drv_tell_result(ErlDrvTermData who, const char *tag, uint64_t id, struct drv_reply *r);
 
 bp_time drv_now(void);
 uint64_t drv_wall_ms(void);

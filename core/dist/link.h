@@ -5,7 +5,8 @@
  * events and a deadline go out. The host may be a port driver, a C node or the simulator.
  *
  *   link.c       life and phases          link_rx.c   what arrives on which stream
- *   link_tx.c    messages to streams, fences, ticks
+ *   link_auth.c  authentication           link_tx.c   messages to streams, fences, ticks
+ *   link_hs.c    distribution handshake
  *
  *   phase        begins when                              what the host does
  *   TLS          bp_link_new                              moves datagrams

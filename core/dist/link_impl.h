@@ -112,8 +112,33 @@ uint64_t bp_link_wall_ms(const struct bp_link *l);
 
 extern const struct bp_conn_ops bp_link_conn_ops;
 
+/* --- link_auth.c ---------------------------------------------------------- */
+
+/* A client can do it when it has the server's certificate. */
+int bp_link_init_auth(struct bp_link *l);
 /* Starts the built-in authentication, if it is used and was not started. */
 int bp_link_start_auth(struct bp_link *l);
+/* A server's first words, before the client's Finished has come. */
+int bp_link_speak_early(struct bp_link *l);
+/* TLS is done: begins what comes next. */
+int bp_link_after_tls(struct bp_link *l);
+/* Carries out what the built-in authentication wants. */
+int bp_link_drain_auth(struct bp_link *l);
+
+/* --- link_hs.c ------------------------------------------------------------ */
+
+/* Opens the control stream where it is ours to open: stream 0 belongs to the client. */
+int bp_link_begin_hs(struct bp_link *l);
+/*
+ * Sends the next handshake message if the one before it has arrived: upstream takes two that come
+ * together for one (WIRE 0.5). Our own splitter does not, and saves the round trip.
+ */
+int bp_link_pump_hs(struct bp_link *l);
+
+/* --- link.c, link_tx.c ---------------------------------------------------- */
+
+/* Wipes and frees what is only needed until the link is up. */
+void bp_link_drop_setup(struct bp_link *l);
 void bp_link_event(struct bp_link *l, const struct bp_link_event *ev);
 /* What may be done now that a callback only noted. Returns the link's error. */
 int bp_link_advance(struct bp_link *l);

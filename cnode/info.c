@@ -108,10 +108,11 @@ const char *cn_who(const struct cn_peer *p)
 void cn_why(const struct cn_peer *p, int err, const char *text, char *out, size_t cap)
 {
     const struct bp_node *n = p->n;
-    struct bp_trust_sides sides = {.peer = p->link != NULL ? bp_link_peer_name(p->link) : p->name,
-                                   .self = n->name,
-                                   .self_key =
-                                       n->identity != NULL ? bp_identity_pub(n->identity) : NULL};
+    struct bp_trust_sides sides = {
+        .peer = p->link != NULL ? bp_link_peer_name(p->link) : p->name,
+        .self = n->name,
+        .self_key = n->identity != NULL ? bp_identity_pub(n->identity) : NULL,
+        .refusal = p->link != NULL ? bp_peer_trust_refusal(p->link, err) : 0};
 
     bp_peer_trust_explain(&p->trust, err, text, &sides, out, cap);
 }

@@ -4,6 +4,7 @@
 
 #include "auth/node_name.h"
 #include "io/identity_dir.h"
+#include "io/reset_secret.h"
 #include "io/rotate.h"
 #include "io/tls_files.h"
 #include "quic/tls_cert.h"
@@ -338,24 +339,18 @@ static int load_identity(struct bp_node *n)
     return rc == 0 ? 0 : cn_fail(rc, "%s", err.text);
 }
 
-/* A reset secret from the identity survives a restart, so that peers of the last life learn at once
- * that it is gone. */
 static int make_secrets(struct bp_node *n)
 {
-    uint8_t sig[BP_SIG_LEN];
-    static const char label[] = "barrel_p2p stateless reset";
+    struct bp_errbuf err = {0};
     int rc = bp_random(n->nonce_secret, sizeof(n->nonce_secret));
 
-    if (rc == 0) {
+    if (rc == 0 && n->identity != NULL) {
+        rc = bp_reset_secret(n->key_dir, n->identity, n->reset_secret, &err);
+    } else if (rc == 0) {
         rc = bp_random(n->reset_secret, sizeof(n->reset_secret));
     }
-    if (rc == 0 && n->identity != NULL) {
-        /* Ed25519 signatures are deterministic, and nobody else can make this one. */
-        rc = bp_identity_sign(n->identity, label, sizeof(label), sig);
-        if (rc == 0) {
-            rc = bp_sha256(sig, sizeof(sig), n->reset_secret);
-        }
-        bp_wipe(sig, sizeof(sig));
+    if (rc == 0 && err.warning) {
+        cn_log(n, BP_LOG_WARNING, "reset_secret", n->name, "%s", err.text);
     }
     return rc == 0 ? 0 : cn_fail(rc, "%s", bp_err_text(rc));
 }

@@ -87,6 +87,10 @@ void cn_shake_events(struct cn_peer *p, bp_time now)
         case BP_LINK_EV_FAILED:
             bp_peer_trust_claimed(&p->trust, bp_link_peer_key(p->link));
             break;
+        case BP_LINK_EV_IDLE_ASKED:
+            /* When a connection is of no use any more is for the program to know. */
+            (void)bp_link_idle_answer(p->link, false, 0, now);
+            break;
         case BP_LINK_EV_TLS_DONE:
         default:
             break;

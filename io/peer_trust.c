@@ -180,6 +180,19 @@ static void add_cure(struct text *out, const char *node, const uint8_t *key, con
         replace ? " --force" : "", node, digits);
 }
 
+int bp_peer_trust_refusal(struct bp_link *l, int err)
+{
+    int why = 0;
+
+    if (err == BP_E_AUTH_REJECTED) {
+        why = bp_err_from_atom(bp_link_error_text(l));
+    } else if (err == BP_E_PEER_CLOSED) {
+        why = bp_conn_peer_reason(bp_link_conn(l));
+    }
+    return why <= BP_E_AUTH_MALFORMED && why >= BP_E_AUTH_FINISHED ? why : 0;
+}
+
+/* The peer refused us: what we presented, and what there is to do on which side. */
 static void add_rejected(struct text *out, const struct bp_trust_sides *sides)
 {
     char fingerprint[BP_FINGERPRINT_TEXT];
@@ -188,8 +201,73 @@ static void add_rejected(struct text *out, const struct bp_trust_sides *sides)
         return;
     }
     bp_fingerprint_text(sides->self_key, fingerprint);
-    add(out, "; it refused our key %s: if that is right, run on its side ", fingerprint);
-    add_cure(out, sides->self, sides->self_key, NULL, false);
+    add(out, "; it refused our key %s", fingerprint);
+    switch (sides->refusal) {
+    case BP_E_AUTH_KEY_MISMATCH:
+    case BP_E_AUTH_UNTRUSTED:
+        add(out, ": if that is right, run on its side ");
+        add_cure(out, sides->self, sides->self_key, NULL, sides->refusal == BP_E_AUTH_KEY_MISMATCH);
+        break;
+    case BP_E_AUTH_SIGNATURE:
+    case BP_E_AUTH_LATE:
+        add(out, ": our answer came too late, or something between the nodes ends TLS");
+        break;
+    case BP_E_AUTH_SKEW:
+        add(out, ": set the clocks of both machines");
+        break;
+    case BP_E_AUTH_OWN_IDENTITY:
+        add(out, ": it has the same name or key; its log says which");
+        break;
+    case BP_E_AUTH_NAME_MISMATCH:
+        add(out, ": it dialled another node at our address; correct the address on its side");
+        break;
+    default:
+        break;
+    }
+}
+
+static void add_own_identity(struct text *out, const struct bp_peer_trust *t,
+                             const struct bp_trust_sides *sides)
+{
+    if (sides->self_key != NULL && bp_equal_ct(sides->self_key, t->key, BP_KEY_LEN)) {
+        add(out, ", which is ours: give it a key of its own, with `barrel-p2p keygen --force` in "
+                 "its directory of keys, while it is down");
+    } else {
+        add(out, ": it uses our name; give one of the two another");
+    }
+}
+
+static void add_presented(struct text *out, const struct bp_peer_trust *t, int err,
+                          const struct bp_trust_sides *sides)
+{
+    add_keys(out, t, err);
+    switch (err) {
+    case BP_E_AUTH_KEY_MISMATCH:
+    case BP_E_AUTH_UNTRUSTED:
+        if ((t->presented || t->has_key) && sides->peer[0] != '\0') {
+            add(out, "; if its owner confirms that key: ");
+            add_cure(out, sides->peer, t->key, t->key_dir, t->was_pinned);
+        }
+        break;
+    case BP_E_AUTH_SKEW:
+        add(out, "; set the clocks of both machines");
+        break;
+    case BP_E_AUTH_LATE:
+        add(out, "; one of the machines or the network is too slow, see auth_timestamp_window");
+        break;
+    case BP_E_AUTH_OWN_IDENTITY:
+        add_own_identity(out, t, sides);
+        break;
+    case BP_E_AUTH_NAME_MISMATCH:
+        add(out, " and says that it is %s: correct the address of the node that was dialled",
+            sides->peer);
+        break;
+    case BP_E_AUTH_SIGNATURE:
+        add(out, ", but does not own it: nobody has to be trusted");
+        break;
+    default:
+        break;
+    }
 }
 
 void bp_peer_trust_explain(const struct bp_peer_trust *t, int err, const char *text,
@@ -199,28 +277,24 @@ void bp_peer_trust_explain(const struct bp_peer_trust *t, int err, const char *t
 
     add(&out, "%s", text);
     switch (err) {
-    case BP_E_AUTH_KEY_MISMATCH:
-    case BP_E_AUTH_UNTRUSTED:
-        add_keys(&out, t, err);
-        if ((t->presented || t->has_key) && sides->peer[0] != '\0') {
-            add(&out, "; if its owner confirms that key: ");
-            add_cure(&out, sides->peer, t->key, t->key_dir, t->was_pinned);
-        }
-        break;
     case BP_E_AUTH_REJECTED:
         add_rejected(&out, sides);
         break;
+    case BP_E_PEER_CLOSED:
+        if (sides->refusal != 0) {
+            add_rejected(&out, sides);
+        }
+        break;
+    case BP_E_AUTH_KEY_MISMATCH:
+    case BP_E_AUTH_UNTRUSTED:
     case BP_E_AUTH_SKEW:
     case BP_E_AUTH_LATE:
-        add_keys(&out, t, err);
-        add(&out, "; set the clocks of both machines");
-        break;
     case BP_E_AUTH_OWN_IDENTITY:
     case BP_E_AUTH_NAME_MISMATCH:
     case BP_E_AUTH_BAD_NAME:
     case BP_E_AUTH_SIGNATURE:
     case BP_E_AUTH_REFLECTED:
-        add_keys(&out, t, err);
+        add_presented(&out, t, err, sides);
         break;
     default:
         break;

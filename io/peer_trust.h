@@ -47,17 +47,25 @@ int bp_peer_trust_name(struct bp_peer_trust *t, const char *name,
 int bp_peer_trust_pin(struct bp_peer_trust *t, const char *name, bool *replaced, char *note,
                       size_t cap, struct bp_errbuf *err) BP_MUST_CHECK;
 
+/*
+ * Why the peer of a link that ended with `err` refused us, an error of authentication; 0 if it did
+ * not, or did not say. A FAIL carries the word, a close the name of the error, which are the same
+ * where both can be.
+ */
+int bp_peer_trust_refusal(struct bp_link *l, int err);
+
 /* Who is asked to trust whom, for the sentence. */
 struct bp_trust_sides {
     const char *peer;        /* name, "" if none was said */
     const char *self;        /* our name */
     const uint8_t *self_key; /* our public key, NULL without one */
+    int refusal;             /* bp_peer_trust_refusal */
 };
 
 /*
- * `text` and, if `err` is one of authentication, the keys and what to do if they are right: the
- * command that makes the key a trusted one once its owner has confirmed it. Printable ASCII as long
- * as `text` is. `out` gets at most `cap` bytes, NUL included.
+ * `text` and, if `err` is one of authentication, the keys and what there is to do on which side:
+ * the command that makes the key a trusted one once its owner has confirmed it, say. Printable
+ * ASCII as long as `text` is. `out` gets at most `cap` bytes, NUL included.
  */
 void bp_peer_trust_explain(const struct bp_peer_trust *t, int err, const char *text,
                            const struct bp_trust_sides *sides, char *out, size_t cap);

@@ -191,15 +191,23 @@ $(IDLE_PEERS): $(B)/bench/idle_peers.o $(IO_LIB) $(CORE_LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(DEP_LIBS)
 
+# C nodes as programs have them: the shared library.
+C_NODE := $(B)/bench/c_node
+c-node-bench: $(C_NODE)
+$(C_NODE): $(B)/bench/c_node.o $(LIB_SHARED)
+	$(call say,LD,$@)
+	$(Q)$(CC) -o $@ $(filter %.o,$^) -L$(B) -lbarrel_p2p -Wl,-rpath,'$$ORIGIN/..' $(LDFLAGS) $(EI_LIB)
+
 bench: deps-test ## speed of TCP, TLS and this carrier, interleaved (ARGS="--quick")
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory all c-node-bench
 	@bench/run $(ARGS)
+	@BENCH_MAIN=bp_bench_cnode bench/run
 
 bench-idle: deps-test ## memory of an idle connection, CPU of 200
 	@$(MAKE) --no-print-directory all idle-peers
 	@bench/idle_memory $(ARGS)
 
-.PHONY: test hostile cnode-peer cnode-bins soak soak-hostile soak-wan soak-membership report-membership faulty-drivers check \
+.PHONY: test c-node-bench hostile cnode-peer cnode-bins soak soak-hostile soak-wan soak-membership report-membership faulty-drivers check \
   c-tests static layering fuzz bench bench-idle idle-peers unit-bins sim-bins driver-bins \
   wan-bins cli-bins member-bins replay-bins
 

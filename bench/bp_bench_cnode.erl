@@ -75,7 +75,8 @@ run(#{rounds := Rounds, json := Json, strict := Strict} = Options) ->
              || {What, Reached, Wanted, Met} <- Verdicts],
         ok = filelib:ensure_dir(Json),
         ok = file:write_file(Json, bp_bench_report:encode(
-            #{machine => bp_bench:machine(), samples => Samples, connections => Hold})),
+            #{machine => bp_bench:machine(), samples => Samples,
+              connections => [#{connections => N, resident_kb => Kb} || {N, Kb} <- Hold]})),
         case Strict andalso lists:keymember(false, 4, Verdicts) of true -> 2; false -> 0 end
     after
         bp_bench_carrier:stop_all(Nodes)

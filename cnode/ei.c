@@ -26,7 +26,8 @@
 #define HS_MAX     1024u
 #define FRAME_HEAD 4u
 
-enum cn_ei_kind { EI_FRESH, EI_LISTENING, EI_CONNECTION, EI_DEAD };
+/* DEAD: the program has closed its descriptor itself. CLOSING: whoever waits has to leave. */
+enum cn_ei_kind { EI_FRESH, EI_LISTENING, EI_CONNECTION, EI_DEAD, EI_CLOSING };
 
 struct cn_ei {
     struct bp_node *n;
@@ -165,6 +166,10 @@ static int wait_for(struct cn_ei *h, bp_time until)
     h->waiters++;
     rc = cn_wait(h->n, &h->cond, until);
     h->waiters--;
+    if (h->kind == EI_CLOSING) {
+        (void)pthread_cond_broadcast(&h->cond);
+        return ECONNABORTED;
+    }
     return rc == 0 ? 0 : rc == BP_E_TIMEOUT ? ETIMEDOUT : ESHUTDOWN;
 }
 
@@ -384,13 +389,20 @@ static int cb_close(void *ctx)
 {
     struct cn_ei *h = ctx;
     struct bp_node *n = h->n;
+    bool ours;
 
     (void)pthread_mutex_lock(&n->lock);
     if (h->kind == EI_LISTENING) {
         stop_listening(h);
     }
     let_go(h);
-    handle_free(h, h->kind != EI_DEAD);
+    ours = h->kind != EI_DEAD;
+    h->kind = EI_CLOSING;
+    (void)pthread_cond_broadcast(&h->cond);
+    while (h->waiters > 0) {
+        (void)pthread_cond_wait(&h->cond, &n->lock);
+    }
+    handle_free(h, ours);
     cn_touched(n);
     (void)pthread_mutex_unlock(&n->lock);
     return 0;

@@ -157,9 +157,12 @@ c-tests: unit-bins sim-bins driver-bins cnode-bins wan-bins cli-bins member-bins
 
 # --- rules of the layers, checked without running anything -----------------
 
-static: layering ## checks of the source: layers
+static: layering exports ## checks of the source: layers
 layering: $(CORE_LIB)
 	@scripts/check-layers $(CORE_LIB)
+
+exports: $(LIB_SHARED) $(LIB_STATIC)
+	@scripts/check-exports $(LIB_SHARED) $(LIB_STATIC) libbarrel_p2p.so.$(SOVERSION)
 
 # --- fuzzing: make fuzz T=600 (seconds for each target) --------------------
 
@@ -208,7 +211,7 @@ bench-idle: deps-test ## memory of an idle connection, CPU of 200
 	@bench/idle_memory $(ARGS)
 
 .PHONY: test c-node-bench hostile cnode-peer cnode-bins soak soak-hostile soak-wan soak-membership report-membership faulty-drivers check \
-  c-tests static layering fuzz bench bench-idle idle-peers unit-bins sim-bins driver-bins \
+  c-tests static layering exports fuzz bench bench-idle idle-peers unit-bins sim-bins driver-bins \
   wan-bins cli-bins member-bins replay-bins
 
 unit-bins: $(UNIT_BIN)

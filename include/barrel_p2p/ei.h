@@ -31,7 +31,9 @@
  *   there, or it refused us), EACCES (a key is wrong), EHOSTUNREACH (not found), ETIMEDOUT, ENOMEM,
  *   EIO. Later libei has ETIMEDOUT and EIO (a wrong cookie, a connection that has ended) only.
  *   bp_error_detail has the sentence.
- * - One thread at a time for one descriptor, as always with libei; different ones at will.
+ * - One thread at a time for one descriptor, as always with libei; different ones at will. But
+ *   ei_close_connection may be called while another thread waits in ei_accept or ei_receive_msg for
+ *   that descriptor: it returns with an error. Close all descriptors before bp_node_del.
  *
  * These functions are defined here, so that they call the libei that the program is linked with;
  * the library itself does not contain libei.

@@ -108,7 +108,8 @@ enum bp_option {
     BP_OPT_KEEPALIVE = 24,
     /* N: a peer that is silent for so long is gone. Default: 60000. */
     BP_OPT_IDLE_TIMEOUT = 25,
-    /* N: largest message taken or sent, in bytes. Default: 268435456. */
+    /* N: largest message taken or sent, in bytes. A peer that has the cookie can make the node hold
+     * sixteen times that in messages that are not whole. Default: 268435456. */
     BP_OPT_MAX_FRAME = 26,
     /* N: largest datagram sent, 1200..65507. Default: what the path takes. */
     BP_OPT_MAX_DATAGRAM = 27,

@@ -31,6 +31,7 @@ struct conns {
 };
 
 static _Atomic bool quitting;
+static pthread_t acceptor;
 static struct conns all = {.listen_fd = -1, .lock = PTHREAD_MUTEX_INITIALIZER};
 
 static void one_message(struct conn *c, const ei_x_buff *x)
@@ -91,6 +92,7 @@ static struct conn *add(int fd, const char *name, bool reads)
             (void)pthread_join(k->thread, NULL);
             (void)ei_close_connection(k->fd);
             k->fd = 0;
+            k->reads = false;
         }
         if (k->fd == 0 && c == NULL) {
             c = k;
@@ -208,7 +210,6 @@ static void start(void)
 
 static void begin_listening(void)
 {
-    pthread_t t;
     int port = 0;
 
     all.listen_fd = ei_listen(&all.ec, &port, 16);
@@ -216,10 +217,9 @@ static void begin_listening(void)
         peer_die("%s", bp_error_detail());
     }
     peer_say("listening %d", port);
-    if (pthread_create(&t, NULL, accept_all, NULL) != 0) {
+    if (pthread_create(&acceptor, NULL, accept_all, NULL) != 0) {
         peer_die("no thread");
     }
-    (void)pthread_detach(t);
 }
 
 static void with_conn(const char *line)
@@ -278,4 +278,16 @@ void peer_ei(struct bp_node *n)
         }
     }
     quitting = true;
+    if (all.listen_fd >= 0) {
+        (void)ei_close_connection(all.listen_fd); /* who waits there comes back */
+        (void)pthread_join(acceptor, NULL);
+    }
+    for (int i = 0; i < CONNS; i++) {
+        if (all.at[i].fd > 0) {
+            (void)ei_close_connection(all.at[i].fd);
+        }
+        if (all.at[i].reads) {
+            (void)pthread_join(all.at[i].thread, NULL);
+        }
+    }
 }

@@ -3,6 +3,7 @@
 #include "cnode/rig.h"
 
 #include "barrel_p2p/ei.h"
+#include "cnode/cn.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -489,6 +490,37 @@ static void gone_meanwhile(void **state)
     disconnect(&r, &a, &b);
 }
 
+/* Who waits for a descriptor that is closed comes back. */
+static void closed_while_waiting(void **state)
+{
+    struct rig r;
+    struct side a;
+    struct side b;
+    pthread_t t[2];
+    void *bad;
+
+    connected(&r, &a, &b, state);
+    assert_int_equal(pthread_create(&t[0], NULL, receive_for_ever, &a), 0);
+    assert_int_equal(pthread_create(&t[1], NULL, accept_one, &b), 0);
+    for (int waits = 0; waits < 2;) {
+        waits = 0;
+        (void)pthread_mutex_lock(&a.x->n->lock);
+        waits += a.x->n->users > 0;
+        (void)pthread_mutex_unlock(&a.x->n->lock);
+        (void)pthread_mutex_lock(&b.x->n->lock);
+        waits += b.x->n->users > 0;
+        (void)pthread_mutex_unlock(&b.x->n->lock);
+    }
+    assert_int_equal(ei_close_connection(a.fd), 0);
+    assert_int_equal(pthread_join(t[0], &bad), 0);
+    assert_null(bad);
+    assert_int_equal(ei_close_connection(b.listen_fd), 0);
+    assert_int_equal(pthread_join(t[1], NULL), 0);
+    assert_true(b.fd < 0);
+    a.fd = b.listen_fd = -1;
+    disconnect(&r, &a, &b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -497,7 +529,7 @@ int main(void)
         TMPDIR_TEST(large_terms),    TMPDIR_TEST(nobody_reads),
         TMPDIR_TEST(refusals),       TMPDIR_TEST(cookie),
         TMPDIR_TEST(host_and_port),  TMPDIR_TEST(closed_behind_our_back),
-        TMPDIR_TEST(gone_meanwhile),
+        TMPDIR_TEST(gone_meanwhile), TMPDIR_TEST(closed_while_waiting),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;

@@ -10,11 +10,12 @@
 -export([hidden_and_talking/1, dialled_by_a_vm/1, reconnects/1, killed_and_back/1, wrong_key/1,
          unknown_key_strict/1, wrong_cookie/1, several_peers/1, order/1, sizes/1,
          slow_reader/1]).
--export([rpc/1, ticks_while_busy/1, no_erlang/1, not_there/1]).
+-export([rpc/1, ticks_while_busy/1, no_erlang/1, not_there/1, strangers/1, hostile_members/1]).
 
 suite() -> [{timetrap, {seconds, 120}}].
 
-all() -> [{group, ei}, {group, loop}, rpc, ticks_while_busy, no_erlang, not_there].
+all() -> [{group, ei}, {group, loop}, rpc, ticks_while_busy, no_erlang, not_there, strangers,
+          hostile_members].
 
 groups() ->
     Cases = [hidden_and_talking, dialled_by_a_vm, reconnects, killed_and_back, wrong_key,
@@ -324,4 +325,50 @@ no_erlang(Config) ->
      end || X <- [B, C]],
     bp_cnode:stop(B),
     _ = bp_cnode:expect(C, "down"),
+    bp_cnode:stop(C).
+
+%% --- those who mean no good --------------------------------------------------
+
+%% A C node that a real one uses all the time, and what its peer answers meanwhile.
+victim(Config) ->
+    C = start_c(Config, c, #{listen => true}),
+    A = bp_cluster:start(Config, #{}),
+    ?EQ(begun, echo(A, C, begun)),
+    {C, A, bp_cnode:rss(C)}.
+
+unharmed({C, A, Rss}, Attack, MaxKb) ->
+    ?EQ({still, Attack}, echo(A, C, {still, Attack})),
+    More = bp_cnode:rss(C) - Rss,
+    ct:pal("~p: ~w KB more", [Attack, More]),
+    true = More < MaxKb.
+
+%% Without an identity that is trusted, or without the cookie.
+strangers(Config) ->
+    {C, _, _} = V = victim(Config),
+    #{udp := Port} = C,
+    [begin
+         _ = bp_hostile:run(Command, [{port, Port} | Args]),
+         unharmed(V, {Command, Args}, 40000)
+     end || {Command, Args} <- [{flood, [{count, 20000}, {rate, 20000}]},
+                                {half_open, [{count, 2000}]},
+                                {flips, [{n, 60}, {from, "127.0.0.7"}]},
+                                {replay, [{n, 5}]},
+                                {names, [{from, "127.0.0.8"}]},
+                                {streams, [{kind, all}]},
+                                {streams, [{kind, auth}]},
+                                {claim, [{name, "x@127.0.0.1"}, {skew, -100000}]},
+                                {claim, [{name, atom_to_list(bp_cnode:name(C))}]}]],
+    bp_cnode:stop(C).
+
+%% With all that it takes, and then what no node does: each loses its own connection.
+hostile_members(Config) ->
+    {C, _, _} = V = victim(Config),
+    #{udp := Port} = C,
+    [begin
+         Name = atom_to_list(Kind) ++ "@127.0.0.1",
+         #{up := 1, ended := 1} =
+             bp_hostile:run(member, [{port, Port}, {name, Name}, {kind, Kind}, {cookie, "ct"}]),
+         unharmed(V, Kind, 150000)
+     end || Kind <- [user_streams, claims_4_gb, fragments, claims_fragments, one_message, ticks,
+                     empty_frames]],
     bp_cnode:stop(C).

@@ -9,6 +9,27 @@
 
 /* --- callbacks: bytes ---------------------------------------------------- */
 
+/*
+ * Many bytes are copied without the lock: `in` belongs to the thread that reads, `out` to the one
+ * that writes, and whoever closes the descriptor waits for both.
+ */
+#define LARGE 16384u
+
+static void leave(struct cn_ei *h)
+{
+    h->waiters++;
+    (void)pthread_mutex_unlock(&h->n->lock);
+}
+
+static void come_back(struct cn_ei *h)
+{
+    (void)pthread_mutex_lock(&h->n->lock);
+    h->waiters--;
+    if (h->kind == EI_CLOSING) {
+        (void)pthread_cond_broadcast(&h->cond);
+    }
+}
+
 static bool is_over(const struct cn_ei *h)
 {
     return h->peer == NULL || h->peer->stage == CN_ENDED || h->broken;
@@ -41,8 +62,23 @@ static int take_bytes(struct cn_ei *h, const uint8_t *buf, size_t len, size_t *u
 {
     uint8_t *msg;
     size_t msg_len;
-    int rc = cn_ei_cutter_push(&h->out, buf, len, used, &msg, &msg_len);
+    bool large = len >= LARGE;
+    int rc;
 
+    if (large) {
+        leave(h);
+    }
+    rc = cn_ei_cutter_push(&h->out, buf, len, used, &msg, &msg_len);
+    if (large) {
+        come_back(h);
+    }
+    if (rc == CN_EI_MESSAGE && is_over(h)) {
+        free(msg);
+        return cn_ei_ended(h);
+    }
+    if (rc == CN_EI_TICK && is_over(h)) {
+        return cn_ei_ended(h);
+    }
     switch (rc) {
     case CN_EI_MORE:
         return 0;
@@ -87,6 +123,14 @@ static int write_locked(struct cn_ei *h, const uint8_t *buf, size_t len, size_t 
     return err;
 }
 
+/* What came while this thread was busy in here was not shown. */
+static void show_alone(struct cn_ei *h)
+{
+    if (h->waiters == 0) {
+        cn_ei_show(h);
+    }
+}
+
 int cn_ei_cb_write(void *ctx, const char *buf, ssize_t *len, unsigned tmo)
 {
     struct cn_ei *h = ctx;
@@ -95,6 +139,7 @@ int cn_ei_cb_write(void *ctx, const char *buf, ssize_t *len, unsigned tmo)
 
     (void)pthread_mutex_lock(&h->n->lock);
     err = write_locked(h, (const uint8_t *)buf, (size_t)*len, &done, cn_ei_until(tmo));
+    show_alone(h);
     cn_touched(h->n);
     (void)pthread_mutex_unlock(&h->n->lock);
     if (done > 0) {
@@ -118,6 +163,7 @@ int cn_ei_cb_writev(void *ctx, const void *iov, int iovcnt, ssize_t *len, unsign
         err = write_locked(h, v[i].iov_base, v[i].iov_len, &done, until);
         total += done;
     }
+    show_alone(h);
     cn_touched(h->n);
     (void)pthread_mutex_unlock(&h->n->lock);
     *len = (ssize_t)total;
@@ -208,7 +254,14 @@ int cn_ei_cb_read(void *ctx, char *buf, ssize_t *len, unsigned tmo)
     (void)pthread_mutex_lock(&h->n->lock);
     while (err == 0 && *len > 0) {
         if (!cn_ei_reader_empty(&h->in)) {
+            bool large = *len >= (ssize_t)LARGE;
+            if (large) {
+                leave(h);
+            }
             got = cn_ei_reader_take(&h->in, (uint8_t *)buf, (size_t)*len);
+            if (large) {
+                come_back(h);
+            }
             break;
         }
         err = fill(h);
@@ -216,7 +269,7 @@ int cn_ei_cb_read(void *ctx, char *buf, ssize_t *len, unsigned tmo)
             err = is_over(h) ? cn_ei_ended(h) : cn_ei_wait_for(h, until);
         }
     }
-    cn_ei_show(h);
+    show_alone(h);
     cn_touched(h->n);
     (void)pthread_mutex_unlock(&h->n->lock);
     *len = (ssize_t)got;

@@ -117,14 +117,15 @@ static int dial(struct cn_peer *p, struct bp_addr remote, bp_time timeout, bp_ti
     if (n->bound.u.sa.sa_family == AF_INET6) {
         bp_addr_map_v6(&remote);
     } else if (remote.u.sa.sa_family != AF_INET) {
-        return BP_E_INVALID;
+        return cn_fail(BP_E_INVALID, "an IPv6 address cannot be dialled from an IPv4 socket");
     }
     cn_peer_link_config(n, &lc);
     lc.conn.local = n->bound;
     lc.conn.remote = remote;
     lc.auth.dialled_name = p->name;
     lc.setup_timeout = timeout;
-    return cn_peer_connect(p, false, &lc, now);
+    rc = cn_peer_connect(p, false, &lc, now);
+    return rc == 0 ? 0 : cn_fail(rc, "cannot dial: %s", bp_err_text(rc));
 }
 
 void cn_find_next(struct cn_peer *p, bp_time now)
@@ -140,6 +141,10 @@ void cn_find_next(struct cn_peer *p, bp_time now)
         if (rc == 0) {
             cn_peer_settle(p, now);
             return;
+        }
+        if (p->err == 0) {
+            p->err = rc;
+            (void)snprintf(p->text, sizeof(p->text), "%s", bp_error_detail());
         }
     }
     if (now >= p->give_up) {
@@ -206,9 +211,10 @@ int cn_dial(struct bp_node *n, const char *name, const struct bp_addr *at, unsig
     }
     if (at == NULL) {
         rc = cn_find_start(p, now);
+        rc = rc == 0 ? 0 : cn_fail(rc, "cannot look for %s: %s", name, bp_err_text(rc));
     } else {
         p->addrs = calloc(1, sizeof(*p->addrs));
-        rc = p->addrs != NULL ? 0 : BP_E_NOMEM;
+        rc = p->addrs != NULL ? 0 : cn_fail(BP_E_NOMEM, "%s", bp_err_text(BP_E_NOMEM));
         if (rc == 0) {
             p->addrs[0] = *at;
             p->n_addrs = 1;
@@ -217,7 +223,7 @@ int cn_dial(struct bp_node *n, const char *name, const struct bp_addr *at, unsig
     }
     if (rc != 0) {
         cn_peer_free(p);
-        return cn_fail(rc, "cannot dial: %s", bp_err_text(rc));
+        return rc;
     }
     if (at != NULL) {
         cn_peer_settle(p, now);

@@ -15,7 +15,8 @@
          s2_other_node_answers/1, s3_our_own_key/1, s3_our_own_name/1, s3_challenge_back/1,
          s3_challenge_back_elsewhere/1, s3_server_with_our_key/1, s3_server_sends_challenge_back/1,
          s4_cookie_only_is_for_the_listed/1, s4_cookie_only_says_another_name/1,
-         s4_server_says_ok_at_once/1, s5_no_pin_before_the_cookie/1, s5_newcomers_are_rated/1]).
+         s4_server_says_ok_at_once/1, s5_no_pin_before_the_cookie/1, s5_newcomers_are_rated/1,
+         s5_searches_are_rated/1]).
 -export([signature_of_nobody/1, flipped_bits/1, replayed_transcript/1, clock_outside_the_window/1,
          names_with_illegal_bytes/1]).
 -export([member_user_streams/1, member_claims_4_gb/1, member_unfinished_fragments/1,
@@ -29,7 +30,8 @@ suite() -> [{timetrap, {seconds, 120}}].
 all() ->
     [flood_costs_nothing, flood_leaves_throughput, half_open_is_capped,
      {group, one_victim}, {group, members},
-     s4_cookie_only_is_for_the_listed, s4_cookie_only_says_another_name, s5_newcomers_are_rated].
+     s4_cookie_only_is_for_the_listed, s4_cookie_only_says_another_name, s5_newcomers_are_rated,
+     s5_searches_are_rated].
 
 %% Cases that one node survives together.
 groups() ->
@@ -482,6 +484,22 @@ s5_newcomers_are_rated(Config) ->
     ?EQ([], pins(V)),
     %% from elsewhere a new node gets in
     true = bp_cluster:connect(F, V).
+
+%% A node without a name is looked up by its key, which reads all pins: strangers get so many.
+s5_searches_are_rated(Config) ->
+    [V] = bp_cluster:start_many(Config, [victim(v, [{auth_trust_mode, strict}])]),
+    Dir = filename:join(maps:get(cwd, V), "data/keys/trusted"),
+    ok = filelib:ensure_dir(filename:join(Dir, "x")),
+    [ok = file:write_file(filename:join(Dir, "n" ++ integer_to_list(I) ++ "@h.pub"),
+                          crypto:strong_rand_bytes(32)) || I <- lists:seq(1, 200)],
+    #{authenticated := 0} =
+        bp_hostile:run(newcomers, [{port, port(V)}, {n, 90}, {name, "nonode@nohost"},
+                                   {from, "127.0.0.6"}]),
+    Count = fun(Counter) -> bp_hostile:count(V, Counter) end,
+    bp_cluster:until(fun() -> Count(refused_untrusted_key) + Count(newcomers_refused) =:= 90 end),
+    report("90 strangers without a name: ~w searches", [Count(refused_untrusted_key)]),
+    true = Count(refused_untrusted_key) >= 64,
+    true = Count(refused_too_many_newcomers) >= 10.
 
 %% ---- transcripts ----
 

@@ -164,6 +164,7 @@ flood_costs_nothing(Config) ->
     ok = settle(A),
     Before = bp_hostile:usage(A),
     Rss0 = bp_hostile:rss(A),
+    Cpu0 = bp_hostile:cpu_us(A),
     Flood = bp_hostile:start(flood, [{port, port(A)}, {count, soak(100000, 200000)},
                                      {rate, 20000}]),
     {1, Flood1} = bp_hostile:next(Flood, started, 10000),
@@ -173,10 +174,15 @@ flood_costs_nothing(Config) ->
     #{sent := Sent, ms := Ms} = bp_hostile:await(Flood1),
     Rss1 = bp_hostile:rss(A),
     Stats = bp_hostile:stats(A),
+    Cost = (bp_hostile:cpu_us(A) - Cpu0) / bp_hostile:count(Stats, datagrams),
     ct:pal("sent ~w in ~w ms; connect ~w us; RSS ~w, ~w, ~w KB~n~tp",
            [Sent, Ms, Us, Rss0, During, Rss1, Stats]),
-    report("flood: ~w datagrams in ~w ms, ~w of them reached the node; connect ~w ms; RSS +~w KB",
-           [Sent, Ms, bp_hostile:count(Stats, datagrams), Us div 1000, max(During, Rss1) - Rss0]),
+    report("flood: ~w datagrams in ~w ms, ~w of them reached the node; ~.1f us of CPU each; "
+           "connect ~w ms; RSS +~w KB",
+           [Sent, Ms, bp_hostile:count(Stats, datagrams), Cost, Us div 1000,
+            max(During, Rss1) - Rss0]),
+    %% with the kernel's part; 20,000 a second must leave most of a core
+    true = Cost < 20,
     true = Us < 1000000,
     true = max(During, Rss1) - Rss0 < 2048,
     true = bp_hostile:count(Stats, datagrams) > Sent * 9 div 10,
@@ -217,20 +223,28 @@ flood_leaves_throughput(Config) ->
     true = bp_cluster:connect(A, B),
     ok = warm_up(A, B),
     Ms = soak(2000, 5000),
-    true = keeps_throughput(A, B, Ms, soak(3, 1)).
+    true = keeps_throughput(A, B, Ms, soak(4, 1), []).
 
-%% The median of some rounds; measured again where another load of the machine got into one of them.
-keeps_throughput(_, _, _, 0) ->
+%% The sum of some rounds, and of more where another load of the machine got into them.
+keeps_throughput(_, _, _, 0, _) ->
     false;
-keeps_throughput(A, B, Ms, Tries) ->
-    Before = bp_hostile:count(B, datagrams),
-    Rounds = [{throughput(A, B, Ms, [{sink, 1}]), throughput(A, B, Ms, [{port, port(B)}])}
-              || _ <- lists:seq(1, soak(3, 5))],
-    Median = fun(L) -> lists:nth((length(L) + 1) div 2, lists:sort(L)) end,
-    Ratio = Median([F / S || {S, F} <- Rounds]),
-    report("throughput beside a flood: ~.2f of that beside its load; MB/s ~tp", [Ratio, Rounds]),
-    true = bp_hostile:count(B, datagrams) - Before > 20 * Ms,
-    Ratio >= 0.8 orelse keeps_throughput(A, B, Ms, Tries - 1).
+keeps_throughput(A, B, Ms, Tries, Before) ->
+    Seen = bp_hostile:count(B, datagrams),
+    Rounds = Before ++ [round_of(A, B, Ms, N) || N <- lists:seq(1, soak(3, 5))],
+    {Sink, Flooded} = lists:unzip(Rounds),
+    Ratio = lists:sum(Flooded) / lists:sum(Sink),
+    report("throughput beside a flood: ~.2f of that beside its load; MB/s ~0p", [Ratio, Rounds]),
+    true = bp_hostile:count(B, datagrams) - Seen > 20 * Ms,
+    Ratio >= 0.8 orelse keeps_throughput(A, B, Ms, Tries - 1, Rounds).
+
+%% Beside the same datagrams that go elsewhere, and beside a flood; who comes first changes.
+round_of(A, B, Ms, N) ->
+    Sink = fun() -> throughput(A, B, Ms, [{sink, 1}]) end,
+    Flood = fun() -> throughput(A, B, Ms, [{port, port(B)}]) end,
+    case N rem 2 of
+        0 -> S = Sink(), {S, Flood()};
+        1 -> F = Flood(), {Sink(), F}
+    end.
 
 %% MB/s from A to B beside a flood.
 throughput(A, B, Ms, Where) ->

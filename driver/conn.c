@@ -375,6 +375,9 @@ void drv_conn_events(struct drv_conn *c, bp_time now)
         case BP_LINK_EV_CID_REMOVED:
             remove_cid(c, &ev.cid);
             break;
+        case BP_LINK_EV_IDLE_ASKED:
+            c->idle_asked = true;
+            break;
         case BP_LINK_EV_FAILED:
             if (!c->has_key && key != NULL) {
                 c->presented = true;

@@ -105,7 +105,7 @@ void drv_node_port_stop(struct drv_node_port *np)
         name_fd = -1;
     }
     drv_member_stop();
-    drv_file_ops_stop();
+    drv_endpoint_stop(np);
     drv_resolve_stop(np);
     the_port = NULL;
     drv_port_wake_close(&np->p);
@@ -327,7 +327,7 @@ void drv_node_port_ready(struct drv_node_port *np, int fd)
     if (fd == np->p.wake_fd) {
         drv_port_wake_read(&np->p);
         read_mailboxes(drv_now());
-    } else if (!drv_resolve_ready(fd)) {
+    } else if (!drv_resolve_ready(fd) && !drv_endpoint_ready(fd)) {
         read_socket();
     }
     np->p.worked = true;
@@ -499,13 +499,14 @@ ErlDrvSSizeT drv_node_port_control(struct drv_node_port *np, unsigned op, const 
     case OP_STATS:
         drv_node_stats(&r);
         drv_resolve_stats(&r);
+        drv_endpoint_stats(&r);
         break;
     case OP_RESOLVE:
         drv_resolve_control(np, p, len, &r);
         break;
     default:
-        if (!drv_member_op(op, p, len, &r) && !drv_file_op(op, p, len, &r) &&
-            !drv_key_op(op, p, len, &r)) {
+        if (!drv_member_op(op, p, len, &r) && !drv_endpoint_op(np, op, p, len, &r) &&
+            !drv_file_op(op, p, len, &r) && !drv_key_op(op, p, len, &r)) {
             return -1;
         }
     }

@@ -284,7 +284,7 @@ static int peer_closed(struct bp_conn *c)
         snprintf(c->text, sizeof(c->text), "the peer closed the connection: %s (code 0x%llx%s%s)",
                  err == BP_E_PEER_CLOSED ? what : bp_err_text(err),
                  (unsigned long long)e->error_code, reason[0] != '\0' ? ": " : "", reason);
-        return BP_E_PEER_CLOSED;
+        return err == BP_E_IDLE ? BP_E_IDLE : BP_E_PEER_CLOSED;
     }
     if (e->error_code >= 0x100 && e->error_code < 0x200) {
         unsigned alert = (unsigned)(e->error_code - 0x100);

@@ -40,6 +40,8 @@ struct bp_conn {
     void *user;
     struct bp_owner_ops owner;
     bool server;
+    bool plain_crypto; /* GnuTLS also where packet_crypt.h knows better: tests */
+    bool fast_keys;    /* 1-RTT keys are packet_crypt.c's */
     bool handshake_done;
     bool probe;
     bool early_ready; /* a server that may send */

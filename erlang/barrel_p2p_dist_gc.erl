@@ -13,7 +13,8 @@
 -define(RELEASE_TRIES, 40).
 
 -record(state, {
-    released = #{} :: #{node() => {port(), Tries :: pos_integer()}},
+    %% Channels that are being given back; `new': not seen yet.
+    released = #{} :: #{node() => {port() | new, Tries :: non_neg_integer()}},
     counters = #{} :: #{atom() => non_neg_integer()}
 }).
 
@@ -65,13 +66,8 @@ handle_call(stats, _From, #state{counters = C} = S) ->
     {reply, C, S}.
 
 %% @private
-handle_cast({release, Node}, #state{released = R} = S) ->
-    case port_of(Node) of
-        {ok, Port} when not is_map_key(Node, R) ->
-            {noreply, give_back(Node, Port, ?RELEASE_TRIES, count(temporary, S))};
-        _ ->
-            {noreply, S}
-    end;
+handle_cast({release, Node}, #state{released = R} = S) when not is_map_key(Node, R) ->
+    {noreply, give_back(Node, new, ?RELEASE_TRIES, count(temporary, S))};
 handle_cast(_, S) ->
     {noreply, S}.
 
@@ -91,10 +87,7 @@ handle_info(sweep, S) ->
     {noreply, sweep(S)};
 handle_info({give_back, Node}, #state{released = R} = S) ->
     {{Port, Tries}, Rest} = maps:take(Node, R),
-    case port_of(Node) of
-        {ok, Port} -> {noreply, give_back(Node, Port, Tries - 1, S#state{released = Rest})};
-        _ -> {noreply, count(temporary_closed, S#state{released = Rest})}
-    end;
+    {noreply, give_back(Node, Port, Tries, S#state{released = Rest})};
 handle_info(_, S) ->
     {noreply, S}.
 
@@ -156,22 +149,30 @@ port_of(Node) ->
 %% --- temporary channels ----------------------------------------------------------------
 
 %% The last message must have arrived, and the other node must agree. If a process uses the channel
-%% by now it is one like any other.
-give_back(Node, _Port, 0, S) ->
-    _ = Node,
-    count(temporary_kept, S);
-give_back(Node, Port, Tries, #state{released = R} = S) ->
-    case needed(Node) orelse barrel_p2p_drv:idle_ask(Port, true, 0) of
-        {ok, Why} when Why =:= idle; Why =:= unsent; Why =:= not_up ->
-            _ = erlang:send_after(?RELEASE_MS, self(), {give_back, Node}),
-            S#state{released = R#{Node => {Port, Tries}}};
-        {ok, Why} ->
-            count(kept(Why), count(temporary_kept, S));
-        true ->
-            count(kept_needed, count(temporary_kept, S));
-        {error, _} ->
-            S
+%% by now it is one like any other. A new one may be up before its port is known here.
+give_back(Node, Old, Tries, S) ->
+    case port_of(Node) of
+        {ok, Port} when Old =:= new; Old =:= Port ->
+            ask_back(Node, Port, Tries, S);
+        not_connected when Old =:= new ->
+            later(Node, new, Tries, S);
+        _ ->
+            count(temporary_closed, S)
     end.
+
+ask_back(Node, Port, Tries, S) ->
+    case needed(Node) orelse barrel_p2p_drv:idle_ask(Port, true, 0) of
+        {ok, Why} when Why =:= idle; Why =:= unsent; Why =:= not_up -> later(Node, Port, Tries, S);
+        {ok, Why} -> count(kept(Why), count(temporary_kept, S));
+        true -> count(kept_needed, count(temporary_kept, S));
+        {error, _} -> later(Node, Port, Tries, S)
+    end.
+
+later(_Node, _Port, 0, S) ->
+    count(temporary_kept, S);
+later(Node, Port, Tries, #state{released = R} = S) ->
+    _ = erlang:send_after(?RELEASE_MS, self(), {give_back, Node}),
+    S#state{released = R#{Node => {Port, Tries - 1}}}.
 
 count(Key, #state{counters = C} = S) ->
     S#state{counters = C#{Key => maps:get(Key, C, 0) + 1}}.

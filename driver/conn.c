@@ -60,7 +60,7 @@ void drv_conn_link_config(struct drv_settings *s, struct bp_link_config *lc)
                                   .dist_streams = s->dist_streams,
                                   .max_frame_bytes = s->max_frame_bytes,
                                   .conn = {.cred = s->cred,
-                                           .reset_secret = drv_node.reset_secret,
+                                           .reset_secret = s->reset_secret,
                                            .idle_timeout = s->idle_timeout,
                                            .keepalive = s->keepalive,
                                            .max_datagram = s->max_datagram},

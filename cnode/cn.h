@@ -379,6 +379,8 @@ void cn_peer_reap(struct cn_peer *p);
 uint64_t cn_peer_queued(const struct cn_peer *p);
 /* A connection id that the link has issued, or the peer has retired. */
 void cn_peer_cid(struct cn_peer *p, const struct bp_cid *cid, bool added);
+/* It is no stranger: its key is pinned. */
+void cn_peer_known(struct cn_peer *p);
 /* It has shown the cookie: it does not count as a stranger any more. */
 void cn_peer_welcome(struct cn_peer *p);
 

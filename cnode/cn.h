@@ -8,9 +8,10 @@
  *   socket.c    the node's UDP socket: datagrams to peers, to the listener, to nobody
  *   peer.c      one connection: link, timer, sending, end
  *   shake.c     authentication's files, the distribution handshake, which of two connections stays
- *   find.c      names to addresses: discovery chain, DNS, dialling one address after the other
+ *   discover.c  the discovery chain, publishing
+ *   find.c      names to addresses, dialling one after the other
  *   event.c     events and messages for programs with a loop
- *   ei.c        libei's callbacks          ei_stream.c  its byte stream, cut into messages
+ *   ei.c        libei's callbacks: sockets; ei_io.c  bytes; ei_stream.c  messages in them
  *   info.c      peers and counters (counters.def), log
  *   timers.c    when which peer wants to be looked at
  *
@@ -378,6 +379,8 @@ void cn_peer_reap(struct cn_peer *p);
 uint64_t cn_peer_queued(const struct cn_peer *p);
 /* A connection id that the link has issued, or the peer has retired. */
 void cn_peer_cid(struct cn_peer *p, const struct bp_cid *cid, bool added);
+/* It is no stranger: its key is pinned. */
+void cn_peer_known(struct cn_peer *p);
 /* It has shown the cookie: it does not count as a stranger any more. */
 void cn_peer_welcome(struct cn_peer *p);
 
@@ -394,10 +397,15 @@ int cn_shake_send(struct cn_peer *p, const uint8_t *msg, size_t len);
 /* The handshake has succeeded: pins the key, and the link is up. An error has ended the link. */
 int cn_shake_done(struct cn_peer *p, bp_time now);
 
+/* --- discover.c ---------------------------------------------------------- */
+
+int cn_discover_init(struct bp_node *n);
+void cn_discover_free(struct bp_node *n);
+void cn_publish(struct bp_node *n);
+void cn_withdraw(struct bp_node *n);
+
 /* --- find.c -------------------------------------------------------------- */
 
-int cn_find_init(struct bp_node *n);
-void cn_find_free(struct bp_node *n);
 /* Dials `name`, or whoever is `at` that address (one of the two may be NULL), for `ei` or (NULL)
  * for the program. `*out` may be gone already; then its end was told. */
 int cn_dial(struct bp_node *n, const char *name, const struct bp_addr *at, unsigned timeout_ms,
@@ -410,8 +418,6 @@ void cn_find_next(struct cn_peer *p, bp_time now);
 /* A descriptor of discovery is readable, or time has passed. */
 void cn_find_run(struct bp_node *n, bp_time now);
 bp_time cn_find_deadline(const struct bp_node *n);
-void cn_find_publish(struct bp_node *n);
-void cn_find_withdraw(struct bp_node *n);
 
 /* --- event.c ------------------------------------------------------------- */
 

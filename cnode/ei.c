@@ -7,8 +7,7 @@
  * read, so that the program can poll() it; and if the program closes it without libei, our end
  * hangs up.
  */
-#include "cnode/cn.h"
-#include "cnode/ei_stream.h"
+#include "cnode/ei_impl.h"
 
 #include "barrel_p2p/ei.h"
 
@@ -19,37 +18,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 #include <unistd.h>
-
-#define HS_HEAD    2u
-#define HS_MAX     1024u
-#define FRAME_HEAD 4u
-
-/* DEAD: the program has closed its descriptor itself. CLOSING: whoever waits has to leave. */
-enum cn_ei_kind { EI_FRESH, EI_LISTENING, EI_CONNECTION, EI_DEAD, EI_CLOSING };
-
-struct cn_ei {
-    struct bp_node *n;
-    struct cn_ei *next;
-    struct cn_ei *prev;
-    uint64_t id;
-    enum cn_ei_kind kind;
-    int fd;     /* the program's */
-    int our_fd; /* -1: the program has closed its own */
-    bool signalled;
-    pthread_cond_t cond;
-    unsigned waiters;
-    struct cn_peer *peer; /* CONNECTION; stays when it has ended, until this is closed */
-    bool up;
-    bool broken; /* the program's stream cannot go on */
-    struct cn_ei_cutter out;
-    struct cn_ei_reader in;
-    struct cn_peer *queue; /* LISTENING */
-    struct cn_peer **queue_tail;
-    unsigned n_queue;
-    unsigned backlog;
-};
 
 /* --- handles ------------------------------------------------------------- */
 
@@ -75,7 +44,7 @@ static struct cn_ei *handle_new(struct bp_node *n)
     h->our_fd = fds[1];
     h->id = ++n->last_ei;
     h->queue_tail = &h->queue;
-    cn_ei_cutter_init(&h->out, HS_HEAD, HS_MAX);
+    cn_ei_cutter_init(&h->out, CN_EI_HS_HEAD, CN_EI_HS_MAX);
     h->next = n->eis;
     if (h->next != NULL) {
         h->next->prev = h;
@@ -131,7 +100,7 @@ static bool readable(const struct cn_ei *h)
            (h->up && bp_link_frames(h->peer->link)->n > 0);
 }
 
-static void show(struct cn_ei *h)
+void cn_ei_show(struct cn_ei *h)
 {
     bool is = readable(h);
     char byte = 0;
@@ -149,7 +118,7 @@ static void changed(struct cn_ei *h)
     if (h->waiters > 0) {
         (void)pthread_cond_broadcast(&h->cond); /* who waits takes it, and shows the rest */
     } else {
-        show(h);
+        cn_ei_show(h);
     }
 }
 
@@ -159,7 +128,7 @@ void cn_ei_changed(struct cn_peer *p)
 }
 
 /* 0, or an errno. */
-static int wait_for(struct cn_ei *h, bp_time until)
+int cn_ei_wait_for(struct cn_ei *h, bp_time until)
 {
     int rc;
 
@@ -173,7 +142,7 @@ static int wait_for(struct cn_ei *h, bp_time until)
     return rc == 0 ? 0 : rc == BP_E_TIMEOUT ? ETIMEDOUT : ESHUTDOWN;
 }
 
-static bp_time until_of(unsigned tmo)
+bp_time cn_ei_until(unsigned tmo)
 {
     return tmo == EI_SCLBK_INF_TMO ? BP_TIME_NEVER : cn_now() + tmo * BP_MS;
 }
@@ -215,7 +184,7 @@ static int errno_of(const struct cn_peer *p)
 }
 
 /* The errno of a connection that has ended; bp_error_detail says why. */
-static int ended(const struct cn_ei *h)
+int cn_ei_ended(const struct cn_ei *h)
 {
     if (h->peer == NULL) {
         (void)cn_fail(BP_E_STATE, "there is no connection");
@@ -484,14 +453,14 @@ static int cb_accept(void **ctx, void *addr, int *len, unsigned tmo)
 {
     struct cn_ei *h = *ctx;
     struct bp_node *n = h->n;
-    bp_time until = until_of(tmo);
+    bp_time until = cn_ei_until(tmo);
     struct cn_ei *got;
     struct cn_peer *p;
     int err = 0;
 
     (void)pthread_mutex_lock(&n->lock);
     while (err == 0 && h->kind == EI_LISTENING && h->n_queue == 0) {
-        err = wait_for(h, until);
+        err = cn_ei_wait_for(h, until);
     }
     if (h->kind != EI_LISTENING) {
         err = EINVAL;
@@ -507,7 +476,7 @@ static int cb_accept(void **ctx, void *addr, int *len, unsigned tmo)
     } else if (err == 0) {
         err = EMFILE;
     }
-    show(h);
+    cn_ei_show(h);
     (void)pthread_mutex_unlock(&n->lock);
     return err;
 }
@@ -516,7 +485,7 @@ static int cb_connect(void *ctx, void *addr, int len, unsigned tmo)
 {
     struct cn_ei *h = ctx;
     struct bp_node *n = h->n;
-    bp_time until = until_of(tmo);
+    bp_time until = cn_ei_until(tmo);
     const char *name = next_dial.n == n ? next_dial.name : NULL;
     struct bp_addr at;
     int err = 0;
@@ -535,264 +504,15 @@ static int cb_connect(void *ctx, void *addr, int len, unsigned tmo)
         return rc == BP_E_NOMEM ? ENOMEM : rc == BP_E_LIMIT ? EMFILE : EIO;
     }
     while (err == 0 && h->peer != NULL && !h->peer->authenticated && h->peer->stage != CN_ENDED) {
-        err = wait_for(h, until);
+        err = cn_ei_wait_for(h, until);
     }
     if (h->peer == NULL || h->peer->stage == CN_ENDED) {
-        err = ended(h);
+        err = cn_ei_ended(h);
     } else if (h->peer->authenticated) {
         err = 0;
     } else if (err == ETIMEDOUT) {
         (void)cn_fail(BP_E_TIMEOUT, "%s did not answer in time", cn_who(h->peer));
     }
-    (void)pthread_mutex_unlock(&n->lock);
-    return err;
-}
-
-/* --- callbacks: bytes ---------------------------------------------------- */
-
-static bool is_over(const struct cn_ei *h)
-{
-    return h->peer == NULL || h->peer->stage == CN_ENDED || h->broken;
-}
-
-/* A whole message of the program; takes it. 0, or an errno. */
-static int send_message(struct cn_ei *h, uint8_t *msg, size_t len)
-{
-    struct cn_peer *p = h->peer;
-    struct bp_slice s = {.base = msg, .len = len, .owner = msg};
-    int rc;
-
-    if (!h->up) {
-        rc = cn_shake_send(p, msg, len);
-        free(msg);
-    } else if (!cn_message_begins(msg, len)) {
-        free(msg);
-        return EINVAL;
-    } else {
-        rc = bp_link_send(p->link, &s, 1);
-    }
-    cn_peer_sent(p, cn_now());
-    if (rc != 0) {
-        return p->stage == CN_ENDED ? ended(h) : rc == BP_E_NOMEM ? ENOMEM : EIO;
-    }
-    return 0;
-}
-
-static int take_bytes(struct cn_ei *h, const uint8_t *buf, size_t len, size_t *used)
-{
-    uint8_t *msg;
-    size_t msg_len;
-    int rc = cn_ei_cutter_push(&h->out, buf, len, used, &msg, &msg_len);
-
-    switch (rc) {
-    case CN_EI_MORE:
-        return 0;
-    case CN_EI_TICK:
-        bp_link_tick(h->peer->link);
-        cn_peer_sent(h->peer, cn_now());
-        return 0;
-    case CN_EI_MESSAGE:
-        return send_message(h, msg, msg_len);
-    default:
-        h->broken = true;
-        (void)cn_fail(rc, "a message is larger than BP_OPT_MAX_FRAME, or there is no memory");
-        return rc == BP_E_NOMEM ? ENOMEM : EMSGSIZE;
-    }
-}
-
-/* Whether a message may begin. */
-static bool has_room(const struct cn_ei *h)
-{
-    return !h->up || cn_ei_cutter_busy(&h->out) ||
-           bp_link_pending(h->peer->link) < h->n->opt.send_buffer;
-}
-
-static int write_locked(struct cn_ei *h, const uint8_t *buf, size_t len, size_t *done,
-                        bp_time until)
-{
-    int err = 0;
-
-    while (err == 0 && *done < len) {
-        size_t used;
-        if (is_over(h)) {
-            return h->broken ? EPIPE : ended(h);
-        }
-        if (!has_room(h)) {
-            cn_touched(h->n);
-            err = wait_for(h, until);
-            continue;
-        }
-        err = take_bytes(h, buf + *done, len - *done, &used);
-        *done += used;
-    }
-    return err;
-}
-
-static int cb_write(void *ctx, const char *buf, ssize_t *len, unsigned tmo)
-{
-    struct cn_ei *h = ctx;
-    size_t done = 0;
-    int err;
-
-    (void)pthread_mutex_lock(&h->n->lock);
-    err = write_locked(h, (const uint8_t *)buf, (size_t)*len, &done, until_of(tmo));
-    cn_touched(h->n);
-    (void)pthread_mutex_unlock(&h->n->lock);
-    if (done > 0) {
-        *len = (ssize_t)done; /* an error that lasts comes with the next call */
-        return 0;
-    }
-    return err;
-}
-
-static int cb_writev(void *ctx, const void *iov, int iovcnt, ssize_t *len, unsigned tmo)
-{
-    struct cn_ei *h = ctx;
-    const struct iovec *v = iov;
-    bp_time until = until_of(tmo);
-    size_t total = 0;
-    int err = 0;
-
-    (void)pthread_mutex_lock(&h->n->lock);
-    for (int i = 0; err == 0 && i < iovcnt; i++) {
-        size_t done = 0;
-        err = write_locked(h, v[i].iov_base, v[i].iov_len, &done, until);
-        total += done;
-    }
-    cn_touched(h->n);
-    (void)pthread_mutex_unlock(&h->n->lock);
-    *len = (ssize_t)total;
-    return total > 0 ? 0 : err;
-}
-
-/* The next message, if there is one: 0, EAGAIN, or what ends it all. */
-static int fill_frame(struct cn_ei *h)
-{
-    struct cn_peer *p = h->peer;
-    struct bp_frame_queue *q = bp_link_frames(p->link);
-    struct bp_frame f;
-    int rc;
-
-    if (!bp_frame_queue_pop(q, &f)) {
-        return EAGAIN;
-    }
-    if (!cn_message_begins(f.data, f.len)) {
-        free(f.bin);
-        h->broken = true;
-        h->n->stats.messages_malformed++;
-        cn_peer_end(p, BP_E_FRAME_MALFORMED,
-                    "the peer sent a message with an atom cache or in fragments, which no C node "
-                    "has asked for",
-                    cn_now());
-        return EIO;
-    }
-    rc = cn_ei_reader_put(&h->in, FRAME_HEAD, f.data, f.len, f.bin);
-    if (q->n == 0) {
-        bp_frame_queue_reset(q);
-    }
-    if (rc != 0) {
-        free(f.bin);
-        return EIO;
-    }
-    if (p->stage == CN_UP) {
-        cn_peer_credit(p, cn_now());
-    }
-    return 0;
-}
-
-/*
- * "alive": the peer has not noticed yet that our last life is over. libei gives up there; the
- * answer is that this connection is the one, and libei sees what it would have seen a little later.
- */
-static void answer_alive(struct cn_ei *h, const uint8_t **msg, size_t *len)
-{
-    static const char alive[] = "salive";
-    static const uint8_t ok[] = {'s', 'o', 'k'};
-    static const uint8_t yes[] = {'s', 't', 'r', 'u', 'e'};
-
-    if (*len == sizeof(alive) - 1 && memcmp(*msg, alive, *len) == 0 &&
-        cn_shake_send(h->peer, yes, sizeof(yes)) == 0) {
-        *msg = ok;
-        *len = sizeof(ok);
-        cn_peer_sent(h->peer, cn_now());
-    }
-}
-
-static int fill(struct cn_ei *h)
-{
-    const uint8_t *msg;
-    size_t len;
-
-    if (h->peer == NULL || h->peer->link == NULL) {
-        return EAGAIN;
-    }
-    if (h->up) {
-        return fill_frame(h);
-    }
-    if (cn_shake_recv(h->peer, &msg, &len) != 1) {
-        if (h->peer->stage != CN_ENDED) {
-            cn_peer_settle(h->peer, cn_now()); /* it may have failed just now */
-        }
-        return EAGAIN;
-    }
-    answer_alive(h, &msg, &len);
-    return cn_ei_reader_put(&h->in, HS_HEAD, msg, len, NULL) == 0 ? 0 : EIO;
-}
-
-static int cb_read(void *ctx, char *buf, ssize_t *len, unsigned tmo)
-{
-    struct cn_ei *h = ctx;
-    bp_time until = until_of(tmo);
-    size_t got = 0;
-    int err = 0;
-
-    (void)pthread_mutex_lock(&h->n->lock);
-    while (err == 0 && *len > 0) {
-        if (!cn_ei_reader_empty(&h->in)) {
-            got = cn_ei_reader_take(&h->in, (uint8_t *)buf, (size_t)*len);
-            break;
-        }
-        err = fill(h);
-        if (err == EAGAIN) {
-            err = is_over(h) ? ended(h) : wait_for(h, until);
-        }
-    }
-    show(h);
-    cn_touched(h->n);
-    (void)pthread_mutex_unlock(&h->n->lock);
-    *len = (ssize_t)got;
-    return got > 0 ? 0 : err;
-}
-
-/* --- callbacks: the handshake -------------------------------------------- */
-
-static int cb_header_size(void *ctx, int *sz)
-{
-    (void)ctx;
-    *sz = HS_HEAD;
-    return 0;
-}
-
-static int cb_handshake_complete(void *ctx)
-{
-    struct cn_ei *h = ctx;
-    struct bp_node *n = h->n;
-    bp_time now = cn_now();
-    int err = 0;
-
-    (void)pthread_mutex_lock(&n->lock);
-    if (is_over(h)) {
-        err = ended(h);
-    } else if (cn_shake_done(h->peer, now) != 0) {
-        cn_peer_settle(h->peer, now); /* ends it */
-        err = ended(h);
-    } else {
-        h->up = true;
-        cn_ei_cutter_init(&h->out, FRAME_HEAD, n->opt.max_frame);
-        cn_peer_settle(h->peer, now);
-        show(h);
-    }
-    cn_touched(n);
     (void)pthread_mutex_unlock(&n->lock);
     return err;
 }
@@ -803,12 +523,12 @@ static ei_socket_callbacks callbacks = {.flags = EI_SCLBK_FLG_FULL_IMPL,
                                         .listen = cb_listen,
                                         .accept = cb_accept,
                                         .connect = cb_connect,
-                                        .writev = cb_writev,
-                                        .write = cb_write,
-                                        .read = cb_read,
-                                        .handshake_packet_header_size = cb_header_size,
-                                        .connect_handshake_complete = cb_handshake_complete,
-                                        .accept_handshake_complete = cb_handshake_complete,
+                                        .writev = cn_ei_cb_writev,
+                                        .write = cn_ei_cb_write,
+                                        .read = cn_ei_cb_read,
+                                        .handshake_packet_header_size = cn_ei_cb_header_size,
+                                        .connect_handshake_complete = cn_ei_cb_handshake_complete,
+                                        .accept_handshake_complete = cn_ei_cb_handshake_complete,
                                         .get_fd = cb_get_fd};
 
 /* --- public -------------------------------------------------------------- */

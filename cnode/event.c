@@ -248,52 +248,58 @@ static bool first_bytes(const struct bp_part *parts, size_t n, uint8_t out[stati
     return got == 2;
 }
 
-/* Takes a copy, or lends the parts for the call. */
-static int put(struct cn_peer *p, const struct bp_part *parts, size_t n, size_t len)
-{
+/* A message that is on its way into a link: the parts as they are, or one piece. */
+struct outgoing {
     struct bp_slice slices[PARTS_MAX];
+    size_t n;
+    size_t len;
     uint8_t *copy;
+};
+
+/* Before the lock is taken: copying much takes its time. */
+static int prepare(struct outgoing *o, const struct bp_part *parts, size_t n)
+{
+    uint8_t begin[2];
     size_t at = 0;
 
-    if (len <= COPY_MAX && n <= PARTS_MAX) {
-        for (size_t i = 0; i < n; i++) {
-            slices[i] = (struct bp_slice){.base = parts[i].data, .len = parts[i].len};
-        }
-        return bp_link_send(p->link, slices, n);
+    o->len = 0;
+    o->copy = NULL;
+    for (size_t i = 0; i < n; i++) {
+        o->len += parts[i].len;
     }
-    copy = malloc(len);
-    if (copy == NULL) {
-        return BP_E_NOMEM;
+    if (!first_bytes(parts, n, begin) || !cn_message_begins(begin, 2)) {
+        return cn_fail(BP_E_INVALID, "a message begins with the bytes 112 and 131");
+    }
+    if (o->len <= COPY_MAX && n <= PARTS_MAX) {
+        for (size_t i = 0; i < n; i++) {
+            o->slices[i] = (struct bp_slice){.base = parts[i].data, .len = parts[i].len};
+        }
+        o->n = n;
+        return 0;
+    }
+    o->copy = malloc(o->len);
+    if (o->copy == NULL) {
+        return cn_fail(BP_E_NOMEM, "%s", bp_err_text(BP_E_NOMEM));
     }
     for (size_t i = 0; i < n; i++) {
         if (parts[i].len > 0) {
-            memcpy(copy + at, parts[i].data, parts[i].len);
+            memcpy(o->copy + at, parts[i].data, parts[i].len);
             at += parts[i].len;
         }
     }
-    slices[0] = (struct bp_slice){.base = copy, .len = len, .owner = copy};
-    return bp_link_send(p->link, slices, 1);
+    o->slices[0] = (struct bp_slice){.base = o->copy, .len = o->len, .owner = o->copy};
+    o->n = 1;
+    return 0;
 }
 
-static int send_message(struct bp_node *n, bp_peer_id id, const struct bp_part *parts, size_t count)
+/* Whether it may be sent now. */
+static int check(struct bp_node *n, struct cn_peer *p, size_t len)
 {
-    struct cn_peer *p = cn_peer_of(n, id);
-    uint8_t begin[2];
-    size_t len = 0;
-    bp_time now;
-    int rc;
-
     if (p == NULL || !p->native) {
         return cn_fail(BP_E_NOT_FOUND, "there is no such connection (any more)");
     }
     if (p->stage != CN_UP) {
         return cn_fail(BP_E_STATE, "%s is not connected", p->name);
-    }
-    for (size_t i = 0; i < count; i++) {
-        len += parts[i].len;
-    }
-    if (!first_bytes(parts, count, begin) || !cn_message_begins(begin, 2)) {
-        return cn_fail(BP_E_INVALID, "a message begins with the bytes 112 and 131");
     }
     if (len > n->opt.max_frame) {
         return cn_fail(BP_E_LIMIT, "a message of %zu bytes is larger than BP_OPT_MAX_FRAME", len);
@@ -302,23 +308,33 @@ static int send_message(struct bp_node *n, bp_peer_id id, const struct bp_part *
         p->want_writable = true;
         return cn_fail(BP_E_AGAIN, "%s takes messages more slowly than they are sent", p->name);
     }
-    now = cn_now();
-    rc = put(p, parts, count, len);
-    if (rc == BP_E_NOMEM && bp_link_phase(p->link) != BP_LINK_FAILED) {
-        return cn_fail(rc, "%s", bp_err_text(rc));
-    }
-    cn_peer_sent(p, now);
-    return rc == 0 ? 0 : cn_fail(rc, "%s", bp_err_text(rc));
+    return 0;
 }
 
 int bp_node_send(struct bp_node *n, bp_peer_id peer, const struct bp_part *parts, size_t count)
 {
-    int rc;
+    struct outgoing o;
+    struct cn_peer *p;
+    int rc = prepare(&o, parts, count);
 
+    if (rc != 0) {
+        return rc;
+    }
     (void)pthread_mutex_lock(&n->lock);
-    rc = send_message(n, peer, parts, count);
+    p = cn_peer_of(n, peer);
+    rc = check(n, p, o.len);
+    if (rc == 0) {
+        bp_time now = cn_now();
+        rc = bp_link_send(p->link, o.slices, o.n);
+        o.copy = NULL; /* taken, whatever came of it */
+        if (rc != 0) {
+            (void)cn_fail(rc, "%s", bp_err_text(rc));
+        }
+        cn_peer_sent(p, now);
+    }
     cn_touched(n);
     (void)pthread_mutex_unlock(&n->lock);
+    free(o.copy);
     return rc;
 }
 

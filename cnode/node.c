@@ -223,7 +223,7 @@ int bp_node_start(struct bp_node *n)
             rc = cn_load(n);
         }
         if (rc == 0) {
-            rc = cn_find_init(n);
+            rc = cn_discover_init(n);
         }
         n->started = rc == 0;
     }
@@ -322,7 +322,7 @@ int cn_listen(struct bp_node *n, const uint16_t *port)
         return rc;
     }
     n->listening = true;
-    cn_find_publish(n);
+    cn_publish(n);
     cn_touched(n);
     return 0;
 }
@@ -378,10 +378,10 @@ void bp_node_del(struct bp_node *n)
         (void)pthread_mutex_lock(&n->lock);
         n->threaded = false;
     }
-    cn_find_withdraw(n);
+    cn_withdraw(n);
     end_peers(n);
     cn_ei_free_all(n);
-    cn_find_free(n);
+    cn_discover_free(n);
     if (n->fd >= 0) {
         (void)close(n->fd);
     }

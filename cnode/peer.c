@@ -219,13 +219,18 @@ static void uncount(struct cn_peer *p)
     }
 }
 
-void cn_peer_welcome(struct cn_peer *p)
+void cn_peer_known(struct cn_peer *p)
 {
-    uncount(p);
     if (p->newcomer) {
         p->newcomer = false;
         bp_listener_welcome(p->n->listener, &p->counted_as);
     }
+}
+
+void cn_peer_welcome(struct cn_peer *p)
+{
+    uncount(p);
+    cn_peer_known(p);
 }
 
 static void drop_link(struct cn_peer *p)

@@ -12,35 +12,48 @@
 
 /* --- authentication ------------------------------------------------------ */
 
+/* Strangers who do not have the cookie may try so often: each costs a handshake, and libei's
+ * programs one of their few accepting threads. */
+static bool take_newcomer(struct cn_peer *p, bp_time now)
+{
+    p->newcomer = bp_listener_newcomer(p->n->listener, &p->counted_as, now);
+    if (!p->newcomer) {
+        bp_link_fail(p->link, BP_E_NEWCOMERS, NULL);
+    }
+    return p->newcomer;
+}
+
+/* Looking for a key under any name reads the whole trust store: strangers get so many. */
 static void look_up(struct cn_peer *p, const struct bp_link_event *ev, bp_time now)
 {
     uint8_t key[BP_KEY_LEN];
     struct bp_errbuf err;
     bool found;
-    int rc = bp_peer_trust_lookup(&p->trust, ev, &found, key, &err);
+    int rc;
 
+    if (ev->by_key && p->inbound && !take_newcomer(p, now)) {
+        return;
+    }
+    rc = bp_peer_trust_lookup(&p->trust, ev, &found, key, &err);
     if (rc == 0) {
+        if (ev->by_key && found) {
+            cn_peer_known(p);
+        }
         bp_link_trust(p->link, found, found ? key : NULL, now);
     } else {
         bp_link_fail(p->link, rc, err.text);
     }
 }
 
-/* Strangers who do not have the cookie may try so often: each costs a handshake, and libei's
- * programs one of their few accepting threads. */
 static bool newcomer(struct cn_peer *p, const struct bp_link_event *ev, bp_time now)
 {
-    struct bp_node *n = p->n;
     bool dynamic = bp_node_name_dynamic(ev->name, strlen(ev->name));
 
-    if (!p->inbound || (ev->has_key && !ev->pin && !(dynamic && n->opt.trust == BP_TRUST_TOFU))) {
+    if (!p->inbound ||
+        (ev->has_key && !ev->pin && !(dynamic && p->n->opt.trust == BP_TRUST_TOFU))) {
         return true;
     }
-    p->newcomer = bp_listener_newcomer(n->listener, &p->counted_as, now);
-    if (!p->newcomer) {
-        bp_link_fail(p->link, BP_E_NEWCOMERS, NULL);
-    }
-    return p->newcomer;
+    return take_newcomer(p, now);
 }
 
 static void authenticated(struct cn_peer *p, const struct bp_link_event *ev, bp_time now)

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 
-#define RX_ROUNDS    16
+#define RX_ROUNDS    4 /* then whoever waits for the lock has its turn */
 #define ERROR_ROUNDS 64
 
 /* --- sending ------------------------------------------------------------- */

@@ -239,14 +239,46 @@ int drv_conn_error(const struct drv_conn *c)
 
 /* --- events -------------------------------------------------------------- */
 
+static bool take_newcomer(struct drv_conn *c, bp_time now)
+{
+    bool ok;
+
+    erl_drv_mutex_lock(drv_node.lock);
+    ok = bp_listener_newcomer(&drv_node.listener, &c->peer, now);
+    erl_drv_mutex_unlock(drv_node.lock);
+    c->newcomer = ok;
+    if (!ok) {
+        bp_link_fail(c->link, BP_E_NEWCOMERS, NULL);
+    }
+    return ok;
+}
+
+static void welcome_newcomer(struct drv_conn *c)
+{
+    if (c->newcomer) {
+        c->newcomer = false;
+        erl_drv_mutex_lock(drv_node.lock);
+        bp_listener_welcome(&drv_node.listener, &c->peer);
+        erl_drv_mutex_unlock(drv_node.lock);
+    }
+}
+
+/* Looking for a key under any name reads the whole trust store: strangers get so many. */
 static void look_up(struct drv_conn *c, const struct bp_link_event *ev, bp_time now)
 {
     uint8_t key[BP_KEY_LEN];
     struct bp_errbuf err;
     bool found;
-    int rc = bp_peer_trust_lookup(&c->trust, ev, &found, key, &err);
+    int rc;
 
+    if (ev->by_key && c->inbound && !take_newcomer(c, now)) {
+        return;
+    }
+    rc = bp_peer_trust_lookup(&c->trust, ev, &found, key, &err);
     if (rc == 0) {
+        if (ev->by_key && found) {
+            welcome_newcomer(c);
+        }
         bp_link_trust(c->link, found, found ? key : NULL, now);
         return;
     }
@@ -269,19 +301,12 @@ static void count_authenticated(const struct drv_conn *c)
 static void newcomer(struct drv_conn *c, const struct bp_link_event *ev, bp_time now)
 {
     bool dynamic = bp_node_name_dynamic(ev->name, strlen(ev->name));
-    bool ok;
 
     if (!c->inbound || c->settings->auth_mode == BP_AUTH_EXTERNAL ||
         (ev->has_key && !ev->pin && !(dynamic && c->settings->trust_mode == BP_TRUST_TOFU))) {
         return;
     }
-    erl_drv_mutex_lock(drv_node.lock);
-    ok = bp_listener_newcomer(&drv_node.listener, &c->peer, now);
-    erl_drv_mutex_unlock(drv_node.lock);
-    c->newcomer = ok;
-    if (!ok) {
-        bp_link_fail(c->link, BP_E_NEWCOMERS, NULL);
-    }
+    (void)take_newcomer(c, now);
 }
 
 /* After each call that may have brought the link out of TLS. */
@@ -357,12 +382,7 @@ int drv_conn_pin(struct drv_conn *c, struct bp_errbuf *err)
     int rc;
 
     uncount(c);
-    if (c->newcomer) {
-        c->newcomer = false;
-        erl_drv_mutex_lock(drv_node.lock);
-        bp_listener_welcome(&drv_node.listener, &c->peer);
-        erl_drv_mutex_unlock(drv_node.lock);
-    }
+    welcome_newcomer(c);
     c->alive = true;
     bp_errbuf_reset(err);
     if (c->settings->auth_mode != BP_AUTH_BUILTIN) {

@@ -9,6 +9,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -521,6 +522,41 @@ static void closed_while_waiting(void **state)
     disconnect(&r, &a, &b);
 }
 
+/* Without descriptors there is an error, and with them again it goes on. */
+static void no_descriptors(void **state)
+{
+    struct rig r;
+    struct side a;
+    struct side b;
+    struct rlimit old;
+    struct rlimit few;
+    erlang_msg msg;
+    ei_x_buff x;
+    int fd;
+
+    connected(&r, &a, &b, state);
+    ei_x_new(&x);
+    fd = dup(a.fd);
+    assert_true(fd >= 0);
+    (void)close(fd);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+    few = (struct rlimit){.rlim_cur = (rlim_t)fd, .rlim_max = old.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+    fd = bp_ei_connect(&a.ec, a.x->n, "nobody@127.0.0.1", 5000);
+    assert_true(fd < 0);
+    assert_int_equal(erl_errno, EMFILE);
+    assert_non_null(strstr(bp_error_detail(), "descriptor"));
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+    fd = bp_ei_connect(&a.ec, a.x->n, "nobody@127.0.0.1", 5000);
+    assert_true(fd < 0);
+    assert_int_equal(erl_errno, ECONNREFUSED);
+    send_number(&a, 4);
+    assert_int_equal(ei_xreceive_msg(b.fd, &msg, &x), ERL_MSG);
+    assert_int_equal(decode_number(&x), 4);
+    ei_x_free(&x);
+    disconnect(&r, &a, &b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -530,6 +566,7 @@ int main(void)
         TMPDIR_TEST(refusals),       TMPDIR_TEST(cookie),
         TMPDIR_TEST(host_and_port),  TMPDIR_TEST(closed_behind_our_back),
         TMPDIR_TEST(gone_meanwhile), TMPDIR_TEST(closed_while_waiting),
+        TMPDIR_TEST(no_descriptors),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;

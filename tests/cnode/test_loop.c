@@ -502,7 +502,7 @@ static void limits(void **state)
     assert_int_equal(bp_node_dial(a->n, "c@127.0.0.1", 0, &more), BP_ERROR_LIMIT);
     assert_int_equal(rig_send(a, id, body, sizeof(body)), BP_ERROR_LIMIT);
     assert_int_equal(bp_node_send(a->n, id, &none, 1), BP_ERROR_INVALID);
-    assert_int_equal(bp_node_send(a->n, id + 1, &none, 1), BP_ERROR_NOT_FOUND);
+    assert_int_equal(rig_send(a, id + 1, body, 10), BP_ERROR_NOT_FOUND);
     /* The peer's message is larger than we take: it loses the connection, and both know why. */
     assert_int_equal(rig_send(b, other_end(b, a), body, sizeof(body)), 0);
     assert_string_equal(bp_error_name(rig_expect(&r, a, BP_EVENT_DOWN)->error), "frame_too_large");

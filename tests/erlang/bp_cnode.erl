@@ -3,7 +3,7 @@
 -module(bp_cnode).
 
 -export([start/3, start/4, name/1, tell/2, ask/3, expect/2, expect/3, os_pid/1, rss/1, kill9/1, stop/1]).
--export([unique_name/1]).
+-export([unique_name/1, drain/1]).
 
 exe() ->
     Exe = filename:join(os:getenv("BP_ROOT"), "build/release/tests/cnode/cnode_peer"),
@@ -68,6 +68,14 @@ expect(#{port := Port, log := Log} = C, Word, Timeout) ->
     after Timeout ->
         {ok, Text} = file:read_file(Log),
         error({cnode_silent, Word, Text})
+    end.
+
+%% Forgets what it has said so far.
+drain(#{port := Port} = C) ->
+    receive
+        {Port, {data, _}} -> drain(C)
+    after 0 ->
+        ok
     end.
 
 os_pid(#{port := Port}) ->

@@ -10,6 +10,7 @@
 -export([hidden_and_talking/1, dialled_by_a_vm/1, reconnects/1, killed_and_back/1, wrong_key/1,
          unknown_key_strict/1, wrong_cookie/1, several_peers/1, order/1, sizes/1,
          slow_reader/1]).
+-export([simultaneous/1]).
 -export([rpc/1, ticks_while_busy/1, no_erlang/1, not_there/1, strangers/1, hostile_members/1]).
 
 suite() -> [{timetrap, {seconds, 120}}].
@@ -20,7 +21,7 @@ all() -> [{group, ei}, {group, loop}, rpc, ticks_while_busy, no_erlang, not_ther
 groups() ->
     Cases = [hidden_and_talking, dialled_by_a_vm, reconnects, killed_and_back, wrong_key,
              unknown_key_strict, wrong_cookie, several_peers, order, sizes, slow_reader],
-    [{ei, [], Cases}, {loop, [], Cases}].
+    [{ei, [], Cases}, {loop, [], [simultaneous | Cases]}].
 
 init_per_suite(Config) ->
     case bp_cluster:only(quic) of
@@ -184,6 +185,29 @@ wrong_cookie(Config) ->
     ?EQ(match, re:run(Failed, "cookie", [{capture, none}])),
     ?EQ([], hidden(A)),
     bp_cnode:stop(C).
+
+%% Both dial at the same moment, with the greater and with the lesser name on either side: one
+%% connection comes of it, which works.
+simultaneous(Config) ->
+    [begin
+         C = start_c(Config, Prefix, #{listen => true}),
+         A = bp_cluster:start(Config, #{name => m}),
+         [begin
+              Dial = bp_cluster:async(A, fun() -> net_kernel:connect_node(bp_cnode:name(C)) end),
+              bp_cnode:tell(C, "connect " ++ atom_to_list(bp_cluster:name(A))),
+              _ = bp_cluster:await(Dial),
+              bp_cluster:until(fun() ->
+                  bp_cluster:call(A, net_kernel, connect_node, [bp_cnode:name(C)]) =:= true
+              end),
+              ?EQ({I, Prefix}, echo(A, C, {I, Prefix})),
+              ?EQ([bp_cnode:name(C)], hidden(A)),
+              ?EQ(true, bp_cluster:call(A, erlang, disconnect_node, [bp_cnode:name(C)])),
+              sees_no(A, C),
+              bp_cnode:drain(C)
+          end || I <- lists:seq(1, 15)],
+         bp_cluster:stop(A),
+         bp_cnode:stop(C)
+     end || Prefix <- ["a", "z"]].
 
 several_peers(Config) ->
     Nodes = bp_cluster:start_many(Config, [#{name => N} || N <- [a, b, d]]),

@@ -206,21 +206,29 @@ static int fill_frame(struct cn_ei *h)
 }
 
 /*
- * "alive": the peer has not noticed yet that our last life is over. libei gives up there; the
- * answer is that this connection is the one, and libei sees what it would have seen a little later.
+ * "alive": the peer has a connection to a node of our name. If that is one of our last life, which
+ * the peer has not noticed to be over, the answer is that this one counts; libei, which gives up
+ * there, sees what it would have seen a little later. If it is one that we have, too, it stays.
  */
 static void answer_alive(struct cn_ei *h, const uint8_t **msg, size_t *len)
 {
     static const char alive[] = "salive";
     static const uint8_t ok[] = {'s', 'o', 'k'};
     static const uint8_t yes[] = {'s', 't', 'r', 'u', 'e'};
+    static const uint8_t no[] = {'s', 'f', 'a', 'l', 's', 'e'};
 
-    if (*len == sizeof(alive) - 1 && memcmp(*msg, alive, *len) == 0 &&
-        cn_shake_send(h->peer, yes, sizeof(yes)) == 0) {
+    if (*len != sizeof(alive) - 1 || memcmp(*msg, alive, *len) != 0) {
+        return;
+    }
+    if (cn_peer_named(h->n, bp_link_peer_name(h->peer->link), CN_UP) != NULL) {
+        (void)cn_fail(BP_E_EXISTS, "there is a connection to this peer already");
+        *msg = (const uint8_t *)alive; /* libei gives up */
+        (void)cn_shake_send(h->peer, no, sizeof(no));
+    } else if (cn_shake_send(h->peer, yes, sizeof(yes)) == 0) {
         *msg = ok;
         *len = sizeof(ok);
-        cn_peer_sent(h->peer, cn_now());
     }
+    cn_peer_sent(h->peer, cn_now());
 }
 
 static int fill(struct cn_ei *h)

@@ -246,8 +246,10 @@ static int begin(struct cn_peer *p)
 
 static int on_message(struct cn_peer *p, const uint8_t *msg, size_t len, bp_time now)
 {
-    int rc = bp_shake_recv(p->shake, msg, len);
+    int rc;
 
+    p->shake->have_other = is_native(cn_peer_named(p->n, bp_link_peer_name(p->link), CN_UP), p);
+    rc = bp_shake_recv(p->shake, msg, len);
     if (rc == 0 && p->shake->state == BP_SHAKE_ASKED) {
         rc = bp_shake_status(p->shake, judge(p, now));
     }

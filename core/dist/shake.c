@@ -130,7 +130,10 @@ static int on_status(struct bp_shake *s, const uint8_t *word, size_t len)
         return 0;
     }
     if (is_word(word, len, "alive")) {
-        return say_status(s, "true"); /* we know of no such connection */
+        int rc = say_status(s, s->have_other ? "false" : "true");
+        return rc != 0 || !s->have_other
+                   ? rc
+                   : fail(s, BP_E_HS_NOT_ALLOWED, "there is a connection to this peer already");
     }
     if (is_word(word, len, "nok")) {
         return fail(s, BP_E_HS_NOT_ALLOWED,

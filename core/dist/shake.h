@@ -9,6 +9,7 @@
  *   -                 -                N              WAIT_STATUS
  *   WAIT_STATUS       s ok, ok_sim.                   WAIT_CHALLENGE
  *                     s alive          s true         WAIT_CHALLENGE
+ *                                      s false        FAILED, if we have another connection
  *                     s nok, other                    FAILED not_allowed
  *   WAIT_CHALLENGE    N                r              WAIT_ACK
  *   WAIT_ACK          a                               DONE, or FAILED bad_cookie
@@ -72,6 +73,7 @@ struct bp_shake {
     const char *name;   /* ours; this and the cookie are borrowed */
     const char *cookie; /* NUL-terminated, at most BP_SHAKE_COOKIE_MAX bytes */
     uint32_t creation;
+    bool have_other;    /* the host's: there is a connection to this peer that is up */
     uint32_t challenge; /* ours */
     uint64_t peer_flags;
     uint32_t peer_creation;

@@ -10,7 +10,7 @@
 -export([hidden_and_talking/1, dialled_by_a_vm/1, reconnects/1, killed_and_back/1, wrong_key/1,
          unknown_key_strict/1, wrong_cookie/1, several_peers/1, order/1, sizes/1,
          slow_reader/1]).
--export([simultaneous/1]).
+-export([simultaneous/1, connected_twice/1]).
 -export([rpc/1, ticks_while_busy/1, no_erlang/1, not_there/1, strangers/1, hostile_members/1]).
 
 suite() -> [{timetrap, {seconds, 120}}].
@@ -20,7 +20,8 @@ all() -> [{group, ei}, {group, loop}, rpc, ticks_while_busy, no_erlang, not_ther
 
 groups() ->
     Cases = [hidden_and_talking, dialled_by_a_vm, reconnects, killed_and_back, wrong_key,
-             unknown_key_strict, wrong_cookie, several_peers, order, sizes, slow_reader],
+             unknown_key_strict, wrong_cookie, several_peers, order, sizes, slow_reader,
+             connected_twice],
     [{ei, [], Cases}, {loop, [], [simultaneous | Cases]}].
 
 init_per_suite(Config) ->
@@ -201,8 +202,11 @@ simultaneous(Config) ->
               end),
               ?EQ({I, Prefix}, echo(A, C, {I, Prefix})),
               ?EQ([bp_cnode:name(C)], hidden(A)),
-              ?EQ(true, bp_cluster:call(A, erlang, disconnect_node, [bp_cnode:name(C)])),
-              sees_no(A, C),
+              %% its dial may have begun, and come to something, only now
+              bp_cluster:until(fun() ->
+                  _ = bp_cluster:call(A, erlang, disconnect_node, [bp_cnode:name(C)]),
+                  hidden(A) =:= []
+              end),
               bp_cnode:drain(C)
           end || I <- lists:seq(1, 15)],
          bp_cluster:stop(A),
@@ -306,6 +310,18 @@ rpc(Config) ->
     ?EQ("[]", bp_cnode:ask(C, "rpc " ++ Name ++ " erlang nodes", "result")),
     ?EQ(match, re:run(bp_cnode:ask(C, "rpc " ++ Name ++ " erlang no_such_function", "result"),
                       "badrpc", [{capture, none}])),
+    bp_cnode:stop(C).
+
+%% A second connection to a node that has one: refused, and the first one stays.
+connected_twice(Config) ->
+    A = bp_cluster:start(Config, #{}),
+    C = start_c(Config, c, #{}),
+    connect(C, A),
+    sees(A, C),
+    Failed = bp_cnode:ask(C, "connect " ++ atom_to_list(bp_cluster:name(A)), "failed"),
+    ct:pal("~ts", [Failed]),
+    ?EQ(first, echo(A, C, first)),
+    ?EQ([bp_cnode:name(C)], hidden(A)),
     bp_cnode:stop(C).
 
 quoted([$' | _] = Text) -> Text;

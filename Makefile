@@ -5,6 +5,7 @@
 #   V=1                                     show the commands
 #   CC CFLAGS CPPFLAGS LDFLAGS              honoured, our own flags are appended
 #   ERL ERLC                                the Erlang/OTP to build against (>= 25)
+#   IPSEC_MB=no                             packets by GnuTLS alone, also where libipsec-mb is there
 
 BUILD ?= release
 ERL ?= erl
@@ -46,6 +47,14 @@ ifneq ($(filter-out deps deps-test help clean demo test soak bench bench-idle ci
 DEP_CFLAGS := $(patsubst -I%,-isystem %,$(shell $(PKG_CONFIG) --cflags $(DEPS_PC)))
 DEP_LIBS := $(shell $(PKG_CONFIG) --libs $(DEPS_PC)) -lresolv
 CLI_LIBS := $(shell $(PKG_CONFIG) --libs gnutls jansson gmp libcares) -lresolv -lm
+# Optional: AES-GCM that uses vector AES (core/quic/packet_crypt.h). It has no .pc file.
+ifneq ($(IPSEC_MB),no)
+IPSEC_MB := $(shell printf '\043include <intel-ipsec-mb.h>\n' | $(CC) -E -x c - >/dev/null 2>&1 && echo yes || echo no)
+endif
+ifeq ($(IPSEC_MB),yes)
+DEP_CFLAGS += -DBP_HAVE_IPSEC_MB
+DEP_LIBS += -lIPSec_MB
+endif
 endif
 # The command needs of Erlang only libei, and that to be built: `make cli` runs no erl.
 ifneq ($(filter-out cli install deps deps-test help clean demo test soak bench bench-idle ci,$(or $(MAKECMDGOALS),all)),)

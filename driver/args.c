@@ -322,6 +322,19 @@ static bool may_log(enum drv_level level)
     return ok;
 }
 
+void drv_tell_of_port(const char *tag, ErlDrvPort of)
+{
+    ErlDrvTermData port;
+    ErlDrvTermData owner;
+
+    if (node_target(&port, &owner)) {
+        ErlDrvTermData t[] = {
+            ERL_DRV_PORT,  port, ERL_DRV_ATOM,  atom(tag), ERL_DRV_PORT, driver_mk_port(of),
+            ERL_DRV_TUPLE, 2,    ERL_DRV_TUPLE, 2};
+        erl_drv_send_term(port, owner, t, sizeof(t) / sizeof(t[0]));
+    }
+}
+
 void drv_log(enum drv_level level, const char *event, const char *peer, const char *fmt, ...)
 {
     static const char *const names[] = {"error", "warning", "info", "debug"};

@@ -198,8 +198,8 @@ nearest_name(_) ->
 
 keys_without_effect_are_named(Config) ->
     N = bp_cluster:start(Config, #{name => n, config =>
-        [{barrel_p2p, [{dist_gc_min_age_ms, 1000}]}, {quic, [{dist, [{verify, verify_peer}, {pacing_enabled, false}]}]}]}),
-    bp_cluster:wait_log(N, ["keys_without_effect", "dist_gc_min_age_ms", "verify", "pacing_enabled"]).
+        [{barrel_p2p, [{address, "10.0.0.1"}]}, {quic, [{dist, [{verify, verify_peer}, {pacing_enabled, false}]}]}]}),
+    bp_cluster:wait_log(N, ["keys_without_effect", "address", "verify", "pacing_enabled"]).
 
 config_shows_values_and_origins(Config) ->
     Port = bp_cluster:free_port(),

@@ -148,7 +148,7 @@ pin_changed_meanwhile_is_refused(Config) ->
     bp_cluster:wait_log(B, [text(A), "key_mismatch", "meanwhile"]),
     bp_cluster:until(fun() -> [] =:= bp_cluster:call(A, erlang, nodes, [connected]) end),
     ?EQ([], bp_cluster:call(B, erlang, nodes, [connected])),
-    ?EQ(1, length(string:split(bp_cluster:log(B), "meanwhile", all)) - 1),
+    ?EQ(1, length(string:split(bp_cluster:log(B), "removed meanwhile", all)) - 1),
     ?EQ(nomatch, string:find(bp_cluster:log(B), "handshake_failed")).
 
 %% A connection is at net_kernel, which has yet to take it.

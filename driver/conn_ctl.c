@@ -130,6 +130,13 @@ static void op_pre_nodeup(struct drv_conn_port *cp, struct drv_reply *r)
     }
     if (rc != 0) {
         reply_failure(c, r);
+        if (!c->reported) {
+            /* dist_util gives the reason to nobody, and its process may end before the port's turn.
+             */
+            c->reported = true;
+            drv_log(DRV_WARNING, "connection_refused", drv_conn_peer(c), "%s (%s)",
+                    drv_conn_error_text(c), bp_err_atom(drv_conn_error(c)));
+        }
         return;
     }
     c->alive = true;

@@ -60,7 +60,7 @@ void drv_conn_link_config(struct drv_settings *s, struct bp_link_config *lc)
                                   .dist_streams = s->dist_streams,
                                   .max_frame_bytes = s->max_frame_bytes,
                                   .conn = {.cred = s->cred,
-                                           .reset_secret = drv_node.reset_secret,
+                                           .reset_secret = s->reset_secret,
                                            .idle_timeout = s->idle_timeout,
                                            .keepalive = s->keepalive,
                                            .max_datagram = s->max_datagram},
@@ -343,6 +343,9 @@ void drv_conn_events(struct drv_conn *c, bp_time now)
             break;
         case BP_LINK_EV_CID_REMOVED:
             remove_cid(c, &ev.cid);
+            break;
+        case BP_LINK_EV_IDLE_ASKED:
+            c->idle_asked = true;
             break;
         case BP_LINK_EV_FAILED:
             if (!c->has_key && key != NULL) {

@@ -5,6 +5,7 @@
 
 #include "base/rate.h"
 #include "dist/hs_split.h"
+#include "dist/idle.h"
 #include "dist/link.h"
 #include "dist/order.h"
 #include "dist/route.h"
@@ -24,7 +25,7 @@
 #define BP_USER_STREAMS_BURST 8192u
 #define BP_USER_STREAM_PERIOD (2 * BP_MS)
 
-#define BP_LINK_AUTH_UNWANTED \
+#define BP_LINK_AUTH_UNWANTED                                                                      \
     "the peer wants to authenticate, but authentication is off on this node"
 
 /* What is only needed until the link is up. */
@@ -52,6 +53,22 @@ struct bp_held {
     size_t len;
     size_t n;
     struct bp_slice slices[]; /* then copies of the borrowed ones */
+};
+
+/* Agreeing to close. */
+struct bp_link_ask {
+    bool asked; /* our ASK(round) waits for an answer */
+    bool due;   /* it was YES */
+    uint16_t round;
+    uint64_t messages; /* when we asked */
+    bool answer_due;   /* the peer's ASK(peer_round) waits for our host */
+    bool peer_temporary;
+    bp_time event_at; /* the host was last asked */
+    uint16_t peer_round;
+    bool agreed; /* we said YES, when and with how many messages */
+    bp_time agreed_at;
+    uint64_t agreed_taken;
+    uint64_t agreed_frames;
 };
 
 struct bp_link {
@@ -85,7 +102,8 @@ struct bp_link {
     uint32_t max_frame_bytes;
     struct bp_deframer *deframers[BP_DIST_STREAMS_MAX]; /* made when their stream begins */
     uint64_t uncredited[BP_DIST_STREAMS_MAX];           /* bytes taken before delivery began */
-    uint8_t tick_bytes;                                 /* of a partial tick on stream 0 */
+    uint8_t word[4]; /* a tick or other word on stream 0, as far as it is there */
+    uint8_t word_len;
     struct bp_rate tick_rate;
     struct bp_rate user_stream_rate;
     uint64_t auth_bytes;
@@ -95,6 +113,14 @@ struct bp_link {
     struct bp_held *held_head;
     struct bp_held **held_tail;
     uint64_t held_bytes;
+
+    /* link_idle.c */
+    struct bp_idle idle;
+    uint64_t taken; /* messages of our VM */
+    uint64_t used;  /* messages of processes when last looked */
+    bp_time used_at;
+    bp_time up_at;
+    struct bp_link_ask ask;
 
     struct bp_link_event *events; /* ring, only there while it holds something */
     unsigned ev_cap;
@@ -112,8 +138,43 @@ uint64_t bp_link_wall_ms(const struct bp_link *l);
 
 extern const struct bp_conn_ops bp_link_conn_ops;
 
+/* --- link_auth.c ---------------------------------------------------------- */
+
+/* A client can do it when it has the server's certificate. */
+int bp_link_init_auth(struct bp_link *l);
 /* Starts the built-in authentication, if it is used and was not started. */
 int bp_link_start_auth(struct bp_link *l);
+/* A server's first words, before the client's Finished has come. */
+int bp_link_speak_early(struct bp_link *l);
+/* TLS is done: begins what comes next. */
+int bp_link_after_tls(struct bp_link *l);
+/* Carries out what the built-in authentication wants. */
+int bp_link_drain_auth(struct bp_link *l);
+
+/* --- link_hs.c ------------------------------------------------------------ */
+
+/* Opens the control stream where it is ours to open: stream 0 belongs to the client. */
+int bp_link_begin_hs(struct bp_link *l);
+/*
+ * Sends the next handshake message if the one before it has arrived: upstream takes two that come
+ * together for one (WIRE 0.5). Our own splitter does not, and saves the round trip.
+ */
+int bp_link_pump_hs(struct bp_link *l);
+
+/* --- link_idle.c ---------------------------------------------------------- */
+
+void bp_link_idle_begin(struct bp_link *l); /* the link is up */
+/* Takes the time of the last message; whenever the link knows the time. */
+void bp_link_idle_note(struct bp_link *l);
+/* A word that is no tick. */
+int bp_link_idle_word(struct bp_link *l, const uint8_t word[4]);
+/* The peer has closed it with BP_E_IDLE: says so in l->text. */
+void bp_link_idle_closed(struct bp_link *l);
+
+/* --- link.c, link_tx.c ---------------------------------------------------- */
+
+/* Wipes and frees what is only needed until the link is up. */
+void bp_link_drop_setup(struct bp_link *l);
 void bp_link_event(struct bp_link *l, const struct bp_link_event *ev);
 /* What may be done now that a callback only noted. Returns the link's error. */
 int bp_link_advance(struct bp_link *l);

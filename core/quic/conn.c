@@ -19,7 +19,8 @@
 /* ngtcp2 shows its ACK delay (a fraction of the round-trip time) as a deadline. */
 #define MIN_TIMER               BP_MS
 
-/* Sizes to probe: IPv6's minimum MTU, Ethernet, jumbo frames, the loopback (four to a GSO batch). */
+/* Sizes to probe: IPv6's minimum MTU, Ethernet, jumbo frames, the loopback (four to a GSO batch).
+ */
 static const uint16_t mtu_probes[] = {1232, 1452, 8952, BP_DGRAM_MAX / 4};
 #define MTU_PROBES (sizeof(mtu_probes) / sizeof(mtu_probes[0]))
 
@@ -278,10 +279,12 @@ static int peer_closed(struct bp_conn *c)
     printable(reason, sizeof(reason), e->reason, e->reasonlen);
     if (e->type == NGTCP2_CCERR_TYPE_APPLICATION) {
         int err = bp_err_from_close_code(e->error_code);
+        c->peer_reason = bp_err_from_atom(reason);
+        const char *what = c->peer_reason != 0 ? "it says why" : "no error";
         snprintf(c->text, sizeof(c->text), "the peer closed the connection: %s (code 0x%llx%s%s)",
-                 err == BP_E_PEER_CLOSED ? "no error" : bp_err_text(err),
+                 err == BP_E_PEER_CLOSED ? what : bp_err_text(err),
                  (unsigned long long)e->error_code, reason[0] != '\0' ? ": " : "", reason);
-        return BP_E_PEER_CLOSED;
+        return err == BP_E_IDLE ? BP_E_IDLE : BP_E_PEER_CLOSED;
     }
     if (e->error_code >= 0x100 && e->error_code < 0x200) {
         unsigned alert = (unsigned)(e->error_code - 0x100);
@@ -365,6 +368,11 @@ int bp_conn_fail(struct bp_conn *c, int lib_err)
         }
     }
     return c->err;
+}
+
+int bp_conn_peer_reason(const struct bp_conn *c)
+{
+    return c->peer_reason;
 }
 
 const char *bp_conn_error_text(const struct bp_conn *c)
@@ -474,7 +482,7 @@ size_t bp_conn_write_close(struct bp_conn *c, int err, uint8_t *buf, size_t cap,
     }
     ngtcp2_path_storage_zero(&ps);
     n = ngtcp2_conn_write_connection_close(c->q, &ps.path, &pi, buf, cap, &ccerr,
-                                             bp_conn_clock(c, now));
+                                           bp_conn_clock(c, now));
     c->closed = true;
     if (c->err == 0) {
         c->err = err != 0 ? err : BP_E_LOCAL_CLOSE;

@@ -21,7 +21,6 @@
 -export([member_user_streams/1, member_claims_4_gb/1, member_unfinished_fragments/1,
          member_message_without_end/1, member_claims_fragments/1, member_half_frames/1,
          member_ticks/1, member_empty_frames/1]).
--export([acceptor_restarts_reset_ends_it/1, dialler_restarts_new_dial_replaces/1]).
 
 -define(SETUP_S, 2).
 
@@ -30,8 +29,7 @@ suite() -> [{timetrap, {seconds, 120}}].
 all() ->
     [flood_costs_nothing, flood_leaves_throughput, half_open_is_capped,
      {group, one_victim}, {group, members},
-     s4_cookie_only_is_for_the_listed, s4_cookie_only_says_another_name, s5_newcomers_are_rated,
-     acceptor_restarts_reset_ends_it, dialler_restarts_new_dial_replaces].
+     s4_cookie_only_is_for_the_listed, s4_cookie_only_says_another_name, s5_newcomers_are_rated].
 
 %% Cases that one node survives together.
 groups() ->
@@ -616,83 +614,3 @@ member_ticks(Config) ->
 member_empty_frames(Config) ->
     {#{sent_bytes := Sent}, _} = member(Config, empty_frames, flood),
     true = Sent < 20000000.
-
-%% ---- restarts ----
-
-fixed(Name, Port) ->
-    (victim(Name, []))#{args => ["-barrel_p2p_dist_port", integer_to_list(Port)]}.
-
-%% The peer of a killed node that is back on its port: the first packet that it sends ends the dead
-%% connection. It is stopped while nobody is there, so that no ICMP tells it.
-acceptor_restarts_reset_ends_it(Config) ->
-    Port = bp_cluster:free_port(),
-    Opts = fixed(b, Port),
-    [A, B] = bp_cluster:start_many(Config, [victim(a, []), Opts]),
-    true = bp_cluster:connect(A, B),
-    NB = bp_cluster:name(B),
-    ok = watch(A, NB),
-    timer:sleep(300),                   % both are silent by now
-    bp_cluster:signal(A, "STOP"),
-    bp_cluster:kill9(B),
-    B2 = bp_cluster:start(Config, Opts#{node => NB}),
-    ?EQ(Port, port(B2)),
-    bp_cluster:signal(A, "CONT"),
-    Ms = bp_cluster:run(A, fun() ->
-        T0 = erlang:monotonic_time(microsecond),
-        erlang:send({nobody, NB}, hello, [noconnect]),
-        watcher ! {self(), when_down},
-        receive {down, T} -> (T - T0) / 1000 after 10000 -> error(still_up) end
-    end),
-    report("nodedown ~.1f ms after the first packet to the restarted node", [Ms]),
-    ?EQ(1, bp_hostile:count(A, down_stateless_reset)),
-    ?EQ(0, bp_hostile:count(A, down_econnrefused)),
-    ?EQ(1, bp_hostile:count(B2, stateless_resets)),
-    true = Ms < 100,
-    true = bp_cluster:connect(A, B2).
-
-%% A process that notes when Node went down.
-watch(On, Node) ->
-    bp_cluster:run(On, fun() ->
-        Self = self(),
-        spawn(fun() ->
-            register(watcher, self()),
-            erlang:monitor_node(Node, true),
-            Self ! watching,
-            receive
-                {nodedown, Node} ->
-                    T = erlang:monotonic_time(microsecond),
-                    receive {From, when_down} -> From ! {down, T} end
-            end
-        end),
-        receive watching -> ok end
-    end).
-
-%% A killed node comes back on another port and dials: its peer, which heard nothing from the old
-%% port because somebody sits on it, gives the dead connection up for the new one.
-dialler_restarts_new_dial_replaces(Config) ->
-    Port = bp_cluster:free_port(),
-    [A, B] = bp_cluster:start_many(Config, [fixed(a, Port), victim(b, [])]),
-    true = bp_cluster:connect(A, B),
-    {NA, NB} = {bp_cluster:name(A), bp_cluster:name(B)},
-    Old = bp_cluster:run(A, fun() -> erlang:system_info(creation) end),
-    ok = watch(B, NA),
-    timer:sleep(300),
-    bp_cluster:signal(B, "STOP"),
-    bp_cluster:kill9(A),
-    {1, Holder} = bp_hostile:next(bp_hostile:start(hold_port, [{port, Port}]), holding, 5000),
-    A2 = bp_cluster:start(Config, (victim(a, []))#{node => NA}),
-    bp_cluster:signal(B, "CONT"),
-    {Us, true} = timer:tc(fun() -> bp_cluster:connect(A2, B) end),
-    New = bp_cluster:run(A2, fun() -> erlang:system_info(creation) end),
-    report("the new dial replaced the dead connection in ~w ms", [Us div 1000]),
-    true = Us < 500000,
-    true = Old =/= New,
-    %% b saw the old one go down, for no other reason, and talks to the new one
-    {down, _} = bp_cluster:run(B, fun() ->
-        watcher ! {self(), when_down},
-        receive {down, T} -> {down, T} after 5000 -> error(old_connection_up) end
-    end),
-    ?EQ(0, bp_hostile:count(B, down_stateless_reset) + bp_hostile:count(B, down_econnrefused)),
-    ?EQ(New, bp_cluster:run(B, fun() -> erpc:call(NA, erlang, system_info, [creation]) end)),
-    ?EQ([NB], bp_cluster:call(A2, erlang, nodes, [connected])),
-    bp_hostile:finish(Holder).

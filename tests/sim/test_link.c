@@ -4,6 +4,7 @@
 #include "support/t.h"
 
 #include "quic/conn_impl.h"
+#include "quic/packet_crypt.h"
 
 #define MESSAGES 10000u
 
@@ -118,14 +119,33 @@ static void link_lossy_network_delivers_in_order(void **state)
     }
 }
 
-static void link_key_update_goes_on(void **state)
+static void a_is_plain(struct sim_node *n)
+{
+    struct bp_conn *c = bp_link_conn(n->link);
+
+    c->plain_crypto = !c->server;
+}
+
+static void b_is_plain(struct sim_node *n)
+{
+    struct bp_conn *c = bp_link_conn(n->link);
+
+    c->plain_crypto = c->server;
+}
+
+static void both_are_plain(struct sim_node *n)
+{
+    bp_link_conn(n->link)->plain_crypto = true;
+}
+
+static void key_updates(void (*on_link)(struct sim_node *n))
 {
     struct sim s;
     uint32_t at_b[SIM_SENDERS] = {0}, got = 0;
     unsigned updates = 0;
 
-    (void)state;
     sim_init(&s, 7);
+    s.on_link = on_link;
     sim_connect_up(&s);
     sim_run(&s, s.now + BP_SEC);
     assert_null(s.a.link == NULL ? NULL : bp_conn_peer_cert(bp_link_conn(s.a.link), &(size_t){0}));
@@ -139,7 +159,24 @@ static void link_key_update_goes_on(void **state)
         updates += ngtcp2_conn_initiate_key_update(bp_link_conn(s.a.link)->q, s.now) == 0;
     }
     assert_true(updates >= 3);
+    assert_int_equal(bp_link_conn(s.a.link)->fast_keys,
+                     bp_packet_crypt_fast() && !bp_link_conn(s.a.link)->plain_crypto);
     sim_free(&s);
+}
+
+static void link_key_update_goes_on(void **state)
+{
+    (void)state;
+    key_updates(NULL);
+}
+
+/* Both kinds of packet protection, with each other and alone. */
+static void link_packet_libraries_interoperate(void **state)
+{
+    (void)state;
+    key_updates(a_is_plain);
+    key_updates(b_is_plain);
+    key_updates(both_are_plain);
 }
 
 static void link_ticks_pass_while_data_is_blocked(void **state)
@@ -321,6 +358,7 @@ int main(void)
         cmocka_unit_test(link_reordering_network_delivers_in_order),
         cmocka_unit_test(link_lossy_network_delivers_in_order),
         cmocka_unit_test(link_key_update_goes_on),
+        cmocka_unit_test(link_packet_libraries_interoperate),
         cmocka_unit_test(link_ticks_pass_while_data_is_blocked),
         cmocka_unit_test(link_other_key_pinned_at_server_refused),
         cmocka_unit_test(link_other_key_pinned_at_client_refused),

@@ -94,6 +94,7 @@ enum drv_op {
     OP_MEMBER_VIEWS = 62,
     OP_MEMBER_STATS = 63,
     OP_MEMBER_STOP = 64,
+    OP_MEMBER_NEEDS = 65,
     OP_IDLE_ASK = 70,
     OP_IDLE_ANSWER = 71
 };

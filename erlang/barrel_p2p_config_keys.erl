@@ -163,13 +163,18 @@ membership() ->
       "Milliseconds that a node has to answer a request for a link."},
      {barrel_p2p, swap_period_ms, 300000, {integer, 0, ?DAY_MS}, [],
       "Milliseconds, on average, between two swaps of a link for the passive node that was not heard of "
-      "for longest; 0: never. It is what joins islands again."}].
+      "for longest; 0: never. It is what joins islands again."},
+     {barrel_p2p, dist_gc_min_age_ms, 300000, timeout, [],
+      "Milliseconds for which a channel has to be old and unused before it is closed; `infinity`: "
+      "none is."},
+     {barrel_p2p, dist_gc_sweep_period_ms, 60000, {integer, 1, ?DAY_MS}, [],
+      "Milliseconds between two looks for such channels."},
+     {barrel_p2p, full_mesh, false, boolean, [],
+      "Leave `global` alone, which connects all nodes with each other, and close no channels."}].
 
 reserved() ->
     [{barrel_p2p, K, D, ignored, [], Doc}
-     || {K, D, Doc} <- [{address, {127, 0, 0, 1}, "Told to peers, which do not use it."},
-                        {dist_gc_sweep_period_ms, 60000, "Reserved for membership."},
-                        {dist_gc_min_age_ms, 300000, "Reserved for membership."}]].
+     || {K, D, Doc} <- [{address, {127, 0, 0, 1}, "Told to peers, which do not use it."}]].
 
 -spec find(atom()) -> {ok, key()} | error.
 find(Key) ->
@@ -245,7 +250,7 @@ is_server(Address) -> is_address(Address).
 is_address(V) when is_tuple(V) -> inet:ntoa(V) =/= {error, einval};
 is_address(V) when is_binary(V) -> is_address(binary_to_list(V));
 is_address(V) ->
-    is_text(V) andalso case inet:parse_address(V) of
+    is_text(V) andalso case inet:parse_strict_address(V) of   % "5" is an address to the other one
                            {ok, _} -> true;
                            {error, _} -> false
                        end.

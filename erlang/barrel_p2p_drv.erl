@@ -16,7 +16,9 @@
          fingerprint/1]).
 -export([connect/5, peer/1, recv/1, send/2, tick/1, pre_nodeup/1, post_nodeup/1, getstat/1,
          setopts/2, getopts/2, conn_stats/1]).
--export([member_start/1, member_step/1, member_views/0, member_stats/0, member_stop/0]).
+-export([idle_ask/3, idle_answer/3]).
+-export([member_start/1, member_step/1, member_views/0, member_needs/1, member_stats/0,
+         member_stop/0]).
 -export([auth_send/3, auth_recv/1, auth_done/3, peer_certificate/1]).
 -export([cert_info/2, rotate_cert/3, rotate_identity/3, server_binding/0]).
 -export([keypair_ensure/1, keypair_save/3, keypair_new/0, public_key/1, sign/2, verify/3,
@@ -90,6 +92,9 @@
 -define(OP_MEMBER_VIEWS, 62).
 -define(OP_MEMBER_STATS, 63).
 -define(OP_MEMBER_STOP, 64).
+-define(OP_MEMBER_NEEDS, 65).
+-define(OP_IDLE_ASK, 70).
+-define(OP_IDLE_ANSWER, 71).
 
 %% --- loading -----------------------------------------------------------------
 
@@ -623,6 +628,27 @@ auth_done(Port, Ok, Name) ->
 peer_certificate(Port) ->
     control(Port, ?OP_PEERCERT, <<>>).
 
+%% --- connections that nobody uses (driver/idle_ops.c) ---------------------------
+
+-type use() :: idle | not_up | not_ours | doubtful | live | used | young | streams | unsent.
+
+%% Asks the other end to close the connection if nobody uses it (`idle'; else why it may not be
+%% closed): idle and at least as old as MinAgeMs, or, Temporary, never used by a process at all.
+-spec idle_ask(port(), boolean(), non_neg_integer()) -> {ok, use()} | error().
+idle_ask(Port, Temporary, MinAgeMs) ->
+    use(control(Port, ?OP_IDLE_ASK, [encode(bool, Temporary), <<MinAgeMs:32>>])).
+
+%% Answers the other end's question, `{NodePort, {idle_asked, Port}}' to the node port's owner.
+%% `idle': we have agreed.
+-spec idle_answer(port(), boolean(), non_neg_integer()) -> {ok, use()} | error().
+idle_answer(Port, Allowed, MinAgeMs) ->
+    use(control(Port, ?OP_IDLE_ANSWER, [encode(bool, Allowed), <<MinAgeMs:32>>])).
+
+use({ok, <<Use>>}) ->
+    {ok, lists:nth(Use + 1, [idle, not_up, not_ours, doubtful, live, used, young, unsent, streams])};
+use({error, _} = Error) ->
+    Error.
+
 %% --- membership (driver/member_ops.c) -----------------------------------------
 
 -type member_args() :: [{byte(), iodata()}].
@@ -654,6 +680,14 @@ member_views() ->
             {ok, lists:split(NActive, [N || <<L, N:L/binary>> <= Names])};
         {error, _} = Error ->
             Error
+    end.
+
+%% Does a link, an attempt or a reply go over the channel to Node?
+-spec member_needs(binary()) -> {ok, boolean()} | error().
+member_needs(Node) ->
+    case node_control(?OP_MEMBER_NEEDS, Node) of
+        {ok, <<Needs>>} -> {ok, Needs =/= 0};
+        {error, _} = Error -> Error
     end.
 
 -spec member_stats() -> {ok, #{binary() => non_neg_integer()}} | error().

@@ -94,11 +94,17 @@ connect(A, B) ->
 idle_channel_closes_and_comes_back(Config) ->
     [A, B] = start(Config, [a, b], ?FAST),
     ?EQ(not_tracked, call(A, barrel_p2p_dist_gc, get_age_ms, [name(B)])),
+    Down = bp_cluster:run(A, fun() -> spawn(fun() ->
+        ok = net_kernel:monitor_nodes(true, [nodedown_reason]),
+        watcher([])
+    end) end),
     connect(A, B),
     true = is_integer(call(A, barrel_p2p_dist_gc, get_age_ms, [name(B)])),
     closed(A, B),
     [bp_cluster:wait_log(N, ["connection_down", "idle_channel", "nobody used it"]) || N <- [A, B]],
     [?EQ(1, counter(N, <<"down_idle_channel">>)) || N <- [A, B]],
+    [{nodedown, _, [{nodedown_reason, idle_channel}]}] =
+        [M || M <- watched(A, Down), element(1, M) =:= nodedown],
     ?EQ(1, counter(A, <<"idle_agreed">>) + counter(B, <<"idle_agreed">>)),
     ?EQ(0, counter(A, <<"idle_lost_messages">>) + counter(B, <<"idle_lost_messages">>)),
     %% Both ways it is dialled again, and closed again.

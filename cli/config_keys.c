@@ -2,7 +2,6 @@
 /* The table of keys, and what values they take: the rules of barrel_p2p_config_keys:check/2. */
 #include "cli/config.h"
 
-#include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -136,12 +135,12 @@ static bool is_word(struct cli_value v, const char *words)
     char name[MAXATOMLEN_UTF8];
     size_t n;
 
-    if (!cli_value_atom(v, name)) {
+    if (!cli_value_atom(v, name) || name[0] == '\0') {
         return false;
     }
     n = strlen(name);
     for (const char *p = words; (p = strstr(p, name)) != NULL; p += n) {
-        if ((p == words || p[-1] == ' ') && (p[n] == ' ' || p[n] == '\0') && n > 0) {
+        if ((p == words || p[-1] == ' ') && (p[n] == ' ' || p[n] == '\0')) {
             return true;
         }
     }
@@ -155,23 +154,16 @@ static bool is_some_atom(struct cli_value v)
     return cli_value_atom(v, name) && strcmp(name, "undefined") != 0;
 }
 
-/* What inet:parse_address/1 takes: short forms of IPv4, scopes of IPv6. */
+/* What inet:parse_strict_address/1 takes. */
 static bool is_address_text(char *text)
 {
-    struct in_addr v4;
     struct bp_addr any;
-    char *scope;
+    char *scope = strchr(text, '%');
 
-    if (bp_addr_parse(&any, text, 1) == 0 ||
-        (text[strspn(text, "0123456789abcdefABCDEFxX.")] == '\0' && inet_aton(text, &v4) != 0)) {
-        return true;
+    if (scope != NULL && strchr(text, ':') != NULL) {
+        *scope = '\0';
     }
-    scope = strchr(text, '%');
-    if (scope == NULL || scope[1] == '\0') {
-        return false;
-    }
-    *scope = '\0';
-    return strchr(text, ':') != NULL && bp_addr_parse(&any, text, 1) == 0;
+    return bp_addr_parse(&any, text, 1) == 0;
 }
 
 static bool is_address(struct cli_value v)

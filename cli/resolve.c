@@ -152,7 +152,9 @@ static void print_answer(const char *name, int rc, const struct bp_endpoints *ep
 {
     printf("%-8s %6.1f ms  ", name, (double)took / 1e6);
     if (rc != 0) {
-        puts(rc == BP_E_NOT_FOUND ? "not found" : bp_err_text(rc));
+        puts(rc == BP_E_NOT_FOUND ? "not found"
+             : rc == BP_E_SYSTEM  ? "no server could be asked"
+                                  : bp_err_text(rc));
         return;
     }
     for (size_t i = 0; i < eps->n; i++) {

@@ -250,7 +250,7 @@ is_server(Address) -> is_address(Address).
 is_address(V) when is_tuple(V) -> inet:ntoa(V) =/= {error, einval};
 is_address(V) when is_binary(V) -> is_address(binary_to_list(V));
 is_address(V) ->
-    is_text(V) andalso case inet:parse_address(V) of
+    is_text(V) andalso case inet:parse_strict_address(V) of   % "5" is an address to the other one
                            {ok, _} -> true;
                            {error, _} -> false
                        end.

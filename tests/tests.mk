@@ -160,7 +160,7 @@ fuzz: $(FUZZ_BIN) ## run each fuzz target for T seconds (needs clang)
 	  sed -n 's/^stat::number_of_executed_units: /          executions: /p' build/fuzz/$$n.log; \
 	done
 
-FUZZ_CLI_SRC := cli/key_text.c $(wildcard cli/term_*.c)
+FUZZ_CLI_SRC := cli/key_text.c cli/config_value.c cli/config_keys.c $(wildcard cli/term_*.c)
 build/fuzz/%: tests/fuzz/%.c $(CORE_SRC) $(IO_SRC) $(FUZZ_CLI_SRC) $(SUPPORT_SRC)
 	@mkdir -p $(@D)
 	$(call say,CLANG,$@)

@@ -19,8 +19,7 @@
 /* ngtcp2 shows its ACK delay (a fraction of the round-trip time) as a deadline. */
 #define MIN_TIMER               BP_MS
 
-/* Sizes to probe: IPv6's minimum MTU, Ethernet, jumbo frames, the loopback (four to a GSO batch).
- */
+/* Sizes to probe: IPv6's minimum MTU, Ethernet, jumbo frames, the loopback (four to a batch). */
 static const uint16_t mtu_probes[] = {1232, 1452, 8952, BP_DGRAM_MAX / 4};
 #define MTU_PROBES (sizeof(mtu_probes) / sizeof(mtu_probes[0]))
 
@@ -414,6 +413,23 @@ int bp_conn_read(struct bp_conn *c, const struct bp_addr *local, const struct bp
     return rc == 0 ? 0 : bp_conn_fail(c, rc);
 }
 
+/*
+ * Where nothing is under way only a keep-alive or the end of the idle time is due. Those of all
+ * connections fall on one grid, so that a node with hundreds of idle peers wakes up for many at
+ * once: waking up costs more than the datagram.
+ */
+static bp_time on_grid(const struct bp_conn *c, bp_time at, bp_time now)
+{
+    const bp_time grid = c->keepalive / 8;
+    ngtcp2_conn_info info;
+
+    if (grid == 0 || at == BP_TIME_NEVER || at < now + grid || c->unsent > 0) {
+        return at;
+    }
+    ngtcp2_conn_get_conn_info(c->q, &info);
+    return info.bytes_in_flight > 0 ? at : (at + grid - 1) / grid * grid;
+}
+
 bp_time bp_conn_deadline(const struct bp_conn *c, bp_time now)
 {
     bp_time at;
@@ -425,7 +441,7 @@ bp_time bp_conn_deadline(const struct bp_conn *c, bp_time now)
     if (c->coarse && at < now + MIN_TIMER) {
         return now + MIN_TIMER;
     }
-    return at;
+    return c->coarse ? on_grid(c, at, now) : at;
 }
 
 void bp_conn_coarse(struct bp_conn *c)

@@ -15,7 +15,8 @@
          s2_other_node_answers/1, s3_our_own_key/1, s3_our_own_name/1, s3_challenge_back/1,
          s3_challenge_back_elsewhere/1, s3_server_with_our_key/1, s3_server_sends_challenge_back/1,
          s4_cookie_only_is_for_the_listed/1, s4_cookie_only_says_another_name/1,
-         s4_server_says_ok_at_once/1, s5_no_pin_before_the_cookie/1, s5_newcomers_are_rated/1]).
+         s4_server_says_ok_at_once/1, s5_no_pin_before_the_cookie/1, s5_newcomers_are_rated/1,
+         s5_searches_are_rated/1]).
 -export([signature_of_nobody/1, flipped_bits/1, replayed_transcript/1, clock_outside_the_window/1,
          names_with_illegal_bytes/1]).
 -export([member_user_streams/1, member_claims_4_gb/1, member_unfinished_fragments/1,
@@ -29,7 +30,8 @@ suite() -> [{timetrap, {seconds, 120}}].
 all() ->
     [flood_costs_nothing, flood_leaves_throughput, half_open_is_capped,
      {group, one_victim}, {group, members},
-     s4_cookie_only_is_for_the_listed, s4_cookie_only_says_another_name, s5_newcomers_are_rated].
+     s4_cookie_only_is_for_the_listed, s4_cookie_only_says_another_name, s5_newcomers_are_rated,
+     s5_searches_are_rated].
 
 %% Cases that one node survives together.
 groups() ->
@@ -162,6 +164,7 @@ flood_costs_nothing(Config) ->
     ok = settle(A),
     Before = bp_hostile:usage(A),
     Rss0 = bp_hostile:rss(A),
+    Cpu0 = bp_hostile:cpu_us(A),
     Flood = bp_hostile:start(flood, [{port, port(A)}, {count, soak(100000, 200000)},
                                      {rate, 20000}]),
     {1, Flood1} = bp_hostile:next(Flood, started, 10000),
@@ -171,10 +174,15 @@ flood_costs_nothing(Config) ->
     #{sent := Sent, ms := Ms} = bp_hostile:await(Flood1),
     Rss1 = bp_hostile:rss(A),
     Stats = bp_hostile:stats(A),
+    Cost = (bp_hostile:cpu_us(A) - Cpu0) / bp_hostile:count(Stats, datagrams),
     ct:pal("sent ~w in ~w ms; connect ~w us; RSS ~w, ~w, ~w KB~n~tp",
            [Sent, Ms, Us, Rss0, During, Rss1, Stats]),
-    report("flood: ~w datagrams in ~w ms, ~w of them reached the node; connect ~w ms; RSS +~w KB",
-           [Sent, Ms, bp_hostile:count(Stats, datagrams), Us div 1000, max(During, Rss1) - Rss0]),
+    report("flood: ~w datagrams in ~w ms, ~w of them reached the node; ~.1f us of CPU each; "
+           "connect ~w ms; RSS +~w KB",
+           [Sent, Ms, bp_hostile:count(Stats, datagrams), Cost, Us div 1000,
+            max(During, Rss1) - Rss0]),
+    %% with the kernel's part; 20,000 a second must leave most of a core
+    true = Cost < 20,
     true = Us < 1000000,
     true = max(During, Rss1) - Rss0 < 2048,
     true = bp_hostile:count(Stats, datagrams) > Sent * 9 div 10,
@@ -215,20 +223,28 @@ flood_leaves_throughput(Config) ->
     true = bp_cluster:connect(A, B),
     ok = warm_up(A, B),
     Ms = soak(2000, 5000),
-    true = keeps_throughput(A, B, Ms, soak(3, 1)).
+    true = keeps_throughput(A, B, Ms, soak(4, 1), []).
 
-%% The median of some rounds; measured again where another load of the machine got into one of them.
-keeps_throughput(_, _, _, 0) ->
+%% The sum of some rounds, and of more where another load of the machine got into them.
+keeps_throughput(_, _, _, 0, _) ->
     false;
-keeps_throughput(A, B, Ms, Tries) ->
-    Before = bp_hostile:count(B, datagrams),
-    Rounds = [{throughput(A, B, Ms, [{sink, 1}]), throughput(A, B, Ms, [{port, port(B)}])}
-              || _ <- lists:seq(1, soak(3, 5))],
-    Median = fun(L) -> lists:nth((length(L) + 1) div 2, lists:sort(L)) end,
-    Ratio = Median([F / S || {S, F} <- Rounds]),
-    report("throughput beside a flood: ~.2f of that beside its load; MB/s ~tp", [Ratio, Rounds]),
-    true = bp_hostile:count(B, datagrams) - Before > 20 * Ms,
-    Ratio >= 0.8 orelse keeps_throughput(A, B, Ms, Tries - 1).
+keeps_throughput(A, B, Ms, Tries, Before) ->
+    Seen = bp_hostile:count(B, datagrams),
+    Rounds = Before ++ [round_of(A, B, Ms, N) || N <- lists:seq(1, soak(3, 5))],
+    {Sink, Flooded} = lists:unzip(Rounds),
+    Ratio = lists:sum(Flooded) / lists:sum(Sink),
+    report("throughput beside a flood: ~.2f of that beside its load; MB/s ~0p", [Ratio, Rounds]),
+    true = bp_hostile:count(B, datagrams) - Seen > 20 * Ms,
+    Ratio >= 0.8 orelse keeps_throughput(A, B, Ms, Tries - 1, Rounds).
+
+%% Beside the same datagrams that go elsewhere, and beside a flood; who comes first changes.
+round_of(A, B, Ms, N) ->
+    Sink = fun() -> throughput(A, B, Ms, [{sink, 1}]) end,
+    Flood = fun() -> throughput(A, B, Ms, [{port, port(B)}]) end,
+    case N rem 2 of
+        0 -> S = Sink(), {S, Flood()};
+        1 -> F = Flood(), {Sink(), F}
+    end.
 
 %% MB/s from A to B beside a flood.
 throughput(A, B, Ms, Where) ->
@@ -485,6 +501,22 @@ s5_newcomers_are_rated(Config) ->
     ?EQ([], pins(V)),
     %% from elsewhere a new node gets in
     true = bp_cluster:connect(F, V).
+
+%% A node without a name is looked up by its key, which reads all pins: strangers get so many.
+s5_searches_are_rated(Config) ->
+    [V] = bp_cluster:start_many(Config, [victim(v, [{auth_trust_mode, strict}])]),
+    Dir = filename:join(maps:get(cwd, V), "data/keys/trusted"),
+    ok = filelib:ensure_dir(filename:join(Dir, "x")),
+    [ok = file:write_file(filename:join(Dir, "n" ++ integer_to_list(I) ++ "@h.pub"),
+                          crypto:strong_rand_bytes(32)) || I <- lists:seq(1, 200)],
+    #{authenticated := 0} =
+        bp_hostile:run(newcomers, [{port, port(V)}, {n, 90}, {name, "nonode@nohost"},
+                                   {from, "127.0.0.6"}]),
+    Count = fun(Counter) -> bp_hostile:count(V, Counter) end,
+    bp_cluster:until(fun() -> Count(refused_untrusted_key) + Count(newcomers_refused) =:= 90 end),
+    report("90 strangers without a name: ~w searches", [Count(refused_untrusted_key)]),
+    true = Count(refused_untrusted_key) >= 64,
+    true = Count(refused_too_many_newcomers) >= 10.
 
 %% ---- transcripts ----
 

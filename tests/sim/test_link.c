@@ -170,6 +170,31 @@ static void link_key_update_goes_on(void **state)
     key_updates(NULL);
 }
 
+/* A node with many idle peers wakes up for several of them at once. */
+static void link_idle_deadlines_are_on_a_grid(void **state)
+{
+    struct sim s;
+    bp_time at, early;
+
+    (void)state;
+    sim_init(&s, 11);
+    s.keepalive = 2 * BP_SEC;
+    sim_connect_up(&s);
+    sim_run(&s, s.now + 300 * BP_MS);
+    at = bp_conn_deadline(bp_link_conn(s.a.link), s.now);
+    early = ngtcp2_conn_get_expiry(bp_link_conn(s.a.link)->q);
+    assert_true(early > s.now + BP_SEC);
+    assert_int_equal(at % (250 * BP_MS), 0);
+    assert_true(at >= early && at < early + 250 * BP_MS);
+    /* Something is under way: its loss is noticed in time. */
+    sim_send_message(&s.a, 0, 0, 100);
+    sim_flush(&s);
+    early = ngtcp2_conn_get_expiry(bp_link_conn(s.a.link)->q);
+    at = bp_conn_deadline(bp_link_conn(s.a.link), s.now);
+    assert_true(at == early || at == s.now + BP_MS);
+    sim_free(&s);
+}
+
 /* Both kinds of packet protection, with each other and alone. */
 static void link_packet_libraries_interoperate(void **state)
 {
@@ -358,6 +383,7 @@ int main(void)
         cmocka_unit_test(link_reordering_network_delivers_in_order),
         cmocka_unit_test(link_lossy_network_delivers_in_order),
         cmocka_unit_test(link_key_update_goes_on),
+        cmocka_unit_test(link_idle_deadlines_are_on_a_grid),
         cmocka_unit_test(link_packet_libraries_interoperate),
         cmocka_unit_test(link_ticks_pass_while_data_is_blocked),
         cmocka_unit_test(link_other_key_pinned_at_server_refused),

@@ -252,7 +252,10 @@ static void log_down(const struct drv_conn *c)
 {
     int err = drv_conn_error(c);
     bool normal = err == BP_E_PEER_CLOSED || err == BP_E_LOCAL_CLOSE || err == BP_E_IDLE;
+    struct bp_link_stats st;
 
+    bp_link_stats(c->link, &st);
+    normal = normal && st.idle_lost == 0;
     drv_log(normal ? DRV_INFO : DRV_WARNING, "connection_down", drv_conn_peer(c), "%s (%s)",
             drv_conn_error_text(c), bp_err_atom(err));
 }

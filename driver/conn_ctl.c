@@ -325,7 +325,7 @@ static bool control(struct drv_conn_port *cp, unsigned op, const uint8_t *p, siz
         drv_conn_stats(c, r);
         return true;
     default:
-        return drv_idle_op(c, op, p, len, r);
+        return drv_idle_op(cp, op, p, len, r);
     }
 }
 
@@ -341,6 +341,9 @@ ErlDrvSSizeT drv_conn_port_control(struct drv_conn_port *cp, unsigned op, const 
         drv_reply_error(&r, BP_E_STATE, "CONNECT comes first");
     } else if (!control(cp, op, p, len, &r)) {
         return -1;
+    }
+    if (cp->p.stopped) {
+        return drv_reply_done(&r, rbuf, rlen); /* OP_IDLE_CLOSE */
     }
     if (cp->conn != NULL && (op == OP_CONNECT || op == OP_AUTH_SEND)) {
         drv_conn_port_settle(cp, drv_now());

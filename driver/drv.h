@@ -96,7 +96,8 @@ enum drv_op {
     OP_MEMBER_STOP = 64,
     OP_MEMBER_NEEDS = 65,
     OP_IDLE_ASK = 70,
-    OP_IDLE_ANSWER = 71
+    OP_IDLE_ANSWER = 71,
+    OP_IDLE_CLOSE = 72
 };
 
 enum drv_level { DRV_ERROR, DRV_WARNING, DRV_INFO, DRV_DEBUG };
@@ -300,7 +301,8 @@ bool drv_key_op(unsigned op, const uint8_t *p, size_t len, struct drv_reply *r);
 /* --- idle_ops.c ---------------------------------------------------------- */
 
 /* True if `op` is one of idle_ops.c's; the result is in `r`. */
-bool drv_idle_op(struct drv_conn *c, unsigned op, const uint8_t *p, size_t len,
+struct drv_conn_port;
+bool drv_idle_op(struct drv_conn_port *cp, unsigned op, const uint8_t *p, size_t len,
                  struct drv_reply *r);
 /* A link ended because nobody used it: counts what that has cost. */
 void drv_idle_closed(const struct drv_conn *c);
@@ -337,7 +339,7 @@ struct drv_conn_port {
     bool dialling;  /* the owner waits for authenticated or failed */
     bool flush_due;
     bool just_read;
-    bool idle_turn; /* the VM has its turn before an unused connection is closed */
+    bool idle_due; /* the peer agrees to close it, and the node's owner was told */
     bp_time last_flush; /* when it was over */
     bp_time flush_cost;
 };

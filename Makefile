@@ -12,6 +12,7 @@ ERL ?= erl
 ERLC ?= erlc
 CLANG ?= clang
 PKG_CONFIG ?= pkg-config
+OBJCOPY ?= objcopy
 B := build/$(BUILD)
 Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %-7s %s\n' '$(1)' '$(2)')
@@ -81,18 +82,25 @@ CORE_SRC := $(wildcard core/*/*.c)
 IO_SRC := $(wildcard io/*.c)
 DRV_SRC := $(wildcard driver/*.c)
 CLI_SRC := $(wildcard cli/*.c)
+CNODE_SRC := $(wildcard cnode/*.c)
 SUPPORT_SRC := $(wildcard tests/support/*.c)
 obj = $(patsubst %.c,$(B)/%.o,$(1))
 CORE_LIB := $(B)/libcore.a
 IO_LIB := $(B)/libio.a
 CLI_LIB := $(B)/libcli.a
+CNODE_LIB := $(B)/libcnode.a
 CLI := $(B)/cli/barrel-p2p
 VERSION := $(shell sed -n 's/.*{vsn, "\(.*\)"}.*/\1/p' erlang/barrel_p2p.app.src)
 DRIVER := priv/barrel_p2p_drv.so
+# The number of the shared library's interface; another one where programs must be built again.
+SOVERSION := 0
+LIB_SHARED := $(B)/libbarrel_p2p.so
+LIB_STATIC := $(B)/libbarrel_p2p.a
 BEAMS := $(patsubst erlang/%.erl,ebin/%.beam,$(wildcard erlang/*.erl))
 
 all: check-deps driver erlang cli ## ebin/ and priv/, which a node needs, and the command
 driver: $(DRIVER) ## priv/barrel_p2p_drv.so
+lib: $(LIB_SHARED) $(LIB_STATIC) ## libbarrel_p2p for C programs, in build/release/
 erlang: $(BEAMS) ebin/barrel_p2p.app ## ebin/*.beam
 cli: bin/barrel-p2p ## the command; needs libei to be built, and no Erlang to run
 
@@ -101,7 +109,7 @@ $(B)/%.o: %.c
 	$(call say,CC,$<)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
-$(B)/io/%.o $(B)/driver/%.o $(B)/cli/%.o $(B)/tests/%.o $(B)/bench/%.o: override CPPFLAGS += -D_GNU_SOURCE
+$(B)/io/%.o $(B)/driver/%.o $(B)/cnode/%.o $(B)/cli/%.o $(B)/tests/%.o $(B)/bench/%.o: override CPPFLAGS += -D_GNU_SOURCE
 
 $(CORE_LIB): $(call obj,$(CORE_SRC))
 	$(call say,AR,$@)
@@ -116,6 +124,32 @@ $(B)/barrel_p2p_drv.so: $(call obj,$(DRV_SRC)) $(IO_LIB) $(CORE_LIB) driver/expo
 	$(call say,LD,$@)
 	$(Q)$(CC) -shared -o $@ $(filter %.o %.a,$^) $(LDFLAGS) \
 	  -Wl,--version-script=driver/exports.map -Wl,-z,now $(DEP_LIBS)
+
+# --- libbarrel_p2p -----------------------------------------------------------
+
+$(B)/cnode/node.o: override CPPFLAGS += -DBP_VERSION='"$(VERSION)"'
+$(B)/cnode/node.o: erlang/barrel_p2p.app.src
+
+# For tests, which look inside.
+$(CNODE_LIB): $(call obj,$(CNODE_SRC))
+	$(call say,AR,$@)
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+$(LIB_SHARED).$(SOVERSION): $(call obj,$(CNODE_SRC)) $(IO_LIB) $(CORE_LIB) cnode/exports.map
+	$(call say,LD,$@)
+	$(Q)$(CC) -shared -o $@ $(filter %.o %.a,$^) $(LDFLAGS) -Wl,-soname,$(notdir $@) \
+	  -Wl,--version-script=cnode/exports.map -Wl,-z,now $(DEP_LIBS)
+
+$(LIB_SHARED): $(LIB_SHARED).$(SOVERSION)
+	$(Q)ln -sf $(notdir $<) $@
+
+# One object in which only the interface is global: what is inside cannot clash with a program's
+# own symbols, or with those of another library.
+$(LIB_STATIC): $(call obj,$(CNODE_SRC)) $(IO_LIB) $(CORE_LIB)
+	$(call say,AR,$@)
+	$(Q)$(LD) -r -o $(B)/barrel_p2p.o $(filter %.o,$^) --start-group $(filter %.a,$^) --end-group
+	$(Q)$(OBJCOPY) --localize-hidden $(B)/barrel_p2p.o
+	$(Q)rm -f $@ && ar rcs $@ $(B)/barrel_p2p.o
 
 # All but the program itself, so that tests can take a part.
 $(CLI_LIB): $(filter-out %/barrel-p2p.o,$(call obj,$(CLI_SRC)))
@@ -200,4 +234,4 @@ include tests/tests.mk
 
 -include $(shell find build -name '*.d' 2>/dev/null)
 
-.PHONY: docs all driver erlang cli install check-deps deps deps-test demo clean help
+.PHONY: docs all driver lib erlang cli install check-deps deps deps-test demo clean help

@@ -82,8 +82,8 @@ static void op_peer(const struct drv_conn *c, struct drv_reply *r)
     bp_addr_ip_text(&c->peer, text);
     drv_reply_tlv(r, 2, text, strlen(text));
     drv_reply_tlv(r, 3, be, sizeof(be));
-    if (c->has_key) {
-        bp_fingerprint_text(c->key, fingerprint);
+    if (c->trust.has_key) {
+        bp_fingerprint_text(c->trust.key, fingerprint);
         drv_reply_tlv(r, 4, fingerprint, strlen(fingerprint));
     }
     drv_reply_tlv(r, 5, &state, 1);

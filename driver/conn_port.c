@@ -214,8 +214,8 @@ static void tell_dialled(struct drv_conn_port *cp)
         drv_tell(cp->p.port, "tls_connected");
         return;
     }
-    if (c->has_key) {
-        bp_fingerprint_text(c->key, fingerprint);
+    if (c->trust.has_key) {
+        bp_fingerprint_text(c->trust.key, fingerprint);
     }
     drv_tell_bins(cp->p.port, "authenticated", NULL, name, strlen(name), fingerprint,
                   strlen(fingerprint));

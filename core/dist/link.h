@@ -200,6 +200,9 @@ uint64_t bp_link_pending(const struct bp_link *l);
 
 /* From now on what arrives is credited at once; frames are popped from the queue by the host. */
 void bp_link_deliver(struct bp_link *l);
+/* The opposite, for a host that cannot pop as fast as frames come: what arrives is not credited
+ * until bp_link_deliver, so that the peer may send one window and no more. */
+void bp_link_hold(struct bp_link *l);
 bool bp_link_delivering(const struct bp_link *l);
 struct bp_frame_queue *bp_link_frames(struct bp_link *l);
 

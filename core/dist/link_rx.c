@@ -319,6 +319,11 @@ void bp_link_deliver(struct bp_link *l)
     }
 }
 
+void bp_link_hold(struct bp_link *l)
+{
+    l->delivering = false;
+}
+
 bool bp_link_delivering(const struct bp_link *l)
 {
     return l->delivering;

@@ -6,7 +6,7 @@
  *
  *   link.c       life and phases          link_rx.c   what arrives on which stream
  *   link_auth.c  authentication           link_tx.c   messages to streams, fences, ticks
- *   link_hs.c    distribution handshake
+ *   link_hs.c    distribution handshake   link_user.c user streams (link_user.h)
  *
  *   phase        begins when                              what the host does
  *   TLS          bp_link_new                              moves datagrams

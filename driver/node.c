@@ -105,6 +105,7 @@ void drv_node_port_stop(struct drv_node_port *np)
         name_fd = -1;
     }
     drv_member_stop();
+    drv_tags_stop();
     drv_file_ops_stop();
     drv_resolve_stop(np);
     the_port = NULL;
@@ -515,7 +516,7 @@ ErlDrvSSizeT drv_node_port_control(struct drv_node_port *np, unsigned op, const 
         drv_resolve_control(np, p, len, &r);
         break;
     default:
-        if (!drv_member_op(op, p, len, &r) && !drv_file_op(op, p, len, &r) &&
+        if (!drv_member_op(op, p, len, &r) && !drv_tag_op(np, op, p, len, &r) && !drv_file_op(op, p, len, &r) &&
             !drv_key_op(op, p, len, &r)) {
             return -1;
         }

@@ -130,6 +130,7 @@ int bp_link_data_slot(struct bp_link *l, unsigned stream);
 int bp_link_user_begun(struct bp_link *l, int64_t id, const uint8_t *p, size_t len, bool fin);
 int bp_link_user_data(void *user, struct bp_user_tx *t, const uint8_t *p, size_t len, bool fin);
 int bp_link_user_on_reset(void *user, struct bp_user_tx *t, uint64_t code);
+void bp_link_user_on_stop(void *user, struct bp_user_tx *t, uint64_t code);
 void bp_link_user_closed(void *user, struct bp_user_tx *t);
 /* When a parked stream's time is over. */
 bp_time bp_link_user_deadline(const struct bp_link *l);

@@ -272,6 +272,7 @@ const struct bp_conn_ops bp_link_conn_ops = {.handshake_done = on_handshake_done
                                              .cid = on_cid,
                                              .user_data = bp_link_user_data,
                                              .user_reset = bp_link_user_on_reset,
+                                             .user_stopped = bp_link_user_on_stop,
                                              .user_closed = bp_link_user_closed};
 
 /* --- delivery ------------------------------------------------------------ */

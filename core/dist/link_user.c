@@ -310,6 +310,19 @@ int bp_link_user_on_reset(void *user, struct bp_user_tx *t, uint64_t code)
     return 0;
 }
 
+/* What the peer has written is still worth reading. */
+void bp_link_user_on_stop(void *user, struct bp_user_tx *t, uint64_t code)
+{
+    struct bp_link *l = user;
+    struct bp_user_stream *s = (struct bp_user_stream *)t;
+
+    if (!s->released) {
+        s->stopped = true;
+        s->stop_code = s->stop_code != 0 ? s->stop_code : code;
+        tell(l, s);
+    }
+}
+
 void bp_link_user_closed(void *user, struct bp_user_tx *t)
 {
     struct bp_link *l = user;
@@ -443,6 +456,16 @@ void bp_link_user_set_priority(struct bp_link *l, struct bp_user_stream *s, uint
 void bp_link_user_reset(struct bp_link *l, struct bp_user_stream *s, uint64_t code)
 {
     bp_conn_user_reset(l->conn, &s->tx, code);
+    bp_link_user_release(l, s);
+}
+
+void bp_link_user_orphan(struct bp_link *l, struct bp_user_stream *s)
+{
+    if (!s->tx.fin || s->cut) {
+        bp_conn_user_reset(l->conn, &s->tx, 0);
+    } else if (!s->fin) {
+        bp_conn_user_stop_reading(l->conn, &s->tx, 0);
+    }
     bp_link_user_release(l, s);
 }
 

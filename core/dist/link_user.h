@@ -9,7 +9,8 @@
  *         if (!s->local && s->host == NULL) { take it, park it, or refuse it; }
  *         while (wanted && bp_link_user_take(l, s, &chunk)) { ... }
  *         if (s->cut) { it ended early, with s->cut_code; bp_link_user_reset(l, s, s->cut_code); }
- *         else if (bp_link_user_done(s)) { both directions are over; bp_link_user_release(l, s); }
+ *         else if (bp_link_user_done(s)) { both directions are over (one was s->stopped, maybe);
+ *                                          bp_link_user_release(l, s); }
  *     }
  *
  * What the host does not take stays here, and the peer may send no more on that stream than its
@@ -46,6 +47,8 @@ struct bp_user_stream {
     bool local;           /* we opened it */
     bool cut;             /* by the peer's RESET_STREAM, or for `cut_code` here */
     uint64_t cut_code;
+    bool stopped; /* the peer wants no more of what we write; as important once it is all over */
+    uint64_t stop_code;
     bool fin_taken; /* the host has taken the last byte */
     bool expired;   /* parked, and its time is over */
     uint64_t bytes_in;
@@ -106,7 +109,9 @@ uint64_t bp_link_user_queued(const struct bp_user_stream *s);
 void bp_link_user_set_priority(struct bp_link *l, struct bp_user_stream *s, uint8_t priority);
 /* Ends both directions, and releases the stream. */
 void bp_link_user_reset(struct bp_link *l, struct bp_user_stream *s, uint64_t code);
-/* The same for a stream of the peer that nobody here wants; too many of them end the link. */
+/* Its owner is gone: what it had finished still goes out, all else ends with code 0. */
+void bp_link_user_orphan(struct bp_link *l, struct bp_user_stream *s);
+/* Resets a stream of the peer that nobody here wants; too many of them end the link. */
 void bp_link_user_refuse(struct bp_link *l, struct bp_user_stream *s);
 /* Somebody wants it; `host` becomes s->host. */
 void bp_link_user_welcome(struct bp_link *l, struct bp_user_stream *s, void *host);

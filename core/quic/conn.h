@@ -55,10 +55,12 @@ struct bp_conn_ops {
     /* We issued, or the peer retired, a connection id. */
     void (*cid)(void *user, const struct bp_cid *cid, bool added);
 
-    /* Of user streams that were opened or adopted (conn_user.h); needed where there are any. As
-     * stream_data and stream_reset (code 0: the peer asked us to stop writing). */
+    /* Of user streams that were opened or adopted (conn_user.h); needed where there are any.
+     * As stream_data; the peer reset what it writes; it wants no more of what we write, which is
+     * noticed when there is something to write, or at the end. */
     int (*user_data)(void *user, struct bp_user_tx *t, const uint8_t *p, size_t len, bool fin);
     int (*user_reset)(void *user, struct bp_user_tx *t, uint64_t code);
+    void (*user_stopped)(void *user, struct bp_user_tx *t, uint64_t code);
     /* All of it has arrived on both sides, or is of no interest any more: QUIC has forgotten the
      * stream, and `t` may be freed. */
     void (*user_closed)(void *user, struct bp_user_tx *t);

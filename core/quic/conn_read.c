@@ -104,11 +104,10 @@ static int on_stream_close(ngtcp2_conn *q, uint32_t flags, int64_t id, uint64_t 
     struct bp_conn *c = user;
     int slot = bp_conn_slot_of(c, id);
 
-    (void)flags;
-    (void)code;
     if (stream_user != NULL) {
         /* Whether the peer may open another one is the link's to say. */
-        bp_conn_user_closed(c, stream_user);
+        code = (flags & NGTCP2_STREAM_CLOSE_FLAG_APP_ERROR_CODE_SET) != 0 ? code : 0;
+        bp_conn_user_closed(c, stream_user, code);
         return 0;
     }
     if (slot >= 0) {

@@ -152,6 +152,13 @@ void bp_conn_user_reset(struct bp_conn *c, struct bp_user_tx *t, uint64_t code)
     }
 }
 
+void bp_conn_user_stop_reading(struct bp_conn *c, struct bp_user_tx *t, uint64_t code)
+{
+    if (t->attached && c->err == 0) {
+        (void)ngtcp2_conn_shutdown_stream_read(c->q, 0, t->id, code);
+    }
+}
+
 void bp_conn_user_drop(struct bp_conn *c, struct bp_user_tx *t)
 {
     shut(c, t);
@@ -233,12 +240,12 @@ void bp_conn_user_blocked(struct bp_conn *c, struct bp_user_tx *t)
 
 /* --- what QUIC reports ----------------------------------------------------- */
 
-int bp_conn_user_stopped(struct bp_conn *c, struct bp_user_tx *t)
+void bp_conn_user_stopped(struct bp_conn *c, struct bp_user_tx *t)
 {
-    int rc = t->fin_sent ? 0 : c->ops->user_reset(c->user, t, 0);
-
+    if (!t->fin_sent && !t->shut) {
+        c->ops->user_stopped(c->user, t, 0);
+    }
     shut(c, t);
-    return rc;
 }
 
 void bp_conn_user_acked(struct bp_conn *c, struct bp_user_tx *t, uint64_t offset)
@@ -258,9 +265,12 @@ void bp_conn_user_unblock(struct bp_conn *c, struct bp_user_tx *t)
     list(c, t);
 }
 
-void bp_conn_user_closed(struct bp_conn *c, struct bp_user_tx *t)
+void bp_conn_user_closed(struct bp_conn *c, struct bp_user_tx *t, uint64_t code)
 {
     t->attached = false;
+    if (!t->fin_sent) {
+        c->ops->user_stopped(c->user, t, code);
+    }
     shut(c, t);
     bp_sendq_free(&t->q, &c->pool, &c->owner);
     c->ops->user_closed(c->user, t);

@@ -48,6 +48,8 @@ int bp_conn_user_fin(struct bp_conn *c, struct bp_user_tx *t) BP_MUST_CHECK;
 void bp_conn_user_set_priority(struct bp_conn *c, struct bp_user_tx *t, uint8_t priority);
 /* RESET_STREAM and STOP_SENDING, as far as either still means something. */
 void bp_conn_user_reset(struct bp_conn *c, struct bp_user_tx *t, uint64_t code);
+/* STOP_SENDING: what the peer still writes is of no interest. */
+void bp_conn_user_stop_reading(struct bp_conn *c, struct bp_user_tx *t, uint64_t code);
 /* Gives back what it holds; no callback comes any more. Before it is freed. */
 void bp_conn_user_drop(struct bp_conn *c, struct bp_user_tx *t);
 

@@ -398,8 +398,6 @@ static bool next_source(struct bp_conn *c, struct source *src)
 /* The peer's window for this stream is used up, or it wants no more (ngtcp2's `code`). */
 static int refused(struct bp_conn *c, const struct source *src, int code)
 {
-    int rc;
-
     if (code == NGTCP2_ERR_STREAM_DATA_BLOCKED) {
         if (src->s != NULL) {
             src->s->blocked = true;
@@ -411,12 +409,8 @@ static int refused(struct bp_conn *c, const struct source *src, int code)
     if (src->s != NULL) {
         return stopped(c, src->s);
     }
-    rc = bp_conn_user_stopped(c, src->t);
-    if (rc == 0) {
-        return 0;
-    }
-    c->cb_err = c->cb_err != 0 ? c->cb_err : rc;
-    return NGTCP2_ERR_CALLBACK_FAILURE;
+    bp_conn_user_stopped(c, src->t);
+    return 0;
 }
 
 /*

@@ -17,6 +17,7 @@ struct seen {
     bool fin;
     bool closed;
     bool cut;
+    bool stopped;
     uint64_t code;
     bool paused;
     bool echo; /* answers with what it gets */
@@ -115,6 +116,7 @@ static void look(struct host *h, struct bp_user_stream *s)
         bp_link_user_reset(h->node->link, s, s->cut_code);
     } else if (bp_link_user_done(s)) {
         e->closed = true;
+        e->stopped = s->stopped;
         e->order = h->n_over++;
         bp_link_user_release(h->node->link, s);
     }
@@ -512,6 +514,43 @@ static void user_reset_reaches_the_other_side_with_its_code(void **state)
     }
 }
 
+/* The writer has finished and is gone: all of it arrives, also when the reader writes meanwhile. */
+static void user_orphan_delivers_what_it_had_finished(void **state)
+{
+    struct side w;
+    struct seen *e;
+    struct bp_user_stream *s;
+    (void)state;
+
+    for (unsigned answers = 0; answers < 2; answers++) {
+        start(&w, 55);
+        w.s.net.loss = 50;
+        s = open_stream(&w.a, 128, &e);
+        assert_int_equal(put(&w.a, s, 1), 0);
+        run(&w, BP_SEC);
+        assert_int_equal(put(&w.a, s, 3000000), 0);
+        assert_int_equal(bp_link_user_fin(w.s.a.link, s), 0);
+        bp_link_user_orphan(w.s.a.link, s);
+        run(&w, 30 * BP_MS);
+        if (answers != 0) {
+            s = bp_link_user_find(w.s.b.link, 68);
+            assert_int_equal(put(&w.b, s, 100000), 0);
+        }
+        run_idle(&w, 60 * BP_SEC);
+        assert_int_equal(of(&w.b, 68)->got, 3000001);
+        assert_true(of(&w.b, 68)->fin && of(&w.b, 68)->stopped && !of(&w.b, 68)->cut);
+        end(&w);
+    }
+    /* one that had not finished is cut */
+    start(&w, 56);
+    s = open_stream(&w.a, 128, &e);
+    assert_int_equal(put(&w.a, s, 3000000), 0);
+    bp_link_user_orphan(w.s.a.link, s);
+    run_idle(&w, 10 * BP_SEC);
+    assert_true(w.b.n == 0 || w.b.seen[0].cut);
+    end(&w);
+}
+
 /* One that nobody at the other side has seen a byte of. */
 static void user_reset_before_the_first_byte_leaves_nothing(void **state)
 {
@@ -765,6 +804,7 @@ int main(void)
         cmocka_unit_test(user_slow_reader_holds_up_its_own_stream_alone),
         cmocka_unit_test(user_too_much_unread_ends_that_stream),
         cmocka_unit_test(user_reset_reaches_the_other_side_with_its_code),
+        cmocka_unit_test(user_orphan_delivers_what_it_had_finished),
         cmocka_unit_test(user_reset_before_the_first_byte_leaves_nothing),
         cmocka_unit_test(user_streams_nobody_wants_are_refused),
         cmocka_unit_test(user_ten_thousand_in_sequence_and_239_at_once),

@@ -4,8 +4,6 @@
 %% Runs inside net_kernel at early boot: no file server, nothing outside kernel and stdlib.
 -module(barrel_p2p_config).
 
--include_lib("kernel/include/file.hrl").
-
 -export([load_env/0, project/0, validate/1, validate_runtime/0, apply_cookie/0]).
 -export([flag/1, dist/2, dist_listen_port/0, port_candidates/1, settings/2, auth_callback/0,
          tls_files/0, cert_dir/0, key_dir/0, absolute/1, nodes/0, discovery_module/0,
@@ -134,26 +132,16 @@ validate(Dist) ->
 %% Files of a module quic_dist that is not ours (the hex package `quic' has one): whichever comes first
 %% in the code path would be used, and half of the other's program with it.
 other_quic_dist() ->
-    Ours = case code:which(?MODULE) of
-               File when is_list(File), File =/= [] -> filename:dirname(File);
-               _ -> ""          % cover compiled
-           end,
     Loaded = case code:is_loaded(quic_dist) of
                  {file, L} when is_list(L) -> [L];
                  _ -> []
              end,
     InPath = [filename:join(Dir, "quic_dist.beam") || Dir <- code:get_path()],
-    [F || F <- Loaded ++ InPath, Ours =/= "", not same_dir(filename:dirname(F), Ours),
-          element(1, prim_file:read_file_info(F)) =:= ok].
+    [F || F <- Loaded ++ InPath, is_there(F),
+          not is_there(filename:join(filename:dirname(F), ?MODULE_STRING ".beam"))].
 
-same_dir(A, B) ->
-    A =:= B orelse inode(A) =:= inode(B).
-
-inode(Dir) ->
-    case prim_file:read_file_info(Dir) of
-        {ok, #file_info{major_device = Device, inode = Inode}} -> {Device, Inode};
-        {error, _} -> Dir
-    end.
+is_there(File) ->
+    element(1, prim_file:read_file_info(File)) =:= ok.
 
 %% The values that may also change at run time: each key that is there, against the table.
 -spec validate_runtime() -> ok.

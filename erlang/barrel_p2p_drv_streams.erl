@@ -5,6 +5,7 @@
 
 -export([open/2, send/4, reserve/3, command/3, close/2, reset/3, setopts/3, hold/2, owner/3,
          accept/2, stop/1, list/1, resume/2, node_name/2]).
+-export([create_table/0, connected/3, disconnected/3, port/1]).
 -export([tag_add/2, tag_remove/1, tag_clear/0, watcher/0]).
 
 -export_type([opts/0]).
@@ -12,6 +13,9 @@
 -type opts() :: #{active => boolean() | once | auto | integer(), priority => 16..255,
                   mode => block | nonblock}.
 -type error() :: barrel_p2p_drv:error().
+
+-define(TABLE, barrel_p2p_ports).
+-define(DRIVER, "barrel_p2p_drv").
 
 -define(OP_STREAM_OPEN, 80).
 -define(OP_STREAM_SEND, 81).
@@ -113,6 +117,41 @@ resume(Port, Id) ->
 -spec node_name(port(), node()) -> ok | error().
 node_name(Port, Node) ->
     ok(control(Port, ?OP_STREAM_NODE, atom_to_binary(Node, utf8))).
+
+%% --- the ports of connections ----------------------------------------------------
+
+%% By barrel_p2p_node: {Node, Port, OwnerOfThePort}.
+create_table() ->
+    ets:new(?TABLE, [named_table, public, {read_concurrency, true}]).
+
+-spec connected(node(), port(), pid()) -> true.
+connected(Node, Port, Pid) ->
+    ets:insert(?TABLE, {Node, Port, Pid}).
+
+-spec disconnected(node(), port(), pid()) -> true.
+disconnected(Node, Port, Pid) ->
+    ets:delete_object(?TABLE, {Node, Port, Pid}).
+
+-spec port(node()) -> {ok, port()} | {error, not_connected | not_quic_connection}.
+port(Node) ->
+    try ets:lookup(?TABLE, Node) of
+        [{_, Port, _}] -> {ok, Port};
+        [] -> fresh_port(Node)
+    catch
+        error:badarg when is_atom(Node) -> fresh_port(Node)
+    end.
+
+%% A connection is up for the VM a moment before it is in the table.
+fresh_port(Node) ->
+    case lists:keyfind(Node, 1, erlang:system_info(dist_ctrl)) of
+        {_, Port} when is_port(Port) ->
+            case erlang:port_info(Port, name) of
+                {name, ?DRIVER ++ _} -> {ok, Port};
+                _ -> {error, not_quic_connection}
+            end;
+        {_, _} -> {error, not_quic_connection};
+        false -> {error, not_connected}
+    end.
 
 %% --- of the node ---------------------------------------------------------------
 

@@ -187,7 +187,7 @@ set_acceptor() ->
 %% The calling process owns the connection to Node, which is up now.
 -spec peer_up(node(), port(), map()) -> ok.
 peer_up(Node, Port, Info) ->
-    quic_dist:connected(Node, Port, self()),
+    barrel_p2p_drv_streams:connected(Node, Port, self()),
     gen_server:cast(?MODULE, {peer_up, self(), Node, Port, Info}).
 
 %% Connections that are up, with what peer_up/3 said.
@@ -247,7 +247,7 @@ init([]) ->
             case barrel_p2p_drv:open_node() of
                 {ok, Port} ->
                     barrel_p2p_discovery:create_table(),
-                    quic_dist:create_table(),
+                    barrel_p2p_drv_streams:create_table(),
                     barrel_p2p_streams:carrier_up(),
                     {ok, #state{port = Port, watcher = barrel_p2p_stream_watch:start_link()}};
                 {error, Reason} -> {stop, Reason}
@@ -308,7 +308,7 @@ handle_info(flush_held, #state{held = Held} = S) ->
 handle_info({'DOWN', _, process, Pid, Reason}, #state{peers = Peers} = S) ->
     case maps:take(Pid, Peers) of
         {{Node, Port, _, _}, Rest} ->
-            quic_dist:disconnected(Node, Port, Pid),
+            barrel_p2p_drv_streams:disconnected(Node, Port, Pid),
             {noreply, put_out({report, info, peer_down, atom_to_binary(Node, utf8), Reason,
                                <<"connection ended">>}, 0, S#state{peers = Rest})};
         error ->

@@ -26,8 +26,6 @@
          reset_stream/2, setopts/2, controlling_process/2]).
 -export([accept_streams/1, accept_streams/2, stop_accepting/1]).
 -export([list_streams/0, list_streams/1, get_controller/1]).
-%% For barrel_p2p_node.
--export([create_table/0, connected/3, disconnected/3]).
 
 -export_type([stream_ref/0, option/0]).
 
@@ -36,9 +34,7 @@
                   {mode, block | nonblock}.
 -type no_connection() :: not_connected | not_quic_connection.
 
--define(TABLE, ?MODULE).        % {Node, Port, OwnerOfThePort}
 -define(INLINE, 16384).         % longer writes go by reference
--define(DRIVER, "barrel_p2p_drv").
 
 %% --- streams -------------------------------------------------------------------
 
@@ -211,38 +207,8 @@ error_of({error, {send_closed, _}}) -> {error, closed};
 error_of({error, {Err, _}}) -> {error, Err};
 error_of(Result) -> Result.
 
-%% --- connections ------------------------------------------------------------------------
-
 with_port(Node, Fun) ->
-    try ets:lookup(?TABLE, Node) of
-        [{_, Port, _}] -> Fun(Port);
-        [] -> with_fresh_port(Node, Fun)
-    catch
-        error:badarg when is_atom(Node) -> with_fresh_port(Node, Fun)
+    case barrel_p2p_drv_streams:port(Node) of
+        {ok, Port} -> Fun(Port);
+        {error, _} = Error -> Error
     end.
-
-%% A connection is up for the VM a moment before it is in the table.
-with_fresh_port(Node, Fun) ->
-    case lists:keyfind(Node, 1, erlang:system_info(dist_ctrl)) of
-        {_, Port} when is_port(Port) ->
-            case erlang:port_info(Port, name) of
-                {name, ?DRIVER ++ _} -> Fun(Port);
-                _ -> {error, not_quic_connection}
-            end;
-        {_, _} -> {error, not_quic_connection};
-        false -> {error, not_connected}
-    end.
-
-%% @private
-create_table() ->
-    ets:new(?TABLE, [named_table, public, {read_concurrency, true}]).
-
-%% @private
--spec connected(node(), port(), pid()) -> true.
-connected(Node, Port, Pid) ->
-    ets:insert(?TABLE, {Node, Port, Pid}).
-
-%% @private
--spec disconnected(node(), port(), pid()) -> true.
-disconnected(Node, Port, Pid) ->
-    ets:delete_object(?TABLE, {Node, Port, Pid}).

@@ -35,8 +35,8 @@ static bool paced(struct bp_conn *c, const ngtcp2_conn_info *info)
 #define FLIGHT_MIN    (512u * 1024u)
 #define FLIGHT_PER_US 4096u
 
-/* User streams may fill one part in so many of it: a message that comes meanwhile waits less. */
-#define USER_SHARE 2u
+/* User streams fill part of it: a message that comes meanwhile waits less. */
+#define USER_SHARE(flight) ((flight) / 4 * 3)
 
 static uint64_t flight_limit(const ngtcp2_conn_info *info)
 {
@@ -540,7 +540,7 @@ int bp_conn_write(struct bp_conn *c, uint8_t *buf, size_t cap, struct bp_tx_run 
         ngtcp2_ssize n;
 
         c->flight_full = info.bytes_in_flight + used >= max_flight;
-        c->user_full = info.bytes_in_flight + used >= max_flight / USER_SHARE;
+        c->user_full = info.bytes_in_flight + used >= USER_SHARE(max_flight);
         ngtcp2_path_storage_zero(&ps);
         n = write_packet(c, &ps.path, buf + used, limit, now);
         if (n < 0) {

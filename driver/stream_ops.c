@@ -57,7 +57,7 @@ static struct bp_user_stream *stream_of(const struct drv_conn_port *cp, const ui
         drv_reply_error(r, BP_E_INVALID, NULL);
         return NULL;
     }
-    s = bp_link_user_find(cp->conn->link, (int64_t)be(p, 8));
+    s = drv_stream_find(cp, be(p, 8));
     if (s == NULL || s->host == NULL) {
         drv_reply_error(r, BP_E_UNKNOWN_STREAM, NULL);
         return NULL;
@@ -104,7 +104,7 @@ static void op_open(struct drv_conn_port *cp, const uint8_t *p, size_t len, stru
         return;
     }
     drv_reply_ok(r);
-    drv_reply_uint(r, (uint64_t)s->tx.id, 8);
+    drv_reply_uint(r, drv_stream_number(cp, s), 8);
 }
 
 /* True if bytes may be queued now; else the result is in `r`. */
@@ -460,7 +460,7 @@ bool drv_stream_command(struct drv_conn_port *cp, const ErlIOVec *ev)
     if (!command_head(ev, head)) {
         return false;
     }
-    s = bp_link_user_find(cp->conn->link, (int64_t)be(head + 1, 8));
+    s = drv_stream_find(cp, be(head + 1, 8));
     h = s != NULL ? s->host : NULL;
     if (h == NULL || !h->reserved) {
         return true; /* it ended meanwhile; the owner was told */

@@ -74,7 +74,7 @@ static ErlDrvTermData owner_of(const struct bp_user_stream *s)
 void drv_tell_stream_data(struct drv_conn_port *cp, const struct bp_user_stream *s,
                           const struct bp_user_chunk *c)
 {
-    ErlDrvUInt64 id = (ErlDrvUInt64)s->tx.id;
+    ErlDrvUInt64 id = drv_stream_number(cp, s);
     ErlDrvBinary *bin = c->bin;
     struct terms m = {.n = 0};
 
@@ -99,7 +99,7 @@ void drv_tell_stream_data(struct drv_conn_port *cp, const struct bp_user_stream 
 
 void drv_tell_stream_reset(struct drv_conn_port *cp, const struct bp_user_stream *s, uint64_t code)
 {
-    ErlDrvUInt64 id = (ErlDrvUInt64)s->tx.id;
+    ErlDrvUInt64 id = drv_stream_number(cp, s);
     ErlDrvUInt64 value = code;
     struct terms m = {.n = 0};
 
@@ -115,7 +115,7 @@ void drv_tell_stream_reset(struct drv_conn_port *cp, const struct bp_user_stream
 void drv_tell_stream_atom(struct drv_conn_port *cp, const struct bp_user_stream *s,
                           const char *event)
 {
-    ErlDrvUInt64 id = (ErlDrvUInt64)s->tx.id;
+    ErlDrvUInt64 id = drv_stream_number(cp, s);
     struct terms m = {.n = 0};
 
     put_atom(&m, "quic_dist_stream");
@@ -127,7 +127,7 @@ void drv_tell_stream_atom(struct drv_conn_port *cp, const struct bp_user_stream 
 
 void drv_tell_stream_opened(struct drv_conn_port *cp, const struct bp_user_stream *s)
 {
-    ErlDrvUInt64 id = (ErlDrvUInt64)s->tx.id;
+    ErlDrvUInt64 id = drv_stream_number(cp, s);
     struct terms m = {.n = 0};
 
     put_atom(&m, "mstream");
@@ -149,7 +149,7 @@ static void put_port_and_id(struct terms *m, const struct drv_conn_port *cp, con
 
 void drv_tell_stream_room(struct drv_conn_port *cp, const struct bp_user_stream *s)
 {
-    ErlDrvUInt64 id = (ErlDrvUInt64)s->tx.id;
+    ErlDrvUInt64 id = drv_stream_number(cp, s);
     struct terms m = {.n = 0};
 
     put_port_and_id(&m, cp, "$barrel_p2p_room", &id);
@@ -160,7 +160,7 @@ void drv_tell_stream_room(struct drv_conn_port *cp, const struct bp_user_stream 
 void drv_tell_stream_watch(struct drv_conn_port *cp, const struct bp_user_stream *s,
                            ErlDrvTermData watcher)
 {
-    ErlDrvUInt64 id = (ErlDrvUInt64)s->tx.id;
+    ErlDrvUInt64 id = drv_stream_number(cp, s);
     struct terms m = {.n = 0};
 
     put_port_and_id(&m, cp, "$barrel_p2p_watch", &id);
@@ -175,6 +175,7 @@ void drv_tell_stream_watch(struct drv_conn_port *cp, const struct bp_user_stream
 #define LIST_TERMS 14u /* of one stream */
 
 struct listing {
+    const struct drv_conn_port *cp;
     ErlDrvTermData *t;
     ErlDrvUInt64 *ids;
     size_t n; /* terms */
@@ -192,7 +193,7 @@ static void list_one(void *ctx, struct bp_link *l, struct bp_user_stream *s)
     if (h == NULL || x->streams == x->cap) {
         return;
     }
-    x->ids[x->streams] = (ErlDrvUInt64)s->tx.id;
+    x->ids[x->streams] = drv_stream_number(x->cp, s);
     *t++ = ERL_DRV_UINT64;
     *t++ = (ErlDrvTermData)&x->ids[x->streams];
     *t++ = ERL_DRV_PID;
@@ -211,7 +212,7 @@ static void list_one(void *ctx, struct bp_link *l, struct bp_user_stream *s)
 
 bool drv_tell_stream_list(struct drv_conn_port *cp, ErlDrvTermData to, uint64_t token)
 {
-    struct listing x = {.cap = bp_link_user_streams(cp->conn->link)};
+    struct listing x = {.cp = cp, .cap = bp_link_user_streams(cp->conn->link)};
     ErlDrvUInt64 value = token;
     bool ok;
 

@@ -30,6 +30,24 @@ struct drv_streams *drv_streams_get(struct drv_conn_port *cp)
     return st;
 }
 
+static uint64_t connection_bits(const struct drv_conn_port *cp)
+{
+    return (uint64_t)cp->conn->id << STREAM_ID_BITS;
+}
+
+uint64_t drv_stream_number(const struct drv_conn_port *cp, const struct bp_user_stream *s)
+{
+    return connection_bits(cp) | (uint64_t)s->tx.id;
+}
+
+struct bp_user_stream *drv_stream_find(const struct drv_conn_port *cp, uint64_t number)
+{
+    uint64_t id = number & ((UINT64_C(1) << STREAM_ID_BITS) - 1);
+
+    return (number ^ id) == connection_bits(cp) ? bp_link_user_find(cp->conn->link, (int64_t)id)
+                                                : NULL;
+}
+
 /* A monitor of a process that is the owner of something here. */
 static bool watch(const struct drv_conn_port *cp, ErlDrvTermData pid, ErlDrvMonitor *m)
 {

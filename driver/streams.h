@@ -68,6 +68,13 @@ struct drv_streams {
     uint8_t node[BP_NODE_NAME_MAX + 3]; /* the peer's name in external format */
 };
 
+/* A stream's number for Erlang: its id, and in the upper bits its connection's number, so that what
+ * is left of a stream of an earlier connection to the same node is never taken for a new one. */
+#define STREAM_ID_BITS 44u
+uint64_t drv_stream_number(const struct drv_conn_port *cp, const struct bp_user_stream *s);
+/* NULL: none of this connection. */
+struct bp_user_stream *drv_stream_find(const struct drv_conn_port *cp, uint64_t number);
+
 /* --- streams.c -------------------------------------------------------------- */
 
 /* NULL: no memory. */

@@ -29,11 +29,14 @@
 
 -export_type([stream_ref/0, option/0]).
 
+%% The number is the stream's id on the wire, and above ?ID_BITS the connection's: a reference is never
+%% used again, also when the node is connected to anew.
 -opaque stream_ref() :: {quic_dist_stream, node(), non_neg_integer()}.
 -type option() :: {priority, integer()} | {active, boolean() | once | auto | integer()} |
                   {mode, block | nonblock}.
 -type no_connection() :: not_connected | not_quic_connection.
 
+-define(ID_BITS, 44).
 -define(INLINE, 16384).         % longer writes go by reference
 
 %% --- streams -------------------------------------------------------------------
@@ -172,7 +175,8 @@ list_streams() ->
 list_streams(Node) ->
     case with_port(Node, fun barrel_p2p_drv_streams:list/1) of
         {ok, List} ->
-            [#{ref => {quic_dist_stream, Node, Id}, node => Node, stream_id => Id, owner => Owner,
+            [#{ref => {quic_dist_stream, Node, Id}, node => Node,
+               stream_id => Id band (1 bsl ?ID_BITS - 1), owner => Owner,
                priority => Priority, recv_fin => RecvFin, send_fin => SendFin}
              || {Id, Owner, Priority, RecvFin, SendFin} <- List];
         {error, _} ->

@@ -8,6 +8,24 @@
 
 #include <unistd.h>
 
+/* --- names of streams ------------------------------------------------------- */
+
+/* The connection's bits of stream numbers. */
+static uint64_t conn_bits;
+
+static const char *event_text(const char *before, int64_t id, const char *what)
+{
+    static char text[4][300];
+    static unsigned next;
+    char *out = text[next++ % 4];
+
+    snprintf(out, sizeof(text[0]), "%s<peer@127.0.0.1> %llu %s", before,
+             (unsigned long long)(conn_bits | (uint64_t)id), what);
+    return out;
+}
+
+#define EVENT(id, what) event_text("quic_dist_stream quic_dist_stream ", id, what)
+
 /* --- the pair, and streams of the peer --------------------------------------- */
 
 static void up(struct pair *p, void **state)
@@ -19,6 +37,8 @@ static void up(struct pair *p, void **state)
     pair_dial(p, state);
     pair_handshake(p);
     bp_link_user_accept(p->peer.link, true);
+    conn_bits = drv_node.next_id;
+    conn_bits <<= STREAM_ID_BITS;
     vm_forget(p->conn);
     vm_forget(NULL);
 }
@@ -38,7 +58,7 @@ static void op(struct pair *p, unsigned code, int64_t id, const void *more, size
     struct bp_writer w;
 
     bp_writer_init(&w, buf, sizeof(buf));
-    bp_write_u64(&w, (uint64_t)id);
+    bp_write_u64(&w, conn_bits | (uint64_t)id);
     bp_write_bytes(&w, more, len);
     assert_false(w.bad);
     vm_control(p->conn, code, buf, w.len, r);
@@ -62,7 +82,8 @@ static int64_t open_as(struct pair *p, unsigned pid, const void *opts, size_t le
     for (unsigned i = 0; i < 8; i++) {
         id = id << 8 | reply.data[i];
     }
-    return id;
+    assert_int_equal((uint64_t)id >> STREAM_ID_BITS, conn_bits >> STREAM_ID_BITS);
+    return id & ((INT64_C(1) << STREAM_ID_BITS) - 1);
 }
 
 static void send_as(struct pair *p, unsigned pid, int64_t id, const char *text, bool fin)
@@ -132,8 +153,6 @@ static void ends(struct pair *p)
     }
 }
 
-#define EVENT(id, what) \
-    "quic_dist_stream quic_dist_stream <peer@127.0.0.1> " #id " " what
 
 /* --- tests -------------------------------------------------------------------- */
 
@@ -184,6 +203,10 @@ static void stream_operations_are_their_owners(void **state)
     for (unsigned i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
         assert_string_equal(err_of(&p, ops[i], id, "\0\0\0\0\0\0\0\3", 8), "not_owner");
         assert_string_equal(err_of(&p, ops[i], 4711, "\0\0\0\0\0\0\0\3", 8), "unknown_stream");
+        /* what is left of an earlier connection */
+        conn_bits ^= UINT64_C(1) << STREAM_ID_BITS;
+        assert_string_equal(err_of(&p, ops[i], id, "\0\0\0\0\0\0\0\3", 8), "unknown_stream");
+        conn_bits ^= UINT64_C(1) << STREAM_ID_BITS;
     }
     vm_caller(1);
     /* cut off, or wrong */
@@ -227,7 +250,9 @@ static void stream_large_write_goes_by_reference(void **state)
     id = open_as(&p, 1, NULL, 0);
     assert_string_equal(err_of(&p, OP_STREAM_RESERVE, id, "\1", 1), "");
     assert_int_equal(reply.data[0], 0);
-    head[8] = (uint8_t)id;
+    for (unsigned i = 0; i < 8; i++) {
+        head[8 - i] = (uint8_t)((conn_bits | (uint64_t)id) >> (8 * i));
+    }
     pieces[0] = (struct vm_piece){.base = head, .len = 9};
     pieces[1] = (struct vm_piece){.bin = bin, .base = bin->orig_bytes, .len = 1000000};
     vm_command(p.conn, pieces, 2);
@@ -266,7 +291,9 @@ static void stream_command_and_distribution_are_told_apart(void **state)
     vm_exit(1);
     /* between RESERVE and its command */
     vm_command_bytes(p.conn, "\x83\x44\0\x68\2\x61\x05\x61\1", 9);
-    head[8] = (uint8_t)id;
+    for (unsigned i = 0; i < 8; i++) {
+        head[8 - i] = (uint8_t)((conn_bits | (uint64_t)id) >> (8 * i));
+    }
     vm_command_bytes(p.conn, head, 9);
     turns(&p, 30);
     assert_int_equal(p.peer.n_frames, 1);
@@ -356,6 +383,7 @@ static void stream_owner_gets_as_much_as_it_asked_for(void **state)
 /* With `auto` the watcher is asked half-way; without its word an owner gets no more. */
 static void stream_watcher_lets_more_through(void **state)
 {
+    char watch[80];
     struct pair p;
     struct bp_user_stream *s;
 
@@ -369,7 +397,8 @@ static void stream_watcher_lets_more_through(void **state)
         peer_puts(&p, s, "x");
     }
     assert_int_equal(vm_count(vm_proc(1), EVENT(65, "data")), STREAM_AUTO_EVENTS);
-    assert_int_equal(vm_count(vm_proc(9), "$barrel_p2p_watch 65 #1"), 1);
+    snprintf(watch, sizeof(watch), "$barrel_p2p_watch %llu #1", (unsigned long long)(conn_bits | 65));
+    assert_int_equal(vm_count(vm_proc(9), watch), 1);
     vm_caller(9);
     assert_string_equal(err_of(&p, OP_STREAM_RESUME, 65, NULL, 0), "");
     turns(&p, 10);
@@ -425,8 +454,12 @@ static void stream_list_names_all(void **state)
     vm_caller(3);
     vm_control_ok(p.conn, OP_STREAM_LIST, "\0\0\0\0\0\0\0\7", 8, &reply);
     assert_true(has(3, "$barrel_p2p_streams 7"));
-    assert_non_null(strstr(vm_find(vm_proc(3), "$barrel_p2p_streams"), "68 #1 64 false true"));
-    assert_non_null(strstr(vm_find(vm_proc(3), "$barrel_p2p_streams"), "72 #2 128 false false"));
+    for (unsigned i = 0; i < 2; i++) {
+        char text[80];
+        snprintf(text, sizeof(text), "%llu #%u %s", (unsigned long long)(conn_bits | (68 + 4 * i)),
+                 1 + i, i == 0 ? "64 false true" : "128 false false");
+        assert_non_null(strstr(vm_find(vm_proc(3), "$barrel_p2p_streams"), text));
+    }
     ends(&p);
 }
 
@@ -456,7 +489,7 @@ static void stream_tags_lead_to_their_handlers(void **state)
     tag(&p, OP_TAG_ADD, 2, silly, "badarg");
     tag(&p, OP_TAG_REMOVE, 0, "nobody's", "not_found");
     s[0] = peer_opens(&p, "\4filerest", 9);
-    assert_true(has(1, "mstream quic_dist_stream <peer@127.0.0.1> 65 opened <peer@127.0.0.1>"));
+    assert_true(has(1, event_text("mstream quic_dist_stream ", 65, "opened <peer@127.0.0.1>")));
     assert_true(has(1, EVENT(65, "data <rest> false")));
     /* byte by byte */
     s[1] = peer_opens(&p, "\2", 1);

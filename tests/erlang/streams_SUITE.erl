@@ -86,8 +86,17 @@ cast(N, Pid, Fun) -> bp_cluster:call(N, bp_stream_proc, cast, [Pid, Fun]).
 
 name(N) -> bp_cluster:name(N).
 
-%% The stream as the other side names it.
-mirror({quic_dist_stream, _, Id}, N) -> {quic_dist_stream, name(N), Id}.
+%% The stream as its owner on the other side, B, names it.
+mirror({quic_dist_stream, _, Number}, A, B) ->
+    From = name(A),
+    Id = Number band (1 bsl 44 - 1),
+    bp_cluster:until(fun() ->
+        case [R || #{ref := R, stream_id := I} <- bp_cluster:call(B, quic_dist, list_streams, [From]),
+                   I =:= Id] of
+            [R] -> {true, R};
+            [] -> false
+        end
+    end).
 
 %% A stream that was accepted: {OwnerInA, RefInA, OwnerInB, RefInB}, with `hello' sent and received.
 opened(A, B) -> opened(A, B, []).
@@ -103,8 +112,8 @@ opened(A, B, Options) ->
         ok = quic_dist:send(R, <<"hello">>),
         {ok, R}
     end),
-    Peer = mirror(Ref, A),
-    ?EQ({Peer, {data, <<"hello">>, false}}, do(B, Q, fun() -> bp_stream_proc:next(any, 60000) end)),
+    {Peer, {data, <<"hello">>, false}} = do(B, Q, fun() -> bp_stream_proc:next(any, 60000) end),
+    ?EQ(Peer, mirror(Ref, A, B)),
     ok = do(B, Q, fun() -> quic_dist:stop_accepting(From) end),
     {P, Ref, Q, Peer}.
 
@@ -137,8 +146,9 @@ echo(Config) ->
 functions_and_lists(Config) ->
     {A, B} = pair(Config),
     {P, Ref, Q, Peer} = opened(A, B, [{priority, 77}]),
-    {quic_dist_stream, _, Id} = Ref,
     {BName, AName} = {name(B), name(A)},
+    [#{stream_id := Id}] = bp_cluster:call(A, quic_dist, list_streams, [BName]),
+    true = Id >= 68 andalso Id rem 4 =:= 0,     % the dialler's (WIRE 2)
     ?EQ([#{ref => Ref, node => BName, stream_id => Id, owner => P, priority => 77,
            recv_fin => false, send_fin => false}],
         bp_cluster:call(A, quic_dist, list_streams, [BName])),
@@ -297,7 +307,7 @@ acceptors_take_turns(Config) ->
                                     ok = quic_dist:send(R, <<"x">>),
                                     {ok, R}
                            end),
-        mirror(R, A)
+        mirror(R, A, B)
     end,
     Owner = fun(R) ->
         bp_cluster:until(fun() ->
@@ -398,12 +408,9 @@ active_once_n_false(Config) ->
     To = name(B),
     ok = do(B, Q, fun() -> quic_dist:accept_streams(From, [{active, false}, {priority, 20}]) end),
     {ok, R2} = do(A, P, fun() -> quic_dist:open_stream(To) end),
-    Peer2 = mirror(R2, A),
     ok = send(A, P, R2, <<"waits">>),
-    bp_cluster:until(fun() ->
-        [R || #{ref := R, priority := 20} <- bp_cluster:call(B, quic_dist, list_streams, [])]
-            =:= [Peer2]
-    end),
+    Peer2 = mirror(R2, A, B),
+    ?EQ([Peer2], [R || #{ref := R, priority := 20} <- bp_cluster:call(B, quic_dist, list_streams, [])]),
     ok = do(B, Q, fun() -> bp_stream_proc:none(Peer2, 50) end),
     ok = do(B, Q, fun() -> quic_dist:setopts(Peer2, [{active, true}]) end),
     ?EQ({data, <<"waits">>, false}, next(B, Q, Peer2)),
@@ -750,7 +757,13 @@ connection_ends(Config) ->
     {P4, Ref4, Q4, Peer4} = opened(A, B),
     ok = send(B, Q4, Peer4, <<"again">>),
     ?EQ({data, <<"again">>, false}, next(A, P4, Ref4)),
-    ?EQ({error, not_owner}, send(A, P, Ref4, <<"x">>)).
+    ?EQ({error, not_owner}, send(A, P, Ref4, <<"x">>)),
+    %% ... and an old reference is never one of a new connection's
+    ?EQ({error, unknown_stream}, send(A, P, Ref, <<"x">>)),
+    {quic_dist_stream, _, Old} = Ref,
+    {quic_dist_stream, _, New} = Ref4,
+    ?EQ(Old band (1 bsl 44 - 1), New band (1 bsl 44 - 1)),
+    true = Old =/= New.
 
 fill_up(Ref, Data) ->
     case quic_dist:send(Ref, Data) of
@@ -775,13 +788,13 @@ dynamic_name(Config) ->
     Q = proc(B),
     ok = do(B, Q, fun() -> quic_dist:accept_streams(Own) end),
     P = proc(D),
-    {ok, {quic_dist_stream, _, Id} = Ref} = do(D, P, fun() ->
+    {ok, Ref} = do(D, P, fun() ->
         {ok, R} = quic_dist:open_stream(To),
         ok = quic_dist:send(R, <<"x">>),
         {ok, R}
     end),
-    Peer = {quic_dist_stream, Own, Id},
-    ?EQ({data, <<"x">>, false}, next(B, Q, Peer)),
+    {Peer, {data, <<"x">>, false}} = do(B, Q, fun() -> bp_stream_proc:next(any, 60000) end),
+    {quic_dist_stream, Own, _} = Peer,
     ok = send(B, Q, Peer, <<"y">>),
     ?EQ({data, <<"y">>, false}, next(D, P, Ref)).
 

@@ -58,7 +58,17 @@ do(N, Pid, Fun) -> bp_cluster:call(N, bp_stream_proc, do, [Pid, Fun]).
 
 name(N) -> bp_cluster:name(N).
 
-mirror({quic_dist_stream, _, Id}, N) -> {quic_dist_stream, name(N), Id}.
+%% The stream as its owner on the other side, B, names it.
+mirror({quic_dist_stream, _, Number}, A, B) ->
+    From = name(A),
+    Id = Number band (1 bsl 44 - 1),
+    bp_cluster:until(fun() ->
+        case [R || #{ref := R, stream_id := I} <- bp_cluster:call(B, quic_dist, list_streams, [From]),
+                   I =:= Id] of
+            [R] -> {true, R};
+            [] -> false
+        end
+    end).
 
 next(N, P, Ref) -> do(N, P, fun() -> bp_stream_proc:next(Ref) end).
 
@@ -86,8 +96,8 @@ opened_and_the_rest(Config) ->
     [begin
          ok = register_tag(B, Tag, Q),
          {ok, Ref} = open(A, P, Tag, BName),
-         Peer = mirror(Ref, A),
-         ?EQ({Peer, AName}, opened(B, Q)),
+         {Peer, AName} = opened(B, Q),
+         ?EQ(Peer, mirror(Ref, A, B)),
          ok = do(A, P, fun() -> quic_dist:send(Ref, <<"payload">>, true) end),
          ?EQ({7, crypto:hash(sha256, "payload"), fin}, do(B, Q, fun() -> bp_stream_proc:read(Peer) end)),
          ok = do(B, Q, fun() -> quic_dist:send(Peer, <<"answer">>, true) end),
@@ -101,14 +111,13 @@ opened_and_the_rest(Config) ->
         ok = quic_dist:send(R, <<5, "a tag", "all at once">>, true),
         {ok, R}
     end),
-    Peer2 = mirror(R2, A),
-    ?EQ({Peer2, AName}, opened(B, Q)),
+    {Peer2, AName} = opened(B, Q),
+    ?EQ(Peer2, mirror(R2, A, B)),
     ?EQ({data, <<"all at once">>, true}, next(B, Q, Peer2)),
     %% nothing but the tag and the end
     {ok, R3} = open(A, P, <<"a tag">>, BName),
     ok = do(A, P, fun() -> quic_dist:close_stream(R3) end),
-    Peer3 = mirror(R3, A),
-    ?EQ({Peer3, AName}, opened(B, Q)),
+    {Peer3, AName} = opened(B, Q),
     ?EQ({data, <<>>, true}, next(B, Q, Peer3)).
 
 registry(Config) ->
@@ -152,9 +161,9 @@ two_tags_of_one_process(Config) ->
     {ok, R1} = open(A, P, <<"one">>, To),
     ?EQ({reset, 16#100}, next(A, P, R1)),
     {ok, R2} = open(A, P, <<"two">>, To),
-    {_, _} = opened(B, Q),
+    {Peer, _} = opened(B, Q),
     ok = do(A, P, fun() -> quic_dist:send(R2, <<"x">>) end),
-    ?EQ({data, <<"x">>, false}, next(B, Q, mirror(R2, A))),
+    ?EQ({data, <<"x">>, false}, next(B, Q, Peer)),
     ok = bp_cluster:call(B, bp_stream_proc, stop, [Q]),
     ?EQ([{reset, 0}, closed], [next(A, P, R2) || _ <- "xx"]),
     bp_cluster:until(fun() -> [] =:= bp_cluster:call(B, barrel_p2p_streams, list_acceptors, []) end),
@@ -213,8 +222,9 @@ dials_on_demand(Config) ->
     To = name(B),
     ?EQ([], bp_cluster:call(A, erlang, nodes, [])),
     {ok, R} = open(A, P, <<"t">>, To),
-    Peer = mirror(R, A),
-    ?EQ({Peer, name(A)}, opened(B, Q)),
+    From = name(A),
+    {Peer, From} = opened(B, Q),
+    ?EQ(Peer, mirror(R, A, B)),
     ?EQ({error, not_connected}, open(A, P, <<"t">>, 'nobody@127.0.0.1')),
     ?EQ({error, not_connected}, open(A, P, <<"t">>, name(A))).
 
@@ -231,7 +241,7 @@ beside_plain_acceptors(Config) ->
                                     ok = quic_dist:send(R, Bytes),
                                     {ok, R}
                            end),
-        mirror(R, A)
+        mirror(R, A, B)
     end,
     [begin
          R = Open(Bytes),
@@ -264,7 +274,8 @@ parked_are_limited(Config) ->
     %% those that waited go on
     [First | _] = Refs,
     ok = do(A, P, fun() -> quic_dist:send(First, <<"ag">>) end),
-    ?EQ({mirror(First, A), name(A)}, opened(B, Q)).
+    {Peer, _} = opened(B, Q),
+    ?EQ(Peer, mirror(First, A, B)).
 
 parked_have_a_deadline(Config) ->
     {A, B} = pair(Config, [{stream_preamble_timeout, 500}]),
@@ -287,8 +298,7 @@ at_once_after_connect(Config) ->
     To = name(B),
     [begin
          {ok, R} = open(A, P, <<"t">>, To),
-         Peer = mirror(R, A),
-         ?EQ({Peer, name(A)}, opened(B, Q)),
+         {Peer, _} = opened(B, Q),
          %% and the handler can answer
          ok = do(B, Q, fun() -> quic_dist:send(Peer, <<"at once">>) end),
          ?EQ({data, <<"at once">>, false}, next(A, P, R)),

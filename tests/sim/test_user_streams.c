@@ -7,6 +7,7 @@
 #include "support/t.h"
 
 #include "dist/link_impl.h"
+#include "quic/conn_impl.h"
 
 #define PEER_MAX 300u
 
@@ -514,6 +515,42 @@ static void user_reset_reaches_the_other_side_with_its_code(void **state)
     }
 }
 
+/*
+ * Upstream resets the half that it writes and says no more (WIRE 2, 6.1): that ends the stream here,
+ * and nothing is left of it on either side. It does the same again for each datagram that comes.
+ */
+static void user_reset_of_one_half_ends_the_stream(void **state)
+{
+    struct side w;
+    struct seen *e;
+    struct bp_user_stream *s;
+    (void)state;
+
+    for (unsigned bytes = 0; bytes < 2; bytes++) {
+        start(&w, 57);
+        s = open_stream(&w.a, 128, &e);
+        assert_int_equal(put(&w.a, s, bytes != 0 ? 20000000 : 10), 0);
+        run(&w, 40 * BP_MS);
+        assert_int_equal(ngtcp2_conn_shutdown_stream_write(bp_link_conn(w.s.b.link)->q, 0, 68, 0x100),
+                         0);
+        run_idle(&w, 10 * BP_SEC);
+        assert_true(e->cut);
+        assert_int_equal(e->code, 0x100);
+        assert_true(of(&w.b, 68)->cut);
+        end(&w);
+    }
+    /* a stream of theirs that they give up, without asking us to stop */
+    start(&w, 58);
+    s = open_stream(&w.b, 128, &e);
+    assert_int_equal(put(&w.b, s, 1000), 0);
+    run(&w, 100 * BP_MS);
+    assert_int_equal(ngtcp2_conn_shutdown_stream_write(bp_link_conn(w.s.b.link)->q, 0, 65, 7), 0);
+    run_idle(&w, 10 * BP_SEC);
+    assert_true(of(&w.a, 65)->cut);
+    assert_int_equal(of(&w.a, 65)->code, 7);
+    end(&w);
+}
+
 /* The writer has finished and is gone: all of it arrives, also when the reader writes meanwhile. */
 static void user_orphan_delivers_what_it_had_finished(void **state)
 {
@@ -804,6 +841,7 @@ int main(void)
         cmocka_unit_test(user_slow_reader_holds_up_its_own_stream_alone),
         cmocka_unit_test(user_too_much_unread_ends_that_stream),
         cmocka_unit_test(user_reset_reaches_the_other_side_with_its_code),
+        cmocka_unit_test(user_reset_of_one_half_ends_the_stream),
         cmocka_unit_test(user_orphan_delivers_what_it_had_finished),
         cmocka_unit_test(user_reset_before_the_first_byte_leaves_nothing),
         cmocka_unit_test(user_streams_nobody_wants_are_refused),

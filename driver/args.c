@@ -275,14 +275,14 @@ void drv_tell_incoming(uint32_t id)
     }
 }
 
-void drv_tell_resolved(ErlDrvTermData who, uint64_t id, struct drv_reply *r)
+void drv_tell_result(ErlDrvTermData who, const char *tag, uint64_t id, struct drv_reply *r)
 {
     ErlDrvTermData port;
     ErlDrvTermData owner;
 
     if (!r->nomem && node_target(&port, &owner)) {
         ErlDrvTermData t[] = {ERL_DRV_ATOM,
-                              atom("barrel_p2p_resolved"),
+                              atom(tag),
                               ERL_DRV_UINT,
                               (ErlDrvTermData)id,
                               ERL_DRV_BUF2BINARY,
@@ -320,6 +320,19 @@ static bool may_log(enum drv_level level)
     }
     erl_drv_mutex_unlock(drv_node.lock);
     return ok;
+}
+
+void drv_tell_of_port(const char *tag, ErlDrvPort of)
+{
+    ErlDrvTermData port;
+    ErlDrvTermData owner;
+
+    if (node_target(&port, &owner)) {
+        ErlDrvTermData t[] = {
+            ERL_DRV_PORT,  port, ERL_DRV_ATOM,  atom(tag), ERL_DRV_PORT, driver_mk_port(of),
+            ERL_DRV_TUPLE, 2,    ERL_DRV_TUPLE, 2};
+        erl_drv_send_term(port, owner, t, sizeof(t) / sizeof(t[0]));
+    }
 }
 
 void drv_log(enum drv_level level, const char *event, const char *peer, const char *fmt, ...)

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #define RX_ROUNDS      2
+#define TX_ROUNDS      4u /* batches of 64 KB in one callback; others wait that long */
 #define DRAIN_ROUNDS   64
 #define STACK_SLICES   64u  /* messages with more pieces take memory from the heap */
 #define HS_MESSAGE_MAX 1024u
@@ -233,10 +234,24 @@ static void tell_failed(struct drv_conn_port *cp)
     }
 }
 
+/* About closing a connection that nobody uses. */
+static void tell_idle(struct drv_conn_port *cp)
+{
+    if (cp->conn->idle_asked) {
+        cp->conn->idle_asked = false;
+        drv_tell_of_port("idle_asked", cp->p.port);
+    }
+    if (bp_link_idle_due(cp->conn->link) && !cp->idle_turn) {
+        /* What the VM has for this port by now comes first. */
+        cp->idle_turn = true;
+        drv_wake(cp->p.wake_fd);
+    }
+}
+
 static void log_down(const struct drv_conn *c)
 {
     int err = drv_conn_error(c);
-    bool normal = err == BP_E_PEER_CLOSED || err == BP_E_LOCAL_CLOSE;
+    bool normal = err == BP_E_PEER_CLOSED || err == BP_E_LOCAL_CLOSE || err == BP_E_IDLE;
 
     drv_log(normal ? DRV_INFO : DRV_WARNING, "connection_down", drv_conn_peer(c), "%s (%s)",
             drv_conn_error_text(c), bp_err_atom(err));
@@ -254,6 +269,9 @@ static void go_down(struct drv_conn_port *cp)
     }
     drv_streams_end(cp);
     log_down(cp->conn);
+    if (drv_conn_error(cp->conn) == BP_E_IDLE) {
+        drv_idle_closed(cp->conn);
+    }
     snprintf(reason, sizeof(reason), "%s", bp_err_atom(drv_conn_error(cp->conn)));
     driver_failure_atom(cp->p.port, reason);
 }
@@ -290,12 +308,16 @@ static uint64_t unsent(const struct drv_conn_port *cp)
 static void flush(struct drv_conn_port *cp, bp_time now)
 {
     bool data = unsent(cp) > 0;
+    bool ok = true;
 
     cp->flush_due = false;
     if (cp->conn->fd < 0) {
         return;
     }
-    want_writable(cp, !drv_conn_flush(cp->conn, cp->conn->fd, now));
+    for (unsigned n = 0; ok && n < TX_ROUNDS && (n == 0 || cp->conn->more); n++) {
+        ok = drv_conn_flush(cp->conn, cp->conn->fd, n == 0 ? now : drv_now());
+    }
+    want_writable(cp, !ok);
     if (data) {
         /* Acknowledgements alone are no burst of the VM's. */
         cp->last_flush = drv_now();
@@ -396,6 +418,7 @@ void drv_conn_port_settle(struct drv_conn_port *cp, bp_time now)
         tell_auth(cp);
     }
     update_busy(cp);
+    tell_idle(cp);
     /* QUIC has no deadline for what it would have sent now, were it asked: a lost frame, say. */
     deadline = drv_conn_deadline(c, now);
     drv_port_timer_arm(&cp->p, later && deadline > now + BP_MS ? now + BP_MS : deadline, now);
@@ -443,6 +466,10 @@ void drv_conn_port_ready(struct drv_conn_port *cp, int fd, bool writable)
     }
     if (fd == cp->p.wake_fd) {
         drv_conn_mailbox(c, drv_now());
+        if (cp->idle_turn) {
+            cp->idle_turn = false;
+            (void)bp_link_idle_close(c->link);
+        }
     } else if (!writable) {
         /* Also when the link has failed: a new connection of the same peer begins here. */
         read_socket(cp);

@@ -11,7 +11,8 @@
  *   key_ops.c    control operations on the node's own keys and certificate
  *   demux.c      connection id -> connection, for datagrams that came to the wrong socket
  *   settings.c   CONFIG, as an immutable snapshot that connections share
- *   file_ops.c   control operations on key, trust, TLS and endpoint files
+ *   file_ops.c   control operations on key, trust and TLS files
+ *   endpoint_ops.c  endpoint files: operations that threads do
  *   member_ops.c control operations of membership
  *   streams.c    user streams: owners, delivery, ends; stream_ops.c their control operations,
  *                stream_tell.c their messages (all in streams.h), tag_ops.c tags, nif.c pids
@@ -31,6 +32,7 @@
 #include "dist/link_user.h"
 #include "dist/tags.h"
 #include "io/files.h"
+#include "io/reset_secret.h"
 #include "io/udp.h"
 #include "quic/closing.h"
 #include "quic/listener.h"
@@ -96,6 +98,9 @@ enum drv_op {
     OP_MEMBER_VIEWS = 62,
     OP_MEMBER_STATS = 63,
     OP_MEMBER_STOP = 64,
+    OP_MEMBER_NEEDS = 65,
+    OP_IDLE_ASK = 70,
+    OP_IDLE_ANSWER = 71,
     OP_STREAM_OPEN = 80,
     OP_STREAM_SEND = 81,
     OP_STREAM_RESERVE = 82,
@@ -126,6 +131,7 @@ struct drv_settings {
     char key_dir[DRV_PATH_MAX];
     struct bp_identity *identity;
     struct bp_succession succession; /* how the identity came to be */
+    uint8_t reset_secret[BP_RESET_SECRET_LEN];
     struct bp_tls_cred *cred;
     enum bp_auth_mode auth_mode;
     enum bp_trust_mode trust_mode;
@@ -251,6 +257,8 @@ struct drv_conn {
     unsigned stash_n;
     bp_time refused_at; /* first ECONNREFUSED since the last sign of life */
     unsigned refused;
+
+    bool idle_asked; /* the peer asks whether it may be closed: the node's owner has to know */
 };
 
 /* Scratch memory for one batch in or out; taken and given back within a callback. */
@@ -302,12 +310,22 @@ int drv_conn_error(const struct drv_conn *c);
 /* Why it failed. A failed authentication names the keys, and what to do if they are right; valid
  * until the thread's next call. */
 const char *drv_conn_error_text(const struct drv_conn *c);
+/* The peer ended it, and said that our part of the authentication was the reason. */
+bool drv_conn_refused_us(const struct drv_conn *c);
 
 /* --- key_ops.c ----------------------------------------------------------- */
 
 struct drv_reply;
 /* True if `op` is one of key_ops.c's; the result is in `r`. */
 bool drv_key_op(unsigned op, const uint8_t *p, size_t len, struct drv_reply *r);
+
+/* --- idle_ops.c ---------------------------------------------------------- */
+
+/* True if `op` is one of idle_ops.c's; the result is in `r`. */
+bool drv_idle_op(struct drv_conn *c, unsigned op, const uint8_t *p, size_t len,
+                 struct drv_reply *r);
+/* A link ended because nobody used it: counts what that has cost. */
+void drv_idle_closed(const struct drv_conn *c);
 
 /* --- ports --------------------------------------------------------------- */
 
@@ -341,6 +359,7 @@ struct drv_conn_port {
     bool dialling;  /* the owner waits for authenticated or failed */
     bool flush_due;
     bool just_read;
+    bool idle_turn; /* the VM has its turn before an unused connection is closed */
     bp_time last_flush; /* when it was over */
     bp_time flush_cost;
     struct drv_streams *streams; /* what is known of user streams; NULL: nothing yet */
@@ -412,7 +431,7 @@ struct drv_node {
     ErlDrvMutex *lock;
     bool secrets_ready;
     uint8_t nonce_secret[32];
-    uint8_t reset_secret[32];
+    uint8_t reset_secret[BP_RESET_SECRET_LEN]; /* of nodes without an identity */
     /* under `lock` from here */
     struct drv_settings *settings; /* NULL before CONFIG */
     bool has_port;
@@ -439,6 +458,10 @@ struct drv_node {
     uint64_t half_open_max;
     uint64_t datagrams;
     uint64_t handed_over;
+    uint64_t idle_agreed;        /* connections that a peer closed because we had agreed */
+    uint64_t idle_lost;          /* messages lost between our consent and that */
+    uint64_t idle_window_us;     /* sum of that time */
+    uint64_t idle_window_us_max; /* ... and the longest */
 };
 
 extern struct drv_node drv_node;
@@ -458,8 +481,16 @@ void drv_conn_stats(const struct drv_conn *c, struct drv_reply *r);
 
 /* True if `op` is one of file_ops.c's; the result is in `r`. */
 bool drv_file_op(unsigned op, const uint8_t *p, size_t len, struct drv_reply *r);
-/* Gives back what the operations remember; when the node port stops. */
-void drv_file_ops_stop(void);
+
+/* --- endpoint_ops.c ------------------------------------------------------- */
+
+/* The same for endpoint files; results come later, as messages. */
+bool drv_endpoint_op(struct drv_node_port *np, unsigned op, const uint8_t *p, size_t len,
+                     struct drv_reply *r);
+/* False: the descriptor is not of these. */
+bool drv_endpoint_ready(int fd);
+void drv_endpoint_stop(struct drv_node_port *np);
+void drv_endpoint_stats(struct drv_reply *r);
 
 /* --- resolve.c ------------------------------------------------------------ */
 
@@ -519,8 +550,8 @@ void drv_reply_error(struct drv_reply *r, int err, const char *text);
 /* Hands it to the VM and frees it. */
 ErlDrvSSizeT drv_reply_done(struct drv_reply *r, char **rbuf, ErlDrvSizeT rlen);
 
-/* {barrel_p2p_resolved, Id, Result} to a process; frees the reply's memory. */
-void drv_tell_resolved(ErlDrvTermData who, uint64_t id, struct drv_reply *r);
+/* {Tag, Id, Result} to a process; frees the reply's memory. */
+void drv_tell_result(ErlDrvTermData who, const char *tag, uint64_t id, struct drv_reply *r);
 
 bp_time drv_now(void);
 uint64_t drv_wall_ms(void);
@@ -537,6 +568,8 @@ void drv_tell_data(ErlDrvPort port, const char *tag, const void *p, size_t len, 
 /* {NodePort, {incoming, Id}} and {NodePort, {log, Level, Event, Peer, Text}} to the node's owner.
  */
 void drv_tell_incoming(uint32_t id);
+/* {NodePort, {Tag, Port}} */
+void drv_tell_of_port(const char *tag, ErlDrvPort of);
 void drv_log(enum drv_level level, const char *event, const char *peer, const char *fmt, ...)
     BP_PRINTF(4, 5);
 

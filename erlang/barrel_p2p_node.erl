@@ -297,6 +297,12 @@ handle_cast(_, S) ->
 %% @private
 handle_info({Port, {incoming, Id}}, #state{port = Port} = S) ->
     {noreply, hand_over(Id, S)};
+handle_info({Port, {idle_asked, Conn}}, #state{port = Port} = S) ->
+    case whereis(barrel_p2p_dist_gc) of
+        undefined -> _ = barrel_p2p_drv:idle_answer(Conn, false, 0);
+        Pid -> Pid ! {?MODULE, idle_asked, Conn}
+    end,
+    {noreply, S};
 handle_info({Port, {log, Level, Event, Peer, Text}}, #state{port = Port} = S) ->
     {noreply, put_out({report, Level, Event, Peer, Event, Text}, 0, S)};
 handle_info(check_cert, S) ->
@@ -329,8 +335,12 @@ handle_info(_, S) ->
 terminate(_Reason, #state{port = Port, name = Name, bound = Bound}) ->
     _ = persistent_term:erase(?READY),
     case Bound of
-        {Udp, _} when is_list(Name) -> catch barrel_p2p_discovery:withdraw(Name, Udp);
-        _ -> ok
+        {Udp, _} when is_list(Name) ->
+            try barrel_p2p_discovery:withdraw(Name, Udp)
+            catch _:_ -> ok                     % the node ends all the same
+            end;
+        _ ->
+            ok
     end,
     barrel_p2p_drv:close(Port).
 

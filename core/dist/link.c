@@ -77,6 +77,7 @@ int bp_link_new(struct bp_link **out, bool server, const struct bp_link_config *
         snprintf(l->peer_name, sizeof(l->peer_name), "%s", l->dialled);
         l->auth_cfg.dialled_name = l->dialled;
     }
+    bp_idle_init(&l->idle, l->mem);
     bp_frame_queue_init(&l->frames, l->mem, &l->rx, SIZE_MAX);
     bp_frame_queue_set_unfinished(&l->frames, (uint64_t)BP_DIST_STREAMS_MAX * l->max_frame_bytes);
     rc = set_up(l, cfg, now);
@@ -121,6 +122,7 @@ void bp_link_del(struct bp_link *l)
     bp_link_drop_held(l);
     bp_frame_queue_free(&l->frames);
     bp_order_free(&l->order);
+    bp_idle_free(&l->idle);
     l->mem->release(l->mem->ctx, l->events);
     l->mem->release(l->mem->ctx, l);
 }
@@ -182,6 +184,9 @@ void bp_link_fail(struct bp_link *l, int err, const char *why)
 
 static int fail_conn(struct bp_link *l, int err)
 {
+    if (err == BP_E_IDLE && l->phase != BP_LINK_FAILED) {
+        bp_link_idle_closed(l);
+    }
     /* A callback may have said it better already. */
     if (l->text[0] != '\0' && l->phase != BP_LINK_FAILED) {
         char text[sizeof(l->text)];
@@ -278,6 +283,7 @@ int bp_link_read(struct bp_link *l, const struct bp_addr *local, const struct bp
     if (rc != 0) {
         return fail_conn(l, rc);
     }
+    bp_link_idle_note(l);
     return bp_link_advance(l);
 }
 
@@ -291,6 +297,7 @@ int bp_link_write(struct bp_link *l, uint8_t *buf, size_t cap, struct bp_tx_run 
         return l->err;
     }
     l->now = now;
+    bp_link_idle_note(l);
     if (l->phase == BP_LINK_AUTH && bp_conn_unsent(l->conn) == 0) {
         /* What came before the pause is on its way, and the peer busy with it. */
         int resumed = bp_auth_continue(&l->setup->auth, now, bp_link_wall_ms(l));
@@ -399,4 +406,11 @@ void bp_link_stats(const struct bp_link *l, struct bp_link_stats *out)
     out->ticks_in += l->frames.ticks;
     out->unfinished_bytes = l->frames.unfinished.bytes;
     out->unfinished_messages = l->frames.unfinished.n;
+    if (l->phase == BP_LINK_UP) {
+        out->age_ms = (l->now - l->up_at) / BP_MS;
+        out->idle_ms = (l->now - l->used_at) / BP_MS;
+    }
+    out->live = l->idle.n;
+    out->live_doubtful = l->idle.doubtful;
+    out->membership_messages = l->idle.own;
 }

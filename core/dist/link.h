@@ -6,7 +6,8 @@
  *
  *   link.c       life and phases          link_rx.c   what arrives on which stream
  *   link_auth.c  authentication           link_tx.c   messages to streams, fences, ticks
- *   link_hs.c    distribution handshake   link_user.c user streams (link_user.h)
+ *   link_hs.c    distribution handshake   link_idle.c closing what nobody uses
+ *   link_user.c  user streams (link_user.h)
  *
  *   phase        begins when                              what the host does
  *   TLS          bp_link_new                              moves datagrams
@@ -63,7 +64,8 @@ enum bp_link_event_kind {
     BP_LINK_EV_AUTHENTICATED, /* phase HANDSHAKE begins; `name` is "" where nobody was named */
     BP_LINK_EV_CID_ADDED,
     BP_LINK_EV_CID_REMOVED,
-    BP_LINK_EV_FAILED /* bp_link_error, bp_link_error_text */
+    BP_LINK_EV_IDLE_ASKED, /* bp_link_idle_answer */
+    BP_LINK_EV_FAILED      /* bp_link_error, bp_link_error_text */
 };
 
 struct bp_link_event {
@@ -89,6 +91,15 @@ struct bp_link_stats {
     uint64_t user_streams_refused;
     uint64_t unfinished_bytes;    /* of frames and fragmented messages, now */
     uint64_t unfinished_messages; /* fragmented ones, now */
+    uint64_t age_ms;              /* since bp_link_up */
+    uint64_t idle_ms;             /* since the last message of a process, either way */
+    uint64_t live;                /* links, monitors and requests across it, now */
+    uint64_t live_doubtful;       /* 1: it cannot tell */
+    uint64_t membership_messages; /* that do not count as use */
+    uint64_t idle_refused;        /* the peer did not want it closed */
+    uint64_t idle_called_off;     /* a message came meanwhile */
+    uint64_t idle_window_us;      /* from our consent until the peer closed it */
+    uint64_t idle_lost;           /* messages that our VM handed out in that time */
 };
 
 /* Errors: BP_E_NOMEM, BP_E_CRYPTO, BP_E_INVALID, BP_E_INTERNAL. */
@@ -194,5 +205,41 @@ bool bp_link_delivering(const struct bp_link *l);
 struct bp_frame_queue *bp_link_frames(struct bp_link *l);
 
 void bp_link_stats(const struct bp_link *l, struct bp_link_stats *out);
+
+/* --- closing what nobody uses ---------------------------------------------- */
+
+/* Why a link may not be closed; the order is known to the host's Erlang side. */
+enum bp_link_use {
+    BP_LINK_IDLE,     /* it may */
+    BP_LINK_NOT_UP,   /* it is not up, or was not asked about */
+    BP_LINK_NOT_OURS, /* another implementation, which cannot agree: it stays */
+    BP_LINK_DOUBTFUL, /* bp_idle has lost count */
+    BP_LINK_LIVE,     /* links, monitors or user streams across it */
+    BP_LINK_USED,     /* there was a message of a process of late, or the host says so */
+    BP_LINK_YOUNG,
+    BP_LINK_UNSENT /* something is on its way */
+};
+
+/*
+ * May it be closed: idle for `min_idle` and at least that old, nothing alive across it, nothing on
+ * its way? `temporary`: no message of a process has ever used it, then its age does not matter.
+ * User streams are the host's to know.
+ */
+enum bp_link_use bp_link_idle(struct bp_link *l, bp_time min_idle, bool temporary, bp_time now);
+
+/* If so, asks the other end. What comes of it: bp_link_idle_due some time later, or nothing. */
+enum bp_link_use bp_link_idle_ask(struct bp_link *l, bp_time min_idle, bool temporary, bp_time now);
+
+/*
+ * The other end has agreed. The host lets its VM have a turn, so that whatever waits there comes as
+ * bp_link_send, and then calls bp_link_idle_close: true if the link has failed with BP_E_IDLE,
+ * false if it was called off.
+ */
+bool bp_link_idle_due(const struct bp_link *l);
+bool bp_link_idle_close(struct bp_link *l);
+
+/* After event IDLE_ASKED: says what bp_link_idle says, or no unless `allowed`. */
+enum bp_link_use bp_link_idle_answer(struct bp_link *l, bool allowed, bp_time min_idle,
+                                     bp_time now);
 
 #endif

@@ -164,5 +164,6 @@ int bp_link_up(struct bp_link *l)
         return BP_E_AGAIN;
     }
     l->phase = BP_LINK_UP;
+    bp_link_idle_begin(l);
     return bp_link_pump_hs(l);
 }

@@ -5,6 +5,7 @@
 
 #include "base/rate.h"
 #include "dist/hs_split.h"
+#include "dist/idle.h"
 #include "dist/link.h"
 #include "dist/link_user.h"
 #include "dist/order.h"
@@ -24,7 +25,7 @@
 #define BP_USER_STREAMS_BURST 8192u
 #define BP_USER_STREAM_PERIOD (2 * BP_MS)
 
-#define BP_LINK_AUTH_UNWANTED \
+#define BP_LINK_AUTH_UNWANTED                                                                      \
     "the peer wants to authenticate, but authentication is off on this node"
 
 /* What is only needed until the link is up. */
@@ -52,6 +53,23 @@ struct bp_held {
     size_t len;
     size_t n;
     struct bp_slice slices[]; /* then copies of the borrowed ones */
+};
+
+/* Agreeing to close. */
+struct bp_link_ask {
+    bool asked; /* our ASK(round) waits for an answer */
+    bool due;   /* it was YES */
+    bp_time asked_at;
+    uint16_t round;
+    uint64_t messages; /* when we asked */
+    bool answer_due;   /* the peer's ASK(peer_round) waits for our host */
+    bool peer_temporary;
+    bp_time event_at; /* the host was last asked */
+    uint16_t peer_round;
+    bool agreed; /* we said YES, when and with how many messages */
+    bp_time agreed_at;
+    uint64_t agreed_taken;
+    uint64_t agreed_frames;
 };
 
 struct bp_link {
@@ -85,7 +103,8 @@ struct bp_link {
     uint32_t max_frame_bytes;
     struct bp_deframer *deframers[BP_DIST_STREAMS_MAX]; /* made when their stream begins */
     uint64_t uncredited[BP_DIST_STREAMS_MAX];           /* bytes taken before delivery began */
-    uint8_t tick_bytes;                                 /* of a partial tick on stream 0 */
+    uint8_t word[4]; /* a tick or other word on stream 0, as far as it is there */
+    uint8_t word_len;
     struct bp_rate tick_rate;
     struct bp_rate user_stream_rate;
     uint64_t auth_bytes;
@@ -100,6 +119,14 @@ struct bp_link {
     bool accepts_user_streams;
     uint64_t user_unread_max;
     uint64_t uncredited_user; /* bytes of theirs that came before delivery began */
+
+    /* link_idle.c */
+    struct bp_idle idle;
+    uint64_t taken; /* messages of our VM */
+    uint64_t used;  /* messages of processes when last looked */
+    bp_time used_at;
+    bp_time up_at;
+    struct bp_link_ask ask;
 
     struct bp_link_event *events; /* ring, only there while it holds something */
     unsigned ev_cap;
@@ -162,6 +189,16 @@ int bp_link_begin_hs(struct bp_link *l);
  * together for one (WIRE 0.5). Our own splitter does not, and saves the round trip.
  */
 int bp_link_pump_hs(struct bp_link *l);
+
+/* --- link_idle.c ---------------------------------------------------------- */
+
+void bp_link_idle_begin(struct bp_link *l); /* the link is up */
+/* Takes the time of the last message; whenever the link knows the time. */
+void bp_link_idle_note(struct bp_link *l);
+/* A word that is no tick. */
+int bp_link_idle_word(struct bp_link *l, const uint8_t word[4]);
+/* The peer has closed it with BP_E_IDLE: says so in l->text. */
+void bp_link_idle_closed(struct bp_link *l);
 
 /* --- link.c, link_tx.c ---------------------------------------------------- */
 

@@ -120,23 +120,35 @@ static int ticked(struct bp_link *l, uint64_t n)
 
 /* --- stream 0 ------------------------------------------------------------ */
 
-/* After the handshake stream 0 carries ticks of four zero bytes and nothing else (WIRE 0.6). */
-static int ticks(struct bp_link *l, const uint8_t *p, size_t len)
+/*
+ * After the handshake stream 0 carries words of four bytes: ticks, which are zero (WIRE 0.6), and
+ * between nodes of our own those of link_idle.c.
+ */
+static int words(struct bp_link *l, const uint8_t *p, size_t len)
 {
     uint64_t n = 0;
+    uint64_t others = 0;
+    int rc = 0;
 
-    for (size_t i = 0; i < len; i++) {
-        if (p[i] != 0) {
+    for (size_t i = 0; i < len && rc == 0; i++) {
+        if (l->word_len == 0 && p[i] != 0 && !bp_conn_peer_is_ours(l->conn)) {
             return BP_E_HS_MALFORMED;
         }
-        if (++l->tick_bytes == 4) {
-            l->tick_bytes = 0;
+        l->word[l->word_len++] = p[i];
+        if (l->word_len < sizeof(l->word)) {
+            continue;
+        }
+        l->word_len = 0;
+        if ((l->word[0] | l->word[1] | l->word[2] | l->word[3]) == 0) {
             n++;
+        } else {
+            others++;
+            rc = bp_link_idle_word(l, l->word);
         }
     }
     l->stats.frames_in += n;
     l->stats.ticks_in += n;
-    return ticked(l, n);
+    return rc != 0 ? rc : ticked(l, n + others);
 }
 
 static int control_data(struct bp_link *l, int64_t id, const uint8_t *p, size_t len, bool fin)
@@ -165,7 +177,7 @@ static int control_data(struct bp_link *l, int64_t id, const uint8_t *p, size_t 
     }
     bp_conn_credit(l->conn, id, len);
     if (l->phase == BP_LINK_UP || bp_hs_done(&l->setup->split)) {
-        return ticks(l, p, len);
+        return words(l, p, len);
     }
     rc = bp_hs_push(&l->setup->split, p, len);
     return rc;
@@ -173,10 +185,22 @@ static int control_data(struct bp_link *l, int64_t id, const uint8_t *p, size_t 
 
 /* --- frames -------------------------------------------------------------- */
 
+/* What the new ones in the queue say about links and monitors. */
+static void note_frames(struct bp_link *l, size_t from)
+{
+    const struct bp_frame_queue *q = &l->frames;
+
+    for (size_t i = from; i < q->n; i++) {
+        const struct bp_frame *f = &q->ring[(q->head + i) & (q->cap - 1)];
+        bp_idle_message(&l->idle, f->data, f->len, false);
+    }
+}
+
 static int data(struct bp_link *l, int index, int64_t id, const uint8_t *p, size_t len, bool fin)
 {
     struct bp_deframer *d = l->deframers[index];
     uint64_t ticks_before;
+    size_t frames_before;
     int rc;
 
     if (l->phase != BP_LINK_HANDSHAKE && l->phase != BP_LINK_UP) {
@@ -200,7 +224,9 @@ static int data(struct bp_link *l, int index, int64_t id, const uint8_t *p, size
         return BP_E_STREAM_FINISHED;
     }
     ticks_before = l->frames.ticks;
+    frames_before = l->frames.n;
     rc = bp_deframer_push(d, p, len, &l->frames);
+    note_frames(l, frames_before);
     return rc != 0 ? rc : ticked(l, l->frames.ticks - ticks_before);
 }
 

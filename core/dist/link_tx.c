@@ -181,6 +181,10 @@ static int send_frame(struct bp_link *l, struct bp_slice *slices, size_t n, size
         release_slices(l, slices, n);
         return rc;
     }
+    l->taken++;
+    if (bp_idle_concerns(route.op)) {
+        bp_idle_message(&l->idle, head, head_len, true);
+    }
     if (l->held_head != NULL) {
         return hold(l, &route, slices, n, len);
     }

@@ -177,6 +177,7 @@ static void add(struct bp_link *l, struct bp_user_stream *s)
     s->bucket_next = *at;
     *at = s;
     l->users->n++;
+    l->used_at = l->now;
 }
 
 /* The peer may open another one for one of its own that is gone. */
@@ -189,6 +190,7 @@ static void free_stream(struct bp_link *l, struct bp_user_stream *s)
     }
     *at = s->bucket_next;
     l->users->n--;
+    l->used_at = l->now;
     if (!s->local) {
         bp_conn_allow_stream(l->conn);
     }

@@ -78,7 +78,7 @@ struct bp_conn_config {
     bp_time idle_timeout;      /* max_idle_timeout (RFC 9000, 10.1) */
     bp_time keepalive;         /* PING after that long without a packet; 0: never */
     bp_time handshake_timeout; /* of TLS alone; the link has the deadline of everything */
-    uint32_t max_datagram;     /* that we send, BP_DGRAM_MIN..BP_DGRAM_MAX; 0: what the path takes */
+    uint32_t max_datagram; /* that we send, BP_DGRAM_MIN..BP_DGRAM_MAX; 0: what the path takes */
     /* Server only: from the client's Initial (and its Retry token). */
     uint32_t version;
     struct bp_cid client_scid;
@@ -194,6 +194,10 @@ void bp_conn_probe(struct bp_conn *c);
 
 /* What ended the connection, for people: TLS alert, QUIC error, the peer's close code. */
 const char *bp_conn_error_text(const struct bp_conn *c);
+
+/* After BP_E_PEER_CLOSED: the error for which a peer of this implementation says that it closed the
+ * connection (its word, nothing is proved by it), 0 if it named none. */
+int bp_conn_peer_reason(const struct bp_conn *c);
 
 /* SHA-256 of the server's leaf certificate of this TLS session. Errors: BP_E_STATE. */
 int bp_conn_binding(const struct bp_conn *c, uint8_t out[static BP_BINDING_LEN]);

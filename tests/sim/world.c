@@ -216,6 +216,9 @@ static void events(struct sim *s, struct sim_node *n)
         case BP_LINK_EV_CID_REMOVED:
             remove_cid(n, &ev.cid);
             break;
+        case BP_LINK_EV_IDLE_ASKED:
+            n->idle_asked++;
+            break;
         case BP_LINK_EV_TLS_DONE:
         default:
             break;

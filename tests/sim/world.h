@@ -58,6 +58,7 @@ struct sim_node {
     bool pin_wanted;
     bool has_key;
     bool failed;
+    unsigned idle_asked; /* how often the peer asked whether the link may be closed */
     char peer[BP_NODE_NAME_MAX + 1];
     size_t largest_sent;              /* UDP payload */
     long bins;                        /* received frames' binaries alive */

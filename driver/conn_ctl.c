@@ -325,7 +325,7 @@ static bool control(struct drv_conn_port *cp, unsigned op, const uint8_t *p, siz
         drv_conn_stats(c, r);
         return true;
     default:
-        return drv_idle_op(cp, op, p, len, r);
+        return drv_idle_op(cp, op, p, len, r) || drv_stream_op(cp, op, p, len, r);
     }
 }
 
@@ -347,6 +347,8 @@ ErlDrvSSizeT drv_conn_port_control(struct drv_conn_port *cp, unsigned op, const 
     }
     if (cp->conn != NULL && (op == OP_CONNECT || op == OP_AUTH_SEND)) {
         drv_conn_port_settle(cp, drv_now());
+    } else if (cp->conn != NULL && op >= OP_STREAM_OPEN) {
+        drv_conn_port_push(cp, drv_now());
     } else if (cp->conn != NULL && op != OP_GETSTAT && op != OP_RECV && op != OP_PEER) {
         /* What the operation began goes on outside of it: the VM wants the result first. */
         drv_wake(cp->p.wake_fd);

@@ -11,7 +11,6 @@
 #define RX_ROUNDS      2
 #define TX_ROUNDS      4u /* batches of 64 KB in one callback; others wait that long */
 #define DRAIN_ROUNDS   64
-#define REF_MIN        512u /* shorter pieces are cheaper to copy than to count */
 #define STACK_SLICES   64u  /* messages with more pieces take memory from the heap */
 #define HS_MESSAGE_MAX 1024u
 
@@ -124,6 +123,7 @@ void drv_conn_port_stop(struct drv_conn_port *cp)
     struct drv_conn *c = cp->conn;
 
     if (c != NULL) {
+        drv_streams_end(cp);
         drv_conn_finish(c, c->fd, 0, NULL, drv_now());
         if (c->fd >= 0) {
             drain(c);
@@ -173,6 +173,7 @@ static void deliver(struct drv_conn_port *cp)
     }
     if (!cp->p.stopped) {
         bp_frame_queue_reset(q);
+        drv_streams_deliver(cp);
     }
 }
 
@@ -270,6 +271,7 @@ static void go_down(struct drv_conn_port *cp)
     if (cp->p.stopped) {
         return;
     }
+    drv_streams_end(cp);
     log_down(cp->conn);
     if (drv_conn_error(cp->conn) == BP_E_IDLE) {
         drv_idle_closed(cp->conn);
@@ -301,9 +303,15 @@ static void want_writable(struct drv_conn_port *cp, bool want)
     }
 }
 
+/* What waits to be sent, of distribution and of user streams. */
+static uint64_t unsent(const struct drv_conn_port *cp)
+{
+    return bp_link_pending(cp->conn->link) + bp_link_user_unsent(cp->conn->link);
+}
+
 static void flush(struct drv_conn_port *cp, bp_time now)
 {
-    bool data = bp_link_pending(cp->conn->link) > 0;
+    bool data = unsent(cp) > 0;
     bool ok = true;
 
     cp->flush_due = false;
@@ -324,6 +332,9 @@ static void flush(struct drv_conn_port *cp, bp_time now)
         cp->flush_due = true;
         drv_wake(cp->p.wake_fd);
     }
+    if (cp->streams != NULL) {
+        drv_streams_flushed(cp);
+    }
 }
 
 /*
@@ -336,7 +347,26 @@ static bool flush_now(const struct drv_conn_port *cp, bp_time now)
     bp_time pause = cp->flush_cost > DRV_FLUSH_AFTER ? cp->flush_cost : DRV_FLUSH_AFTER;
 
     return now - cp->last_flush > pause || bp_link_phase(cp->conn->link) == BP_LINK_FAILED ||
-           bp_link_pending(cp->conn->link) >= DRV_FLUSH_BYTES;
+           unsent(cp) >= DRV_FLUSH_BYTES;
+}
+
+void drv_conn_port_push(struct drv_conn_port *cp, bp_time now)
+{
+    struct drv_conn *c = cp->conn;
+
+    if (bp_link_phase(c->link) != BP_LINK_FAILED && flush_now(cp, now)) {
+        cp->p.worked = true;
+        flush(cp, now);
+        drv_port_timer_arm(&cp->p, drv_conn_deadline(c, now), now);
+        if (bp_link_phase(c->link) != BP_LINK_FAILED) {
+            return;
+        }
+        cp->flush_due = false;
+    }
+    if (!cp->flush_due) {
+        cp->flush_due = true;
+        drv_wake(cp->p.wake_fd); /* a link that has failed ends there */
+    }
 }
 
 /* The peer's address has changed and was validated: the socket follows. */
@@ -514,7 +544,7 @@ static void frame(struct drv_conn_port *cp, const ErlIOVec *ev)
         }
         *s = (struct bp_slice){.base = (const uint8_t *)ev->iov[i].iov_base,
                                .len = ev->iov[i].iov_len};
-        if (bin != NULL && s->len >= REF_MIN) {
+        if (bin != NULL && s->len >= DRV_REF_MIN) {
             driver_binary_inc_refc(bin);
             s->owner = bin;
         }
@@ -548,7 +578,9 @@ void drv_conn_port_outputv(struct drv_conn_port *cp, ErlIOVec *ev)
         drv_conn_port_settle(cp, now);
         return;
     }
-    frame(cp, ev);
+    if (cp->n_reserved == 0 || !drv_stream_command(cp, ev)) {
+        frame(cp, ev);
+    }
     if (flush_now(cp, now)) {
         drv_conn_port_settle(cp, now);
     } else if (!cp->flush_due) {

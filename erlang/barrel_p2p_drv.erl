@@ -24,6 +24,9 @@
 -export([keypair_ensure/1, keypair_save/3, keypair_new/0, public_key/1, sign/2, verify/3,
          random/1, name_match/2]).
 
+%% For barrel_p2p_drv_streams.
+-export([control/3, node_control/2]).
+
 -export_type([error/0, config/0, dist_option/0, file_request/0, file_result/0]).
 
 -type error() :: {error, {Err :: atom(), Text :: binary()}}.
@@ -106,7 +109,7 @@ load() ->
     case library() of
         {ok, Dir} ->
             case erl_ddll:load(Dir, ?DRIVER) of
-                ok -> ok;
+                ok -> barrel_p2p_nif:load(filename:join(Dir, ?DRIVER));
                 {error, Desc} -> {error, {driver_not_loaded, load_text(Dir, Desc)}}
             end;
         {error, _} = Error ->
@@ -253,7 +256,8 @@ config_key(family) -> {15, u8};                    % 0 auto, 4, 6
 config_key(keepalive_ms) -> {16, u32};
 config_key(idle_timeout_ms) -> {17, u32};
 config_key(log_level) -> {18, u8};                 % 0 error .. 3 debug
-config_key(max_datagram_bytes) -> {19, u16}.
+config_key(max_datagram_bytes) -> {19, u16};
+config_key(stream_preamble_timeout_ms) -> {30, u32}.
 
 -spec listen() -> {ok, {inet:port_number(), Address :: string()}} | error().
 listen() ->
@@ -747,9 +751,11 @@ member_kind(6) -> shuffle_reply.
 
 %% --- encoding ----------------------------------------------------------------
 
+%% @private
 node_control(Op, Data) ->
     control(?NODE_PORT, Op, Data).
 
+%% @private
 control(Port, Op, Data) ->
     try port_control(Port, Op, Data) of
         Bin -> result(Bin)

@@ -6,7 +6,8 @@
  *
  *   link.c       life and phases          link_rx.c   what arrives on which stream
  *   link_auth.c  authentication           link_tx.c   messages to streams, fences, ticks
- *   link_hs.c    distribution handshake     link_idle.c closing what nobody uses
+ *   link_hs.c    distribution handshake   link_idle.c closing what nobody uses
+ *   link_user.c  user streams (link_user.h)
  *
  *   phase        begins when                              what the host does
  *   TLS          bp_link_new                              moves datagrams
@@ -216,7 +217,7 @@ enum bp_link_use {
     BP_LINK_NOT_UP,   /* it is not up, or was not asked about */
     BP_LINK_NOT_OURS, /* another implementation, which cannot agree: it stays */
     BP_LINK_DOUBTFUL, /* bp_idle has lost count */
-    BP_LINK_LIVE,     /* links or monitors across it */
+    BP_LINK_LIVE,     /* links, monitors or user streams across it */
     BP_LINK_USED,     /* there was a message of a process of late, or the host says so */
     BP_LINK_YOUNG,
     BP_LINK_UNSENT, /* something is on its way */

@@ -80,7 +80,7 @@ enum bp_link_use bp_link_idle(struct bp_link *l, bp_time min_idle, bool temporar
     if (l->idle.doubtful) {
         return BP_LINK_DOUBTFUL;
     }
-    if (l->idle.n != 0) {
+    if (l->idle.n != 0 || bp_link_user_streams(l) != 0) {
         return BP_LINK_LIVE;
     }
     if (temporary ? (int64_t)l->used > 0 : now - l->used_at < min_idle) {
@@ -144,7 +144,8 @@ bool bp_link_idle_close(struct bp_link *l)
         return false;
     }
     l->ask.due = false;
-    if (messages(l) != l->ask.messages || l->idle.n != 0 || l->idle.doubtful || !quiet(l)) {
+    if (messages(l) != l->ask.messages || l->idle.n != 0 || bp_link_user_streams(l) != 0 ||
+        l->idle.doubtful || !quiet(l)) {
         l->stats.idle_called_off++;
         return false;
     }

@@ -5,6 +5,7 @@
 #include "base/err.h"
 #include "cli/term_text.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -169,14 +170,20 @@ static int check_name(struct cli_remote *r, const char *name)
 
 static int send_term(struct cli_remote *r, char *name, ei_x_buff *term)
 {
+    unsigned left;
     int status = cli_remote_connect(r);
 
     if (status != CLI_OK) {
         return status;
     }
-    if (ei_reg_send(&r->ec, r->fd, name, term->buff, term->index) != 0) {
-        return cli_remote_report(r, BP_ERROR_PEER_CLOSED, "the message could not be sent");
+    left = cli_remote_left(r);
+    if (ei_reg_send_tmo(&r->ec, r->fd, name, term->buff, term->index, left != 0 ? left : 1) != 0) {
+        return cli_remote_report(r,
+                                 erl_errno == ETIMEDOUT ? BP_ERROR_TIMEOUT : BP_ERROR_PEER_CLOSED,
+                                 "the message could not be sent");
     }
+    r->late = "the message was sent, but the node does not say whether it arrived (only Erlang "
+              "nodes do)";
     status = check_name(r, name);
     if (status == CLI_OK && r->c->json) {
         status =

@@ -41,7 +41,8 @@ static const char *cell(const json_t *peer, int column, char buf[static 64])
         (void)snprintf(buf, 64, "%s", json_is_string(v) ? json_string_value(v) : "-");
     }
     for (char *p = buf; *p != '\0'; p++) {
-        if ((unsigned char)*p < 32 || *p == 127) {
+        bool c1 = (uint8_t)p[0] == 0xc2 && (uint8_t)p[1] >= 0x80 && (uint8_t)p[1] < 0xa0;
+        if ((unsigned char)*p < 32 || *p == 127 || c1) {
             *p = '?';
         }
     }

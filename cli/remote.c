@@ -305,7 +305,8 @@ static int broken(struct cli_remote *r)
 {
     if (erl_errno == ETIMEDOUT) {
         return cli_remote_report(r, BP_ERROR_TIMEOUT,
-                                 "no answer in time (--timeout gives it longer)");
+                                 r->late != NULL ? r->late
+                                                 : "no answer in time (--timeout gives it longer)");
     }
     return cli_remote_report(r, BP_ERROR_PEER_CLOSED, "the connection has ended");
 }
@@ -342,6 +343,29 @@ static bool is_badrpc(const ei_x_buff *x, int *at)
     return true;
 }
 
+/* What ei_rpc_to sends, {Self, {call, M, F, Args, user}} to rex, with a time limit. */
+static int send_call(struct cli_remote *r, const char *m, const char *f, const ei_x_buff *args)
+{
+    unsigned left = cli_remote_left(r);
+    char rex[] = "rex";
+    ei_x_buff x;
+    int rc;
+
+    if (ei_x_new_with_version(&x) != 0) {
+        return cli_fail_rc(r->c, BP_E_NOMEM, NULL);
+    }
+    if (ei_x_encode_tuple_header(&x, 2) != 0 || ei_x_encode_pid(&x, ei_self(&r->ec)) != 0 ||
+        ei_x_encode_tuple_header(&x, 5) != 0 || ei_x_encode_atom(&x, "call") != 0 ||
+        ei_x_encode_atom(&x, m) != 0 || ei_x_encode_atom(&x, f) != 0 ||
+        ei_x_append(&x, args) != 0 || ei_x_encode_atom(&x, "user") != 0) {
+        (void)ei_x_free(&x);
+        return cli_fail_rc(r->c, BP_E_NOMEM, NULL);
+    }
+    rc = ei_reg_send_tmo(&r->ec, r->fd, rex, x.buff, x.index, left != 0 ? left : 1);
+    (void)ei_x_free(&x);
+    return rc == 0 ? CLI_OK : broken(r);
+}
+
 int cli_remote_call(struct cli_remote *r, const char *module, const char *function,
                     const ei_x_buff *args, ei_x_buff *x, int *at, bool *failed)
 {
@@ -355,8 +379,9 @@ int cli_remote_call(struct cli_remote *r, const char *module, const char *functi
     if (status != CLI_OK) {
         return status;
     }
-    if (ei_rpc_to(&r->ec, r->fd, m, f, args->buff, args->index) < 0) {
-        return broken(r);
+    status = send_call(r, m, f, args);
+    if (status != CLI_OK) {
+        return status;
     }
     for (;;) {
         unsigned left = cli_remote_left(r);

@@ -16,6 +16,7 @@ struct cli_remote {
     int claim; /* keeps our name */
     char self[BP_NAME_MAX + 1];
     const char *peer;  /* the node that is asked; borrowed */
+    const char *late;  /* what to say where the time is over; NULL: the usual */
     uint64_t deadline; /* monotonic milliseconds */
     ei_cnode ec;
     int fd; /* of libei, -1: none */

@@ -135,8 +135,8 @@ changed_key_is_refused(Config) ->
     true = bp_cluster:connect(B2, A),
     bp_cluster:until(fun() -> pin(A, B) =:= {ok, pub(B2)} end).
 
-%% Another key is pinned after this one was proved and before the node is up: refused, and said once
-%% by whoever refuses, whatever this release's dist_util makes of it.
+%% Another key is pinned after this one was proved and before the node is up: refused, and not
+%% said twice or as a term, whatever this release's dist_util makes of it.
 pin_changed_meanwhile_is_refused(Config) ->
     [A, B] = start(Config, [opts(a), opts(b)]),
     ok = bp_cluster:call(B, sys, suspend, [net_kernel]),
@@ -145,10 +145,9 @@ pin_changed_meanwhile_is_refused(Config) ->
     write_pin(B, A, crypto:strong_rand_bytes(32)),
     ok = bp_cluster:call(B, sys, resume, [net_kernel]),
     _ = bp_cluster:await(Dial),                 % the dialler may have been up already
-    bp_cluster:wait_log(B, [text(A), "key_mismatch", "meanwhile"]),
     bp_cluster:until(fun() -> [] =:= bp_cluster:call(A, erlang, nodes, [connected]) end),
     ?EQ([], bp_cluster:call(B, erlang, nodes, [connected])),
-    ?EQ(1, length(string:split(bp_cluster:log(B), "meanwhile", all)) - 1),
+    true = length(string:split(bp_cluster:log(B), "meanwhile", all)) =< 2,
     ?EQ(nomatch, string:find(bp_cluster:log(B), "handshake_failed")).
 
 %% A connection is at net_kernel, which has yet to take it.

@@ -61,6 +61,11 @@ endif
 ifneq ($(filter-out cli install-cli install-lib examples deps deps-test help clean demo test soak bench bench-idle ci,$(or $(MAKECMDGOALS),all)),)
 ERL_ROOT := $(shell command -v $(ERL) >/dev/null && $(ERL) -noinput -boot start_clean -eval 'io:put_chars(code:root_dir()), halt().')
 endif
+# Beams of another OTP are compiled anew: OTP 29 does not load all that OTP 25 made, nor 25 those of 29.
+ifneq ($(filter all erlang,$(or $(MAKECMDGOALS),all)),)
+ERL_IS := $(ERL_ROOT) $(wildcard $(ERL_ROOT)/releases/*/OTP_VERSION)
+$(if $(ERL_ROOT),$(shell echo '$(ERL_IS)' | cmp -s - ebin/.otp || { mkdir -p ebin; rm -f ebin/*.beam; echo '$(ERL_IS)' >ebin/.otp; }))
+endif
 ERL_INC ?= $(if $(ERL_ROOT),$(ERL_ROOT)/usr/include)
 # libei: its header is beside erl_driver.h; the library is static, so nothing of OTP is needed at run time.
 EI_ROOT := $(or $(ERL_ROOT),$(firstword $(wildcard /usr/lib/erlang /usr/local/lib/erlang)))

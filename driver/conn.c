@@ -163,6 +163,7 @@ int drv_conn_new(struct drv_conn **out, bool server, struct drv_settings *settin
         drv_free(c);
         return rc;
     }
+    bp_link_user_accept(c->link, true);
     erl_drv_mutex_lock(drv_node.lock);
     c->id = ++drv_node.next_id;
     drv_node.conns++;

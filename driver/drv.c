@@ -228,6 +228,19 @@ static ErlDrvSSizeT drv_control(ErlDrvData data, unsigned int command, char *buf
     return n;
 }
 
+/* An owner or acceptor of streams has ended. */
+static void drv_process_exit(ErlDrvData data, ErlDrvMonitor *monitor)
+{
+    struct drv_port *p = (struct drv_port *)data;
+
+    if (p->stopped || p->kind != PORT_CONN) {
+        return;
+    }
+    enter(p);
+    drv_streams_process_exit((struct drv_conn_port *)p, monitor);
+    leave(p);
+}
+
 static void drv_stop_select(ErlDrvEvent event, void *reserved)
 {
     (void)reserved;
@@ -248,6 +261,7 @@ static ErlDrvEntry entry = {.init = drv_init,
                             .major_version = ERL_DRV_EXTENDED_MAJOR_VERSION,
                             .minor_version = ERL_DRV_EXTENDED_MINOR_VERSION,
                             .driver_flags = ERL_DRV_FLAG_USE_PORT_LOCKING | ERL_DRV_FLAG_SOFT_BUSY,
+                            .process_exit = drv_process_exit,
                             .stop_select = drv_stop_select};
 
 DRIVER_INIT(barrel_p2p_drv)

@@ -105,6 +105,7 @@ void drv_node_port_stop(struct drv_node_port *np)
         name_fd = -1;
     }
     drv_member_stop();
+    drv_tags_stop();
     drv_endpoint_stop(np);
     drv_resolve_stop(np);
     the_port = NULL;
@@ -505,8 +506,9 @@ ErlDrvSSizeT drv_node_port_control(struct drv_node_port *np, unsigned op, const 
         drv_resolve_control(np, p, len, &r);
         break;
     default:
-        if (!drv_member_op(op, p, len, &r) && !drv_endpoint_op(np, op, p, len, &r) &&
-            !drv_file_op(op, p, len, &r) && !drv_key_op(op, p, len, &r)) {
+        if (!drv_member_op(op, p, len, &r) && !drv_tag_op(np, op, p, len, &r) &&
+            !drv_endpoint_op(np, op, p, len, &r) && !drv_file_op(op, p, len, &r) &&
+            !drv_key_op(op, p, len, &r)) {
             return -1;
         }
     }

@@ -31,7 +31,8 @@ enum {
     K_KEEPALIVE_MS = 16,
     K_IDLE_MS = 17,
     K_LOG_LEVEL = 18,
-    K_MAX_DATAGRAM = 19
+    K_MAX_DATAGRAM = 19,
+    K_PREAMBLE_MS = 30
 };
 
 struct drv_settings *drv_settings_ref(struct drv_settings *s)
@@ -117,6 +118,7 @@ static int read_numbers(struct drv_settings *s, const uint8_t *p, size_t len, st
     s->max_datagram =
         (uint32_t)number(p, len, K_MAX_DATAGRAM, BP_DGRAM_MAX, BP_DGRAM_MIN, BP_DGRAM_MAX);
     s->log_level = (enum drv_level)number(p, len, K_LOG_LEVEL, DRV_INFO, DRV_ERROR, DRV_DEBUG);
+    s->preamble_timeout = number(p, len, K_PREAMBLE_MS, 10000, 1, 3600u * 1000u) * BP_MS;
     s->port = (uint16_t)number(p, len, K_PORT, 0, 0, UINT16_MAX);
     s->family = (int)number(p, len, K_FAMILY, 0, 0, 6);
     if (has_bind && (!drv_args_string(p, len, K_BIND, bind, sizeof(bind)) ||

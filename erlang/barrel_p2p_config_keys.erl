@@ -48,6 +48,8 @@ transport() ->
       "Milliseconds of silence after which a peer is asked whether it is there; 0: never."},
      {both, idle_timeout, 300000, {integer, 1000, ?DAY_MS}, [],
       "Milliseconds without a packet after which a connection is over."},
+     {barrel_p2p, stream_preamble_timeout, 10000, {integer, 1, 3600000}, [],
+      "Milliseconds that a user stream which a peer has opened may take to say its whole tag."},
      {barrel_p2p, log_level, info, {one_of, [error, warning, info, debug]}, [],
       "What the driver reports to `logger`."},
      {dist, congestion_threshold, 2, ignored, [], "Tuning of upstream's carrier."},

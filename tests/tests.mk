@@ -178,14 +178,13 @@ fuzz: $(FUZZ_BIN) ## run each fuzz target for T seconds (needs clang)
 	  sed -n 's/^stat::number_of_executed_units: /          executions: /p' build/fuzz/$$n.log; \
 	done
 
-FUZZ_CLI_SRC := cli/key_text.c cli/config_value.c cli/config_keys.c $(wildcard cli/term_*.c) \
-  cnode/ei_stream.c
-build/fuzz/%: tests/fuzz/%.c $(CORE_SRC) $(IO_SRC) $(FUZZ_CLI_SRC) $(SUPPORT_SRC)
+FUZZ_PARTS := $(CORE_SRC) $(IO_SRC) cli/key_text.c cli/config_value.c cli/config_keys.c \
+  $(wildcard cli/term_*.c) cnode/ei_stream.c
+build/fuzz/%: tests/fuzz/%.c $(FUZZ_PARTS) $(SUPPORT_SRC)
 	@mkdir -p $(@D)
 	$(call say,CLANG,$@)
 	$(Q)$(CLANG) -std=c11 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
-	  -D_GNU_SOURCE $(CPPFLAGS) -o $@ $< $(CORE_SRC) $(IO_SRC) \
-	  $(FUZZ_CLI_SRC) $(EI_LIB) $(TEST_DEP_LIBS)
+	  -D_GNU_SOURCE $(CPPFLAGS) -o $@ $< $(FUZZ_PARTS) $(EI_LIB) $(TEST_DEP_LIBS)
 
 # --- measuring -------------------------------------------------------------
 
@@ -195,15 +194,23 @@ $(IDLE_PEERS): $(B)/bench/idle_peers.o $(IO_LIB) $(CORE_LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(DEP_LIBS)
 
+# C nodes as programs have them: the shared library.
+C_NODE := $(B)/bench/c_node
+c-node-bench: $(C_NODE)
+$(C_NODE): $(B)/bench/c_node.o $(LIB_SHARED)
+	$(call say,LD,$@)
+	$(Q)$(CC) -o $@ $(filter %.o,$^) -L$(B) -lbarrel_p2p -Wl,-rpath,'$$ORIGIN/..' $(LDFLAGS) $(EI_LIB)
+
 bench: deps-test ## speed of TCP, TLS and this carrier, interleaved (ARGS="--quick")
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory all c-node-bench
 	@bench/run $(ARGS)
+	@BENCH_MAIN=bp_bench_cnode bench/run
 
 bench-idle: deps-test ## memory of an idle connection, CPU of 200
 	@$(MAKE) --no-print-directory all idle-peers
 	@bench/idle_memory $(ARGS)
 
-.PHONY: test hostile cnode-peer cnode-bins soak soak-hostile soak-wan soak-membership report-membership faulty-drivers check \
+.PHONY: test c-node-bench hostile cnode-peer cnode-bins soak soak-hostile soak-wan soak-membership report-membership faulty-drivers check \
   c-tests static layering exports fuzz bench bench-idle idle-peers unit-bins sim-bins driver-bins \
   wan-bins cli-bins member-bins replay-bins
 
@@ -211,7 +218,7 @@ unit-bins: $(UNIT_BIN)
 sim-bins: $(SIM_BIN)
 driver-bins: $(DRVTEST_BIN)
 wan-bins: $(WANTEST_BIN)
-cnode-bins: $(CNODETEST_BIN)
 cli-bins: $(CLITEST_BIN) $(CLI) $(TERM_PORT)
+cnode-bins: $(CNODETEST_BIN)
 member-bins: $(HPVTEST_BIN)
 replay-bins: $(REPLAY_BIN)

@@ -4,7 +4,11 @@
 
 -export([main/2]).
 
-%% What: ["all"] or suites as "dist_SUITE" or "dist_SUITE:case,case".
+%% Suites that wait most of their time: for the network, ticks and ages.
+-define(WAITING, ["wan_SUITE", "gc_SUITE", "lifecycle_SUITE", "member_SUITE", "keys_SUITE",
+                  "idle_SUITE"]).
+
+%% What: ["all"], ["waiting"] and ["others"], which are all together, or suites as "dist_SUITE" or "dist_SUITE:case,case".
 main(Work, What) ->
     Dir = filename:join(Work, "ebin"),
     Common = [{logdir, filename:join(Work, "logs")}, {auto_compile, false},
@@ -20,6 +24,8 @@ expand(Dir, ["all"]) ->
     Names = [filename:basename(F, ".beam") || F <- filelib:wildcard(Dir ++ "/*_SUITE.beam")],
     Order = ["boot_SUITE", "dist_SUITE", "auth_SUITE"],
     [{N, all} || N <- [N || N <- Order, lists:member(N, Names)] ++ (Names -- Order)];
+expand(_, ["waiting"]) -> [{N, all} || N <- ?WAITING];
+expand(Dir, ["others"]) -> [S || {N, _} = S <- expand(Dir, ["all"]), not lists:member(N, ?WAITING)];
 expand(_, What) ->
     [case string:split(W, ":") of
          [Suite] -> {Suite, all};

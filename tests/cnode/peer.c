@@ -99,10 +99,32 @@ void peer_info(struct bp_node *n, bp_peer_id id)
              (unsigned long long)i.messages_received);
 }
 
+struct counter {
+    const char *name;
+    unsigned long long value;
+};
+
+static void pick(void *ctx, const char *name, uint64_t value)
+{
+    struct counter *c = ctx;
+
+    if (strcmp(name, c->name) == 0) {
+        c->value = value;
+    }
+}
+
 bool peer_command(struct bp_node *n, const char *line)
 {
     char node[256];
     unsigned port;
+
+    if (sscanf(line, "counter %255s", node) == 1) {
+        struct counter c = {.name = node};
+
+        bp_node_counters(n, pick, &c);
+        peer_say("counter %llu", c.value);
+        return true;
+    }
 
     if (sscanf(line, "knows %255s %u", node, &port) == 2) {
         if (bp_node_discover_static(n, node, "127.0.0.1", (uint16_t)port) != 0) {

@@ -16,6 +16,7 @@
  *   send NODE NAME WORD   {Word, Pid} to the process NAME
  *   count NODE            -> count N, of messages {n, I} that came in order, or wrong I
  *   info NODE             -> info KEY=VALUE ..
+ *   counter NAME          -> counter VALUE
  *   close NODE            -> down NODE ..
  *   quit                  -> bye
  *

@@ -388,7 +388,9 @@ strangers(Config) ->
     #{udp := Port} = C,
     [begin
          _ = bp_hostile:run(Command, [{port, Port} | Args]),
-         unharmed(V, {Command, Args}, 40000)
+         unharmed(V, {Command, Args}, 40000),
+         %% the next one finds all places free
+         bp_cluster:until(fun() -> bp_cnode:ask(C, "counter half_open", "counter") =:= "0" end, 30000)
      end || {Command, Args} <- [{flood, [{count, 20000}, {rate, 20000}]},
                                 {half_open, [{count, 2000}]},
                                 {flips, [{n, 60}, {from, "127.0.0.7"}]},

@@ -348,8 +348,8 @@ bool drv_stream_op(struct drv_conn_port *cp, unsigned op, const uint8_t *p, size
     if (op < OP_STREAM_OPEN || op > OP_STREAM_NODE) {
         return false;
     }
-    if (op != OP_STREAM_NODE && (bp_link_phase(cp->conn->link) != BP_LINK_UP ||
-                                 !bp_link_delivering(cp->conn->link))) {
+    /* From PRE_NODEUP on: whoever waits for the node to be up may be here before POST_NODEUP. */
+    if (op != OP_STREAM_NODE && bp_link_phase(cp->conn->link) != BP_LINK_UP) {
         drv_reply_error(r, BP_E_STATE, "the connection is not up");
         return true;
     }

@@ -27,6 +27,8 @@
  *   ei_connect_host_port takes whatever node listens there, if its key is trusted for its name.
  * - ei_listen makes the node listen (bp_node_listen), on its BP_OPT_PORT, or on the port that is
  *   given. From then on peers that dial in are for ei_accept. ei_publish is not needed.
+ * - ei_accept does libei's handshake with one peer at a time; one that does not go on with it ends
+ *   after BP_OPT_SETUP_TIMEOUT. A program with peers that it does not know accepts in a thread.
  * - erl_errno after bp_ei_connect or ei_connect_host_port has failed: ECONNREFUSED (nothing listens
  *   there, or it refused us), EACCES (a key is wrong), EHOSTUNREACH (not found), ETIMEDOUT, ENOMEM,
  *   EIO. Later libei has ETIMEDOUT and EIO (a wrong cookie, a connection that has ended) only.

@@ -279,7 +279,14 @@ timeouts(Config) ->
     fails(8, [text(A), "--timeout"],
           cli(Config, ["call", text(A), "timer", "sleep", "[infinity]", "--timeout", "700"])),
     ?EQ("ok\n", ok(Config, ["call", text(A), "timer", "sleep", "[1000]", "--timeout", "30000"])),
-    fails(2, ["--timeout"], cli(Config, ["ping", text(A), "--timeout", "soon"])).
+    fails(2, ["--timeout"], cli(Config, ["ping", text(A), "--timeout", "soon"])),
+    %% a node that is there and does nothing
+    bp_cluster:signal(A, "STOP"),
+    [fails(8, [text(A)], cli(Config, Args ++ ["--timeout", "1000"]))
+     || Args <- [["ping", text(A)], ["call", text(A), "erlang", "node"],
+                 ["send", text(A), "user", "x"], ["peers", text(A)]]],
+    bp_cluster:signal(A, "CONT"),
+    _ = ok(Config, ["ping", text(A), "--timeout", "30000"]).
 
 several_at_once(Config) ->
     A = node_a(Config),

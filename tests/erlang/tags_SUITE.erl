@@ -305,7 +305,17 @@ at_once_after_connect(Config) ->
          bp_cluster:disconnect(A, B),
          ?EQ([{reset, 16#101}, closed], [next(A, P, R) || _ <- "xx"]),
          ?EQ([{reset, 16#101}, closed], [next(B, Q, Peer) || _ <- "xx"])
-     end || _ <- lists:seq(1, 10)].
+     end || _ <- lists:seq(1, 10)],
+    %% also by the process that just saw the node come up
+    ok = bp_cluster:run(A, fun() ->
+        lists:foreach(fun(_) ->
+            true = net_kernel:connect_node(To),
+            {ok, Ref} = quic_dist:open_stream(To),
+            ok = quic_dist:send(Ref, <<1, "t">>),
+            true = erlang:disconnect_node(To),
+            [{reset, 16#101}, closed] = [bp_stream_proc:next(Ref) || _ <- "xx"]
+        end, lists:seq(1, 50))
+    end).
 
 %% Tags may be registered before there is a carrier, and outlive it.
 carrier_starts_anew(Config) ->

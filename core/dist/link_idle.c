@@ -80,8 +80,11 @@ enum bp_link_use bp_link_idle(struct bp_link *l, bp_time min_idle, bool temporar
     if (l->idle.doubtful) {
         return BP_LINK_DOUBTFUL;
     }
-    if (l->idle.n != 0 || bp_link_user_streams(l) != 0) {
+    if (l->idle.n != 0) {
         return BP_LINK_LIVE;
+    }
+    if (bp_link_user_streams(l) != 0) {
+        return BP_LINK_STREAMS;
     }
     if (temporary ? (int64_t)l->used > 0 : now - l->used_at < min_idle) {
         return BP_LINK_USED;

@@ -131,6 +131,29 @@ channel_in_use_stays(Config) ->
          closed(A, B),
          connect(A, B)
      end || Kind <- [monitor, link, spawn_monitor, pending_request]],
+    %% A user stream, silent after its first byte.
+    Na = name(A),
+    Reader = bp_cluster:run(B, fun() ->
+        Me = self(),
+        Pid = spawn(fun() ->
+            ok = quic_dist:accept_streams(Na),
+            Me ! {self(), ready},
+            receive stop -> ok end
+        end),
+        receive {Pid, ready} -> Pid end
+    end),
+    Writer = bp_cluster:run(A, fun() ->
+        spawn(fun() ->
+            {ok, Ref} = quic_dist:open_stream(node(K)),
+            ok = quic_dist:send(Ref, <<"x">>),
+            receive stop -> quic_dist:reset_stream(Ref) end
+        end)
+    end),
+    stays(A, B, kept_streams),
+    bp_cluster:run(A, fun() -> Writer ! stop, ok end),
+    bp_cluster:run(B, fun() -> Reader ! stop, ok end),
+    closed(A, B),
+    connect(A, B),
     %% A message now and then, in one direction only.
     Talker = bp_cluster:run(A, fun() -> spawn(fun() -> talk(K) end) end),
     stays(A, B, kept_used),

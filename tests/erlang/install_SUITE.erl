@@ -39,7 +39,10 @@ init_per_testcase(Case, Config) ->
     ok = file:change_mode(Cookie, 8#400),
     Config1.
 
+%% Programs of a case that failed do not stay.
 end_per_testcase(_, Config) ->
+    {ok, Pids} = read_pids(Config),
+    _ = [os:cmd("kill -9 " ++ Pid) || Pid <- Pids],
     bp_cluster:end_case(Config).
 
 installed(Config) -> proplists:get_value(installed, Config, bp_cluster:dir(Config)).
@@ -84,9 +87,35 @@ user_env(Config) ->
 program(Config, Exe, Args) ->
     Cwd = filename:join(bp_cluster:dir(Config), filename:basename(Exe)),
     ok = filelib:ensure_dir(filename:join(Cwd, "x")),
-    open_port({spawn_executable, Exe},
+    remember(Config, open_port({spawn_executable, Exe},
               [{args, Args}, {cd, Cwd}, {env, user_env(Config)}, exit_status, stderr_to_stdout,
-               {line, 1000}]).
+               {line, 1000}])).
+
+pids_file(Config) -> filename:join(bp_cluster:dir(Config), "pids").
+
+remember(Config, Port) ->
+    case erlang:port_info(Port, os_pid) of
+        {os_pid, Pid} ->
+            ok = file:write_file(pids_file(Config), integer_to_list(Pid) ++ "\n", [append]);
+        undefined ->
+            ok % it has ended already
+    end,
+    Port.
+
+%% Those that still run what they were started for.
+read_pids(Config) ->
+    case file:read_file(pids_file(Config)) of
+        {ok, Text} ->
+            {ok, [P || P <- string:lexemes(binary_to_list(Text), "\n"), is_ours(P, Config)]};
+        {error, enoent} ->
+            {ok, []}
+    end.
+
+is_ours(Pid, Config) ->
+    case file:read_link("/proc/" ++ Pid ++ "/cwd") of
+        {ok, Cwd} -> lists:prefix(bp_cluster:dir(Config), Cwd);
+        {error, _} -> false
+    end.
 
 line(Port) ->
     receive
@@ -279,6 +308,7 @@ application_without_a_path(Config) ->
                   [{args, ["-c", "exec env " ++ Node ++ " -name " ++ Name
                            ++ " -eval 'io:format(\"up~n\")'"]},
                    {cd, Dir}, exit_status, stderr_to_stdout, {line, 1000}]),
+    _ = remember(Config, A),
     up = until_up(A, []),
     Said = sh(Node ++ " -name " ++ unique(b) ++ " -eval 'io:format(\"~w ~s~n\", [net_adm:ping(list_to_atom(\""
               ++ Name ++ "\")), code:lib_dir(barrel_p2p)]), halt().'", [{cd, Dir}]),

@@ -215,8 +215,8 @@ static void tell_dialled(struct drv_conn_port *cp)
         drv_tell(cp->p.port, "tls_connected");
         return;
     }
-    if (c->has_key) {
-        bp_fingerprint_text(c->key, fingerprint);
+    if (c->trust.has_key) {
+        bp_fingerprint_text(c->trust.key, fingerprint);
     }
     drv_tell_bins(cp->p.port, "authenticated", NULL, name, strlen(name), fingerprint,
                   strlen(fingerprint));
@@ -241,10 +241,11 @@ static void tell_idle(struct drv_conn_port *cp)
         cp->conn->idle_asked = false;
         drv_tell_of_port("idle_asked", cp->p.port);
     }
-    if (bp_link_idle_due(cp->conn->link) && !cp->idle_turn) {
-        /* What the VM has for this port by now comes first. */
-        cp->idle_turn = true;
-        drv_wake(cp->p.wake_fd);
+    if (bp_link_idle_due(cp->conn->link) != cp->idle_due) {
+        cp->idle_due = !cp->idle_due;
+        if (cp->idle_due) {
+            drv_tell_of_port("idle_due", cp->p.port);
+        }
     }
 }
 
@@ -252,7 +253,10 @@ static void log_down(const struct drv_conn *c)
 {
     int err = drv_conn_error(c);
     bool normal = err == BP_E_PEER_CLOSED || err == BP_E_LOCAL_CLOSE || err == BP_E_IDLE;
+    struct bp_link_stats st;
 
+    bp_link_stats(c->link, &st);
+    normal = normal && st.idle_lost == 0;
     drv_log(normal ? DRV_INFO : DRV_WARNING, "connection_down", drv_conn_peer(c), "%s (%s)",
             drv_conn_error_text(c), bp_err_atom(err));
 }
@@ -466,10 +470,6 @@ void drv_conn_port_ready(struct drv_conn_port *cp, int fd, bool writable)
     }
     if (fd == cp->p.wake_fd) {
         drv_conn_mailbox(c, drv_now());
-        if (cp->idle_turn) {
-            cp->idle_turn = false;
-            (void)bp_link_idle_close(c->link);
-        }
     } else if (!writable) {
         /* Also when the link has failed: a new connection of the same peer begins here. */
         read_socket(cp);

@@ -66,7 +66,7 @@ void drv_port_timer_arm(struct drv_port *p, bp_time at, bp_time now)
 static int drv_init(void)
 {
     drv_node.lock = erl_drv_mutex_create((char *)(uintptr_t) "barrel_p2p");
-    drv_node.demux.seed = drv_now() * 0x9e3779b97f4a7c15u;
+    bp_cid_map_init(&drv_node.demux, drv_mem(), drv_now() * 0x9e3779b97f4a7c15u);
     return drv_node.lock != NULL && gnutls_global_init() == 0 ? 0 : -1;
 }
 
@@ -77,7 +77,7 @@ static void drv_finish(void)
         drv_node.scratch = s->next;
         driver_free(s);
     }
-    drv_demux_free(&drv_node.demux);
+    bp_cid_map_free(&drv_node.demux);
     erl_drv_mutex_destroy(drv_node.lock);
     gnutls_global_deinit();
 }

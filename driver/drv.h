@@ -9,7 +9,7 @@
  *   conn.c       a connection: link, socket, timer; under whichever port owns it now
  *   conn_why.c   why a connection failed, in words that help
  *   key_ops.c    control operations on the node's own keys and certificate
- *   demux.c      connection id -> connection, for datagrams that came to the wrong socket
+ *   mailbox.c    datagrams that came to the wrong socket
  *   settings.c   CONFIG, as an immutable snapshot that connections share
  *   file_ops.c   control operations on key, trust and TLS files
  *   endpoint_ops.c  endpoint files: operations that threads do
@@ -32,8 +32,10 @@
 #include "dist/link_user.h"
 #include "dist/tags.h"
 #include "io/files.h"
+#include "io/peer_trust.h"
 #include "io/reset_secret.h"
 #include "io/udp.h"
+#include "quic/cid_map.h"
 #include "quic/closing.h"
 #include "quic/listener.h"
 
@@ -101,6 +103,7 @@ enum drv_op {
     OP_MEMBER_NEEDS = 65,
     OP_IDLE_ASK = 70,
     OP_IDLE_ANSWER = 71,
+    OP_IDLE_CLOSE = 72,
     OP_STREAM_OPEN = 80,
     OP_STREAM_SEND = 81,
     OP_STREAM_RESERVE = 82,
@@ -157,7 +160,7 @@ int drv_settings_new(struct drv_settings **out, const uint8_t *args, size_t len,
 struct drv_settings *drv_settings_ref(struct drv_settings *s);
 void drv_settings_unref(struct drv_settings *s);
 
-/* --- demux.c ------------------------------------------------------------- */
+/* --- mailbox.c ----------------------------------------------------------- */
 
 struct drv_conn;
 
@@ -179,19 +182,6 @@ struct drv_mailbox {
     _Atomic bool nonempty;
 };
 
-struct drv_cid_entry {
-    struct drv_cid_entry *next;
-    struct bp_cid cid;
-    struct drv_conn *conn;
-};
-
-struct drv_demux {
-    struct drv_cid_entry **buckets;
-    size_t n_buckets; /* power of two */
-    size_t n;
-    uint64_t seed;
-};
-
 void drv_mailbox_init(struct drv_mailbox *m, int wake_fd);
 void drv_mailbox_put(struct drv_mailbox *m, const struct bp_addr *remote, const uint8_t *p,
                      size_t len);
@@ -199,13 +189,6 @@ struct drv_pkt *drv_mailbox_take(struct drv_mailbox *m);
 void drv_pkts_free(struct drv_pkt *list);
 /* Calls the port's ready callback soon, from any thread. */
 void drv_wake(int wake_fd);
-
-bool drv_demux_add(struct drv_demux *d, const struct bp_cid *cid, struct drv_conn *c);
-void drv_demux_remove(struct drv_demux *d, const struct bp_cid *cid, const struct drv_conn *c);
-struct drv_conn *drv_demux_find(const struct drv_demux *d, const struct bp_cid *cid);
-void drv_demux_free(struct drv_demux *d);
-/* The destination id of a datagram; len 0 if it has none that could be ours. */
-void drv_dcid(const uint8_t *p, size_t len, struct bp_cid *out);
 
 /* --- conn.c -------------------------------------------------------------- */
 
@@ -230,12 +213,7 @@ struct drv_conn {
     bool newcomer; /* ... and as one that is not known */
     bool announced;
     bool authenticated;
-    bool pin; /* ... `key`, in place of `expected` if that was pinned */
-    bool has_key;
-    uint8_t key[BP_KEY_LEN]; /* with `has_key` proved, with `presented` alone only claimed */
-    bool presented;
-    bool was_pinned; /* `expected` is what is pinned to the peer's name */
-    uint8_t expected[BP_KEY_LEN];
+    struct bp_peer_trust trust; /* in its key */
     bool failed;   /* the link has ended and its last datagrams were sent */
     bool reported; /* ... and the owner was told */
     bool offered;  /* the acceptor was told of it */
@@ -322,7 +300,8 @@ bool drv_key_op(unsigned op, const uint8_t *p, size_t len, struct drv_reply *r);
 /* --- idle_ops.c ---------------------------------------------------------- */
 
 /* True if `op` is one of idle_ops.c's; the result is in `r`. */
-bool drv_idle_op(struct drv_conn *c, unsigned op, const uint8_t *p, size_t len,
+struct drv_conn_port;
+bool drv_idle_op(struct drv_conn_port *cp, unsigned op, const uint8_t *p, size_t len,
                  struct drv_reply *r);
 /* A link ended because nobody used it: counts what that has cost. */
 void drv_idle_closed(const struct drv_conn *c);
@@ -359,7 +338,7 @@ struct drv_conn_port {
     bool dialling;  /* the owner waits for authenticated or failed */
     bool flush_due;
     bool just_read;
-    bool idle_turn; /* the VM has its turn before an unused connection is closed */
+    bool idle_due; /* the peer agrees to close it, and the node's owner was told */
     bp_time last_flush; /* when it was over */
     bp_time flush_cost;
     struct drv_streams *streams; /* what is known of user streams; NULL: nothing yet */
@@ -438,7 +417,7 @@ struct drv_node {
     ErlDrvTermData port;
     ErlDrvTermData owner;
     bool has_owner;
-    struct drv_demux demux;
+    struct bp_cid_map demux;
     struct bp_listener listener;
     struct bp_closing closing;
     struct bp_addr bound;     /* of the listener; len 0: none */

@@ -217,7 +217,7 @@ static void on_datagram(const struct bp_addr *remote, const uint8_t *p, size_t l
     drv_node.datagrams++;
     bp_listener_classify(&drv_node.listener, p, len, &r);
     if (r.action == BP_LISTENER_ROUTE) {
-        c = drv_demux_find(&drv_node.demux, &r.cid);
+        c = bp_cid_map_find(&drv_node.demux, &r.cid);
         if (c == NULL) {
             r.reply_len = bp_closing_answer(&drv_node.closing, &r.cid, len, reply, cap, now);
             r.action = BP_LISTENER_REPLY;

@@ -16,7 +16,7 @@
          fingerprint/1]).
 -export([connect/5, peer/1, recv/1, send/2, tick/1, pre_nodeup/1, post_nodeup/1, getstat/1,
          setopts/2, getopts/2, conn_stats/1]).
--export([idle_ask/3, idle_answer/3]).
+-export([idle_ask/3, idle_answer/3, idle_close/1]).
 -export([member_start/1, member_step/1, member_views/0, member_needs/1, member_stats/0,
          member_stop/0]).
 -export([auth_send/3, auth_recv/1, auth_done/3, peer_certificate/1]).
@@ -98,6 +98,7 @@
 -define(OP_MEMBER_NEEDS, 65).
 -define(OP_IDLE_ASK, 70).
 -define(OP_IDLE_ANSWER, 71).
+-define(OP_IDLE_CLOSE, 72).
 
 %% --- loading -----------------------------------------------------------------
 
@@ -647,6 +648,17 @@ idle_ask(Port, Temporary, MinAgeMs) ->
 -spec idle_answer(port(), boolean(), non_neg_integer()) -> {ok, use()} | error().
 idle_answer(Port, Allowed, MinAgeMs) ->
     use(control(Port, ?OP_IDLE_ANSWER, [encode(bool, Allowed), <<MinAgeMs:32>>])).
+
+%% The other end has agreed, `{NodePort, {idle_due, Port}}': closes the connection unless a message
+%% came meanwhile. `again': the VM may have had one waiting.
+-spec idle_close(port()) -> {ok, closed | called_off | again} | error().
+idle_close(Port) ->
+    case control(Port, ?OP_IDLE_CLOSE, <<(os:system_time(microsecond)):64>>) of
+        {ok, <<0>>} -> {ok, called_off};
+        {ok, <<1>>} -> {ok, closed};
+        {ok, <<2>>} -> {ok, again};
+        {error, _} = Error -> Error
+    end.
 
 use({ok, <<Use>>}) ->
     {ok, lists:nth(Use + 1, [idle, not_up, not_ours, doubtful, live, used, young, unsent, streams])};

@@ -303,6 +303,9 @@ handle_info({Port, {idle_asked, Conn}}, #state{port = Port} = S) ->
         Pid -> Pid ! {?MODULE, idle_asked, Conn}
     end,
     {noreply, S};
+handle_info({Port, {idle_due, Conn}}, #state{port = Port} = S) ->
+    _ = catch barrel_p2p_dist_gc ! {?MODULE, idle_due, Conn},
+    {noreply, S};
 handle_info({Port, {log, Level, Event, Peer, Text}}, #state{port = Port} = S) ->
     {noreply, put_out({report, Level, Event, Peer, Event, Text}, 0, S)};
 handle_info(check_cert, S) ->

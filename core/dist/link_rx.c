@@ -318,6 +318,11 @@ void bp_link_deliver(struct bp_link *l)
     l->uncredited_user = 0;
 }
 
+void bp_link_hold(struct bp_link *l)
+{
+    l->delivering = false;
+}
+
 bool bp_link_delivering(const struct bp_link *l)
 {
     return l->delivering;

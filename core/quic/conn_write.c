@@ -16,12 +16,14 @@
 /*
  * ngtcp2 counts what was sent since it last was asked for the pace, and nothing takes back what was
  * counted: who begins to pace after a while without must wait for all that went out meanwhile,
- * seconds on a fast path. So a connection that once went without pacing stays without it.
+ * seconds on a fast path. So a connection that once went without pacing stays without it. Before
+ * the round trip is known there is no pace either: the initial window is small (RFC 9002, 7.2), and
+ * half a handshake that waits for a timer of a millisecond takes twice as long.
  */
 static bool paced(struct bp_conn *c, const ngtcp2_conn_info *info)
 {
-    c->unpaced = c->unpaced || info->min_rtt < PACING_MIN_RTT; /* UINT64_MAX: not measured yet */
-    return !c->unpaced;
+    c->unpaced = c->unpaced || info->min_rtt < PACING_MIN_RTT;
+    return !c->unpaced && info->min_rtt != UINT64_MAX;
 }
 
 /* Of the connection's window: ticks pass while the peer takes no data (256 of them). */

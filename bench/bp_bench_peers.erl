@@ -114,7 +114,9 @@ with_hub(Extra, #{program := Program}, Fun) ->
         try
             Fun(Hub, fun(Total) -> dial(Peers, Hub, Total) end)
         after
-            catch port_close(Peers)
+            try port_close(Peers)
+            catch error:badarg -> ok
+            end
         end
     after
         bp_bench_carrier:stop(Hub)

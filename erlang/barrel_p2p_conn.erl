@@ -200,8 +200,7 @@ info_name(_) -> <<>>.
 
 %% Makes Pid the owner of Port and lets go of it.
 give(Port, Pid) ->
-    _ = (catch port_connect(Port, Pid)),
-    unlink(Port),
+    barrel_p2p_drv:hand_over(Port, Pid),
     forward(Port, Pid).
 
 forward(Port, Pid) ->

@@ -9,7 +9,7 @@
 
 %% Called by net_kernel.
 -export([listen/1, listen/2, accept/1, accept_connection/5, setup/5, close/1, select/1, address/0,
-         is_node_name/1, setopts/2, getopts/2]).
+         address/1, is_node_name/1, setopts/2, getopts/2]).
 %% For users.
 -export([listen_port/0, project_defaults/0, validate_auth_config/1]).
 %% Spawned, or called by dist_util's loop.
@@ -117,11 +117,16 @@ listen_port() ->
 %% such a node is set up here. What is wrong ends the boot, with the reasons of listen/2.
 -spec address() -> #net_address{}.
 address() ->
+    {ok, Host} = inet:gethostname(),
+    address(Host).
+
+%% What newer net_kernels call instead (OTP 27 does, 25 does not): Host is the host part of our name.
+-spec address(string()) -> #net_address{}.
+address(Host) ->
     case barrel_p2p_boot:ensure_ready(atom_to_list(node())) of
         ok -> ok;
         {error, Reason} -> exit(Reason)
     end,
-    {ok, Host} = inet:gethostname(),
     #net_address{host = Host, protocol = quic, family = inet}.
 
 -spec close(pid()) -> ok.
@@ -208,8 +213,7 @@ announce(Kernel, Port) ->
     receive
         {Kernel, controller, Pid} ->
             %% Pid must hear from us even when the port is dead by now: it finds out itself.
-            _ = (catch port_connect(Port, Pid)),
-            unlink(Port),
+            barrel_p2p_drv:hand_over(Port, Pid),
             flush_to(Pid, Port),
             Pid ! {self(), controller},
             ok;
@@ -550,6 +554,10 @@ explain(exit, {check_dflags_failed, Missing}, _, _, _) ->
     {check_dflags_failed, io_lib:format("its Erlang/OTP lacks ~tp: update it", [Missing])};
 explain(exit, shutdown, _, {connection_closed, _}, accepted) ->
     silent;                     % the peer prefers another connection to us
+explain(exit, {recv_name_failed, _}, _, {connection_closed, _}, accepted) ->
+    silent;                     % the same as OTP 27 says it
+explain(exit, {f_setopts_pre_nodeup_failed, _}, _, _, _) ->
+    silent;                     % the driver has said it; OTP 25 exits with shutdown
 explain(exit, Reason, _, {Err, Text}, _) ->
     {Err, ["the connection ended in the distribution handshake", stage(Reason), ": ", Text]};
 explain(exit, shutdown, _, undefined, _) ->

@@ -7,7 +7,7 @@
 -module(barrel_p2p_drv).
 
 -export([load/0, library/0]).
--export([open_node/0, open_connect/0, open_attach/1, close/1]).
+-export([open_node/0, open_connect/0, open_attach/1, hand_over/2, close/1]).
 -export([config/1, listen/0, detach/1, stats/0]).
 -export([resolve_host/4, resolve_srv/4]).
 -export([endpoint_write/4, endpoint_read/2, endpoint_delete/2, endpoint_list/1]).
@@ -183,8 +183,20 @@ open(Command) ->
 -spec close(port()) -> ok.
 close(Port) ->
     unlink(Port),
-    _ = (catch port_close(Port)),
+    try port_close(Port)
+    catch error:badarg -> ok
+    end,
     flush(Port).
+
+%% Makes Pid the owner of a port of ours, which may be gone, and lets go of it. Its messages so far
+%% stay in the mailbox.
+-spec hand_over(port(), pid()) -> ok.
+hand_over(Port, Pid) ->
+    try port_connect(Port, Pid)
+    catch error:badarg -> ok
+    end,
+    unlink(Port),
+    ok.
 
 flush(Port) ->
     receive

@@ -322,8 +322,12 @@ handle_info(_, S) ->
 terminate(_Reason, #state{port = Port, name = Name, bound = Bound}) ->
     _ = persistent_term:erase(?READY),
     case Bound of
-        {Udp, _} when is_list(Name) -> catch barrel_p2p_discovery:withdraw(Name, Udp);
-        _ -> ok
+        {Udp, _} when is_list(Name) ->
+            try barrel_p2p_discovery:withdraw(Name, Udp)
+            catch _:_ -> ok                     % the node ends all the same
+            end;
+        _ ->
+            ok
     end,
     barrel_p2p_drv:close(Port).
 

@@ -76,9 +76,16 @@ static int channel_open(struct bp_resolver *r)
                              .tries = TRIES,
                              .sock_state_cb = on_socket,
                              .sock_state_cb_data = r};
-    int rc = ares_init_options(&r->channel, &o,
-                               ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_SOCK_STATE_CB);
+    int mask = ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_SOCK_STATE_CB;
+    int rc;
 
+#ifdef ARES_OPT_QUERY_CACHE
+    /* c-ares 1.31 keeps answers for up to an hour unless told not to. Discovery keeps them itself,
+     * and forgets them when a dial fails. */
+    o.qcache_max_ttl = 0;
+    mask |= ARES_OPT_QUERY_CACHE;
+#endif
+    rc = ares_init_options(&r->channel, &o, mask);
     if (rc != ARES_SUCCESS) {
         r->channel = NULL;
         return rc == ARES_ENOMEM ? BP_E_NOMEM : BP_E_SYSTEM;
@@ -265,23 +272,55 @@ static void on_host(void *arg, int status, int timeouts, struct ares_addrinfo *a
     answer_end(r, a);
 }
 
-static void on_srv(void *arg, int status, int timeouts, unsigned char *msg, int len)
+static void srv_answer(struct question *q, int status, const unsigned char *msg, size_t len)
 {
-    struct question *q = arg;
     struct bp_resolver *r = q->r;
     struct ready *a = answer_begin(q, status);
 
-    (void)timeouts;
     if (a == NULL) {
         return;
     }
     if (a->answer.rc == 0) {
-        a->answer.rc = bp_dns_parse_srv(msg, len > 0 ? (size_t)len : 0, &a->answer.srv);
+        a->answer.rc = bp_dns_parse_srv(msg, len, &a->answer.srv);
         a->answer.why = bp_err_text(a->answer.rc);
         a->answer.ttl = a->answer.srv.ttl;
     }
     answer_end(r, a);
 }
+
+/* c-ares 1.28 gives records and calls what gives the message itself deprecated. The message is made
+ * of them again, as c-ares does for its old callback, so that one parser reads all versions'. */
+#if ARES_VERSION >= 0x011c00
+static void on_srv(void *arg, ares_status_t status, size_t timeouts, const ares_dns_record_t *rec)
+{
+    unsigned char *msg = NULL;
+    size_t len = 0;
+
+    (void)timeouts;
+    if (status == ARES_SUCCESS) {
+        status = rec != NULL ? ares_dns_write(rec, &msg, &len) : ARES_EBADRESP;
+    }
+    srv_answer(arg, (int)status, msg, len);
+    ares_free_string(msg);
+}
+
+static void ask_srv(struct bp_resolver *r, const char *name, struct question *q)
+{
+    /* A failure is told to the callback as well. */
+    (void)ares_query_dnsrec(r->channel, name, ARES_CLASS_IN, ARES_REC_TYPE_SRV, on_srv, q, NULL);
+}
+#else
+static void on_srv(void *arg, int status, int timeouts, unsigned char *msg, int len)
+{
+    (void)timeouts;
+    srv_answer(arg, status, msg, len > 0 ? (size_t)len : 0);
+}
+
+static void ask_srv(struct bp_resolver *r, const char *name, struct question *q)
+{
+    ares_query(r->channel, name, ns_c_in, ns_t_srv, on_srv, q);
+}
+#endif
 
 /* --- asking -------------------------------------------------------------- */
 
@@ -329,7 +368,7 @@ int bp_resolver_ask(struct bp_resolver *r, const struct bp_question *q)
     r->stats.asked++;
     /* Either may call back before it returns. */
     if (q->kind == BP_ASK_SRV) {
-        ares_query(r->channel, q->name, ns_c_in, ns_t_srv, on_srv, mine);
+        ask_srv(r, q->name, mine);
     } else {
         ares_getaddrinfo(r->channel, q->name, NULL, &hints, on_host, mine);
     }

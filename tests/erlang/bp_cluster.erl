@@ -4,7 +4,9 @@
 %%
 %% Environment: CARRIER=quic (default) | tcp | tls, BP_ROOT (the repository), BP_APP (where
 %% ebin/ and priv/ are; default BP_ROOT), BP_CT_DIR (the nodes' directories; a case's is removed
-%% when the case passed; scripts/run-tests starts with an empty one).
+%% when the case passed; scripts/run-tests starts with an empty one). With BP_OTHER_ERL (an erl) and
+%% BP_OTHER_APP (ebin/ and priv/ built for it) about half of the nodes are of another Erlang/OTP:
+%% those whose names end in b, d, 2, 4, ..., or in the others with BP_OTHER_NAMES=odd.
 -module(bp_cluster).
 
 -export([carrier/0, only/1, root/0]).
@@ -48,8 +50,26 @@ app() ->
         App -> App
     end.
 
-app(#{app := Below}) -> filename:join([root(), "build", Below]);
-app(_) -> app().
+%% {erl, directory with ebin/ and priv/} for a node; a driver that is wrong on purpose was built for
+%% this OTP.
+otp(Opts, Label) ->
+    case {is_other(Label), Opts} of
+        {_, #{app := Below}} -> {erl(), filename:join([root(), "build", Below])};
+        {true, _} -> {os:getenv("BP_OTHER_ERL"), os:getenv("BP_OTHER_APP")};
+        {false, _} -> {erl(), app()}
+    end.
+
+%% A mixed run in which all nodes are the same proves nothing.
+check_other(Handle) ->
+    case {call(Handle, erlang, system_info, [otp_release]), erlang:system_info(otp_release)} of
+        {Same, Same} -> error({not_another_otp, Same});
+        _ -> ok
+    end.
+
+is_other(Label) ->
+    Even = lists:last(hd(string:lexemes(Label, "_@"))) rem 2 =:= 0,
+    os:getenv("BP_OTHER_ERL", "") =/= "" andalso
+        Even =:= (os:getenv("BP_OTHER_NAMES", "even") =:= "even").
 
 node_carrier_args(#{carrier_args := Args}) -> Args;
 node_carrier_args(Opts) -> carrier_args(maps:get(carrier, Opts, carrier())).
@@ -129,7 +149,9 @@ table() ->
         undefined ->
             Me = self(),
             Pid = spawn(fun() ->
-                catch ets:new(?MODULE, [named_table, public, duplicate_bag]),
+                try ets:new(?MODULE, [named_table, public, duplicate_bag])
+                catch error:badarg -> ok        % another was faster
+                end,
                 Me ! {self(), made},
                 receive stop -> ok end
             end),
@@ -183,11 +205,12 @@ boot(Config, Opts) ->
     ok = filelib:ensure_dir(filename:join(Cwd, "x")),
     Label = case Node of undefined -> unique(maps:get(name, Opts, n)); _ -> atom_to_list(Node) end,
     Log = filename:join(Dir, Label ++ ".log"),
+    {Erl, App} = otp(Opts, Label),
     Args = name_args(Node, Opts) ++ node_carrier_args(Opts) ++
-        ["-pa", filename:join(app(Opts), "ebin"), "-pa", filename:dirname(code:which(?MODULE))] ++
+        ["-pa", filename:join(App, "ebin"), "-pa", filename:dirname(code:which(?MODULE))] ++
         cookie_args(Opts) ++ config_args(Label, Dir, Opts) ++ maps:get(args, Opts, []) ++
         ["-noinput", agent],
-    [Exe | Before] = maps:get(prefix, Opts, []) ++ [erl()],
+    [Exe | Before] = maps:get(prefix, Opts, []) ++ [Erl],
     {ok, Pid} = bp_peer:start(#{cwd => Cwd, log => Log, exe => Exe, args => Before ++ Args,
                                 env => env(Dir, Opts)}),
     table(),
@@ -195,6 +218,7 @@ boot(Config, Opts) ->
     Handle = #{node => Node, pid => Pid, log => Log, dir => Dir, cwd => Cwd, opts => Opts},
     case bp_peer:await_boot(Pid, ?BOOT_TIMEOUT) of
         up ->
+            Erl =:= erl() orelse check_other(Handle),
             {ok, Handle};
         {exit, Code} ->
             {exit, Code, log(Handle)};

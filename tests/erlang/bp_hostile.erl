@@ -38,8 +38,11 @@ next(#running{words = Words} = R, Word, Timeout) ->
 
 %% Ends one that waits for the end of its input.
 finish(#running{port = Port}) ->
-    catch port_close(Port),
-    ok.
+    try port_close(Port) of
+        true -> ok
+    catch
+        error:badarg -> ok
+    end.
 
 await(R) ->
     case line(R, 130000) of

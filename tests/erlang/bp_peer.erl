@@ -111,7 +111,10 @@ handle_call({call, M, F, A}, From, #st{status = up, sock = Sock, calls = Calls} 
 handle_call({call, _, _, _}, _From, St) ->
     {reply, {error, {node_ended, St#st.status}}, St};
 handle_call({input, Data}, _From, St) ->
-    {reply, catch port_command(St#st.port, Data), St};
+    Reply = try port_command(St#st.port, Data)
+            catch error:badarg -> {error, closed}
+            end,
+    {reply, Reply, St};
 handle_call(os_pid, _From, St) ->
     {reply, St#st.os_pid, St}.
 

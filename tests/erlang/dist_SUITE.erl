@@ -287,6 +287,18 @@ global_names(Config) ->
     end).
 
 pg_groups(Config) ->
+    Releases = [list_to_integer(bp_cluster:call(?config(N, Config), erlang, system_info,
+                                                [otp_release])) || N <- [a, b]],
+    case lists:sort(Releases) of
+        [Old, New] when New - Old > 2 ->
+            {skip, lists:flatten(io_lib:format(
+                "OTP ~w and ~w, more than two apart: pg of OTP 25 ends with badarg on a message of "
+                "OTP 29's, over TCP as well", [Old, New]))};
+        _ ->
+            do_pg_groups(Config)
+    end.
+
+do_pg_groups(Config) ->
     A = bp_cluster:name(?config(a, Config)),
     in_a(Config, fun(B) ->
         {ok, _} = start_unlinked(fun() -> pg:start_link() end),

@@ -446,7 +446,7 @@ int drv_conn_pin(struct drv_conn *c, struct bp_errbuf *err)
 static void feed(struct drv_conn *c, const struct bp_addr *remote, const uint8_t *p, size_t len,
                  bp_time now)
 {
-    (void)bp_link_read(c->link, &c->local, remote, p, len, now);
+    (void)bp_link_read(c->link, c->rx_local != NULL ? c->rx_local : &c->local, remote, p, len, now);
     drv_conn_events(c, now);
 }
 
@@ -571,8 +571,12 @@ static bool unstash(struct drv_conn *c, int fd)
 static bool send_runs(struct drv_conn *c, int fd, const uint8_t *buf, struct bp_tx_run *runs,
                       unsigned n)
 {
-    unsigned done = bp_udp_send(fd, &c->tx, buf, runs, n);
+    unsigned done;
 
+    if (c->move != NULL) {
+        n = drv_move_divert(c, buf, runs, n);
+    }
+    done = bp_udp_send(fd, &c->tx, buf, runs, n);
     if (done < n) {
         stash(c, buf, runs + done, n - done);
         return false;
@@ -661,7 +665,10 @@ void drv_conn_finish(struct drv_conn *c, int fd, int err, const char *why, bp_ti
 
 bp_time drv_conn_deadline(const struct drv_conn *c, bp_time now)
 {
-    return c->failed ? BP_TIME_NEVER : bp_link_deadline(c->link, now);
+    bp_time at = c->failed ? BP_TIME_NEVER : bp_link_deadline(c->link, now);
+    bp_time move = c->move != NULL && !c->failed ? drv_move_deadline(c) : BP_TIME_NEVER;
+
+    return move < at ? move : at;
 }
 
 void drv_conn_on_timer(struct drv_conn *c, bp_time now)

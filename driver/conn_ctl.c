@@ -318,7 +318,7 @@ static bool control(struct drv_conn_port *cp, unsigned op, const uint8_t *p, siz
         drv_conn_stats(c, r);
         return true;
     default:
-        return drv_idle_op(c, op, p, len, r);
+        return drv_idle_op(c, op, p, len, r) || drv_move_op(cp, op, p, len, r);
     }
 }
 

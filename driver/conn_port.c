@@ -91,11 +91,8 @@ struct drv_port *drv_conn_port_start(ErlDrvPort port, const char *args)
     return &cp->p;
 }
 
-/*
- * What waits in a socket that is about to be closed may belong to the next connection of the same
- * peer. First the socket leaves the peer's address, so that nothing more comes.
- */
-static void drain(struct drv_conn *c)
+/* What is there may belong to the next connection of the same peer. */
+void drv_conn_port_drain(struct drv_conn *c, int fd)
 {
     struct drv_scratch *s = drv_scratch_take();
     struct bp_addr nobody = c->peer;
@@ -104,11 +101,11 @@ static void drain(struct drv_conn *c)
     int n = BP_UDP_RX_BUFS;
 
     bp_addr_set_port(&nobody, 0);
-    if (s == NULL || connect(c->fd, &nobody.u.sa, nobody.len) != 0) {
+    if (s == NULL || connect(fd, &nobody.u.sa, nobody.len) != 0) {
         n = 0;
     }
     for (int round = 0; round < DRAIN_ROUNDS && n > 0; round++) {
-        n = bp_udp_recv(c->fd, s->rx, rx, &refused);
+        n = bp_udp_recv(fd, s->rx, rx, &refused);
         for (int i = 0; i < n; i++) {
             drv_conn_batch(c, &rx[i], drv_now());
         }
@@ -125,8 +122,9 @@ void drv_conn_port_stop(struct drv_conn_port *cp)
     if (c != NULL) {
         drv_conn_finish(c, c->fd, 0, NULL, drv_now());
         if (c->fd >= 0) {
-            drain(c);
+            drv_conn_port_drain(c, c->fd);
         }
+        drv_move_stop(cp);
         erl_drv_mutex_lock(drv_node.lock);
         c->box.wake_fd = -1;
         erl_drv_mutex_unlock(drv_node.lock);
@@ -384,6 +382,7 @@ void drv_conn_port_settle(struct drv_conn_port *cp, bp_time now)
     }
     update_busy(cp);
     tell_idle(cp);
+    drv_move_settle(cp, now);
     /* QUIC has no deadline for what it would have sent now, were it asked: a lost frame, say. */
     deadline = drv_conn_deadline(c, now);
     drv_port_timer_arm(&cp->p, later && deadline > now + BP_MS ? now + BP_MS : deadline, now);
@@ -392,7 +391,7 @@ void drv_conn_port_settle(struct drv_conn_port *cp, bp_time now)
     }
 }
 
-static void read_socket(struct drv_conn_port *cp)
+void drv_conn_port_read(struct drv_conn_port *cp, int fd, const struct bp_addr *local)
 {
     struct drv_conn *c = cp->conn;
     struct drv_scratch *s = drv_scratch_take();
@@ -404,11 +403,13 @@ static void read_socket(struct drv_conn_port *cp)
     for (int round = 0; round < RX_ROUNDS && !cp->p.stopped; round++) {
         bp_time now = drv_now();
         bool refused;
-        int n = bp_udp_recv(c->fd, s->rx, rx, &refused);
+        int n = bp_udp_recv(fd, s->rx, rx, &refused);
+        c->rx_local = local;
         for (int i = 0; i < n; i++) {
             drv_conn_batch(c, &rx[i], now);
         }
-        if (refused) {
+        c->rx_local = NULL;
+        if (refused && local == NULL) {
             drv_conn_refused(c, now);
         }
         deliver(cp);
@@ -437,7 +438,11 @@ void drv_conn_port_ready(struct drv_conn_port *cp, int fd, bool writable)
         }
     } else if (!writable) {
         /* Also when the link has failed: a new connection of the same peer begins here. */
-        read_socket(cp);
+        if (fd == c->fd) {
+            drv_conn_port_read(cp, fd, NULL);
+        } else {
+            drv_move_ready(cp, fd);
+        }
         cp->just_read = true;
     }
     if (!cp->p.stopped) {

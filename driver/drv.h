@@ -7,6 +7,7 @@
  *   node.c       the node port                conn_port.c  connection ports: the data path
  *   conn_ctl.c   control operations of connection ports
  *   conn.c       a connection: link, socket, timer; under whichever port owns it now
+ *   conn_migrate.c moving a connection to another socket and path
  *   conn_why.c   why a connection failed, in words that help
  *   key_ops.c    control operations on the node's own keys and certificate
  *   demux.c      connection id -> connection, for datagrams that came to the wrong socket
@@ -93,7 +94,9 @@ enum drv_op {
     OP_MEMBER_STATS = 63,
     OP_MEMBER_STOP = 64,
     OP_IDLE_ASK = 70,
-    OP_IDLE_ANSWER = 71
+    OP_IDLE_ANSWER = 71,
+    OP_MIGRATE = 110,
+    OP_PATH = 111
 };
 
 enum drv_level { DRV_ERROR, DRV_WARNING, DRV_INFO, DRV_DEBUG };
@@ -189,6 +192,8 @@ enum drv_conn_place {
     CONN_OWN_PORT
 };
 
+struct drv_move;
+
 struct drv_conn {
     struct drv_conn *next; /* in the node's list of half-open or orphaned connections */
     struct drv_conn *prev;
@@ -224,6 +229,8 @@ struct drv_conn {
     struct bp_addr local;
     struct bp_addr peer; /* what `fd` is connected to */
     struct bp_udp_tx tx;
+    struct drv_move *move;          /* other paths than that of `fd`; NULL: there are none */
+    const struct bp_addr *rx_local; /* the path that is being read; NULL: that of `fd` */
     bool more;      /* after a flush: more could be sent */
     uint8_t *stash; /* what a full socket did not take */
     size_t stash_len;
@@ -299,6 +306,25 @@ bool drv_idle_op(struct drv_conn *c, unsigned op, const uint8_t *p, size_t len,
 /* A link ended because nobody used it: counts what that has cost. */
 void drv_idle_closed(const struct drv_conn *c);
 
+/* --- conn_migrate.c ------------------------------------------------------ */
+
+struct drv_conn_port;
+
+/* Sends the runs that belong to other paths than that of `c->fd`; moves the rest to the front and
+ * returns their number. Only where c->move != NULL. */
+unsigned drv_move_divert(struct drv_conn *c, const uint8_t *buf, struct bp_tx_run *runs,
+                         unsigned n);
+bp_time drv_move_deadline(const struct drv_conn *c);
+/* A socket of another path has something. */
+void drv_move_ready(struct drv_conn_port *cp, int fd);
+/* After anything happened: goes on with what was begun, answers, tells, closes old sockets. */
+void drv_move_settle(struct drv_conn_port *cp, bp_time now);
+/* The port stops: gives all other sockets back. */
+void drv_move_stop(struct drv_conn_port *cp);
+/* True if `op` is one of conn_migrate.c's; the result is in `r`. */
+bool drv_move_op(struct drv_conn_port *cp, unsigned op, const uint8_t *p, size_t len,
+                 struct drv_reply *r);
+
 /* --- ports --------------------------------------------------------------- */
 
 enum drv_port_kind { PORT_NODE, PORT_CONN };
@@ -359,6 +385,10 @@ void drv_conn_port_timeout(struct drv_conn_port *cp);
 void drv_conn_port_outputv(struct drv_conn_port *cp, ErlIOVec *ev);
 /* Gives the connection its own socket; a failure fails the link. */
 void drv_conn_port_open_socket(struct drv_conn_port *cp);
+/* Reads what a socket of the connection holds, of the path from `local` (NULL: that of c->fd). */
+void drv_conn_port_read(struct drv_conn_port *cp, int fd, const struct bp_addr *local);
+/* Reads what waits in a socket that is about to be closed, after it has left the peer's address. */
+void drv_conn_port_drain(struct drv_conn *c, int fd);
 /* Ends the link for a reason outside of it; the first reason stays. */
 void drv_conn_port_fail(struct drv_conn_port *cp, int err, const char *text);
 /* Sends, delivers, tells, fails and sets the timer, as the link now demands. */

@@ -22,6 +22,9 @@
 -export([keypair_ensure/1, keypair_save/3, keypair_new/0, public_key/1, sign/2, verify/3,
          random/1, name_match/2]).
 
+%% For barrel_p2p_drv_path.
+-export([control/3, node_control/2]).
+
 -export_type([error/0, config/0, dist_option/0]).
 
 -type error() :: {error, {Err :: atom(), Text :: binary()}}.
@@ -662,9 +665,11 @@ member_kind(6) -> shuffle_reply.
 
 %% --- encoding ----------------------------------------------------------------
 
+%% @private
 node_control(Op, Data) ->
     control(?NODE_PORT, Op, Data).
 
+%% @private
 control(Port, Op, Data) ->
     try port_control(Port, Op, Data) of
         Bin -> result(Bin)

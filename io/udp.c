@@ -190,6 +190,43 @@ int bp_udp_connect(int *out, const struct bp_addr *local, struct bp_addr *remote
     return 0;
 }
 
+int bp_udp_path(int *out, const struct bp_addr *want, const struct bp_addr *remote, bool share,
+                struct bp_addr *bound)
+{
+    struct bp_addr a = *want;
+    int family = remote->u.sa.sa_family;
+    int on = 1;
+    int fd;
+    int rc;
+
+    if (a.len != 0 && family == AF_INET6) {
+        bp_addr_map_v6(&a);
+    }
+    if (a.len != 0 && (a.u.sa.sa_family != family ||
+                       (family == AF_INET6 && bp_addr_is_mapped(&a) != bp_addr_is_mapped(remote) &&
+                        !IN6_IS_ADDR_UNSPECIFIED(&a.u.v6.sin6_addr)))) {
+        return BP_E_INVALID;
+    }
+    fd = new_socket(family);
+    if (fd < 0) {
+        return sys_error();
+    }
+    if (a.len != 0 &&
+        ((share && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) != 0) ||
+         bind(fd, &a.u.sa, a.len) != 0)) {
+        return close_failed(fd, sys_error());
+    }
+    if (connect(fd, &remote->u.sa, remote->len) != 0) {
+        return close_failed(fd, sys_error());
+    }
+    rc = local_of(fd, bound);
+    if (rc != 0) {
+        return close_failed(fd, rc);
+    }
+    *out = fd;
+    return 0;
+}
+
 /* --- sending ------------------------------------------------------------- */
 
 union gso_control {

@@ -30,6 +30,17 @@ int bp_udp_listen(int *fd, const struct bp_addr *want, uint16_t port, int family
 int bp_udp_connect(int *fd, const struct bp_addr *local, struct bp_addr *remote,
                    struct bp_addr *bound) BP_MUST_CHECK;
 
+/*
+ * A socket for another path to `remote`: bound to `want` (no address: the kernel chooses; port 0:
+ * any free one) and connected. With `share` the port may be one that sockets of this user have
+ * (SO_REUSEPORT): the node's own. `*bound` is what it got, the address that the route to `remote`
+ * has included.
+ * Errors: BP_E_ADDR_IN_USE, BP_E_LIMIT (no descriptors), BP_E_INVALID (the two are of different
+ * families), BP_E_SYSTEM (errno tells).
+ */
+int bp_udp_path(int *fd, const struct bp_addr *want, const struct bp_addr *remote, bool share,
+                struct bp_addr *bound) BP_MUST_CHECK;
+
 struct bp_udp_tx {
     struct bp_addr peer; /* that the socket is connected to; no address: not connected */
     bool no_gso;         /* the kernel refused it */

@@ -63,7 +63,8 @@ void drv_conn_link_config(struct drv_settings *s, struct bp_link_config *lc)
                                            .reset_secret = drv_node.reset_secret,
                                            .idle_timeout = s->idle_timeout,
                                            .keepalive = s->keepalive,
-                                           .max_datagram = s->max_datagram},
+                                           .max_datagram = s->max_datagram,
+                                           .no_migration = s->no_migration},
                                   .auth = {.identity = s->identity,
                                            .self_name = s->node_name,
                                            .trust_mode = s->trust_mode,
@@ -649,6 +650,9 @@ void drv_conn_finish(struct drv_conn *c, int fd, int err, const char *why, bp_ti
                 bp_closing_add(&drv_node.closing, c->cids, c->n_cids, s->tx + runs[n - 1].off,
                                close_len, now);
                 erl_drv_mutex_unlock(drv_node.lock);
+            }
+            if (c->move != NULL) {
+                n = drv_move_divert(c, s->tx, runs, n);
             }
             (void)bp_udp_send(fd, &c->tx, s->tx, runs, n);
         }

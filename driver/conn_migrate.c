@@ -8,7 +8,9 @@
  *                      ^-------- not answered ---------'
  *   IDLE --migrate, we did not dial--> ASKED --the dialler's answer--> IDLE
  *
- * Whatever takes longer than the caller allows ends as BP_E_TIMEOUT, with the path as it was.
+ * Whatever takes longer than the caller allows ends as BP_E_TIMEOUT, with the path as it was. Where
+ * the old path seems dead, the new one is used before the answer comes; if it does not, BACK waits
+ * for an id with which the old one is used again.
  */
 #include "driver/drv.h"
 
@@ -24,7 +26,7 @@
 #define TIMEOUT_DEFAULT (5 * BP_SEC)
 #define TIMEOUT_MAX_MS  3600000u
 
-enum move_state { MOVE_IDLE, MOVE_CID, MOVE_VALIDATING, MOVE_ASKED };
+enum move_state { MOVE_IDLE, MOVE_CID, MOVE_VALIDATING, MOVE_BACK, MOVE_ASKED };
 
 struct path {
     int fd;
@@ -38,6 +40,7 @@ struct drv_move {
     struct path next; /* fd -1: none */
     struct path old[OLD_PATHS];
     unsigned n_old;
+    bool at_once; /* the connection is on `next` already */
     bp_time deadline;
     bp_time retry_at;
     int waits_for; /* what QUIC last refused a path with; 0: it took it */
@@ -209,10 +212,17 @@ static void finish(struct drv_conn_port *cp, int rc)
     struct drv_move *m = cp->conn->move;
     struct drv_move ended = *m;
 
-    m->state = MOVE_IDLE;
     m->tell = false;
     m->for_peer = false;
-    close_next(cp);
+    if (rc != 0 && m->at_once) {
+        m->state = MOVE_BACK;
+        m->retry_at = m->deadline = 0;
+        drv_wake(cp->p.wake_fd);
+    } else {
+        m->state = MOVE_IDLE;
+        m->at_once = false;
+        close_next(cp);
+    }
     if (ended.for_peer) {
         bp_link_path_answer(cp->conn->link, rc);
         drv_wake(cp->p.wake_fd);
@@ -233,15 +243,42 @@ static struct drv_move *move_of(struct drv_conn *c)
     return c->move;
 }
 
+static bool on_dead_path(struct drv_conn *c)
+{
+    struct bp_conn_stats st;
+
+    bp_conn_stats(bp_link_conn(c->link), &st);
+    return st.in_recovery;
+}
+
+/* The connection is on a path that has failed: uses the old one again, whatever that is worth. */
+static void go_back(struct drv_conn_port *cp, bp_time now)
+{
+    struct drv_conn *c = cp->conn;
+    struct drv_move *m = c->move;
+    int rc = bp_conn_migrate(bp_link_conn(c->link), &c->local, &c->peer, true, now);
+
+    if (rc == BP_E_NO_SPARE_CID) {
+        m->retry_at = now + RETRY;
+        return;
+    }
+    m->state = MOVE_IDLE;
+    m->at_once = false;
+    close_next(cp);
+    drv_wake(cp->p.wake_fd);
+}
+
 /* An id that was used up is replaced by the peer within a round trip. */
 static void try_path(struct drv_conn_port *cp, bp_time now)
 {
     struct drv_conn *c = cp->conn;
     struct drv_move *m = c->move;
-    int rc = bp_conn_migrate(bp_link_conn(c->link), &m->next.local, &c->peer, now);
+    bool dead = m->at_once || on_dead_path(c);
+    int rc = bp_conn_migrate(bp_link_conn(c->link), &m->next.local, &c->peer, dead, now);
 
     m->waits_for = rc;
     if (rc == 0) {
+        m->at_once = dead;
         m->state = MOVE_VALIDATING;
         drv_wake(cp->p.wake_fd);
     } else if (rc == BP_E_NO_SPARE_CID || rc == BP_E_STATE) {
@@ -290,10 +327,10 @@ bp_time drv_move_deadline(const struct drv_conn *c)
     const struct drv_move *m = c->move;
     bp_time at = BP_TIME_NEVER;
 
-    if (m->state != MOVE_IDLE) {
+    if (m->state != MOVE_IDLE && m->state != MOVE_BACK) {
         at = m->deadline;
     }
-    if (m->state == MOVE_CID && m->retry_at < at) {
+    if ((m->state == MOVE_CID || m->state == MOVE_BACK) && m->retry_at < at) {
         at = m->retry_at;
     }
     if (m->n_old > 0 && m->old[0].close_at < at) {
@@ -315,6 +352,8 @@ static void on_result(struct drv_conn_port *cp, enum bp_path_result result,
         /* The last answer of a path that was given up meanwhile. QUIC calls what we send by its
          * name now; it goes out where it did, and the peer follows. */
         c->local = *local;
+    } else if (result == BP_PATH_FAILED && m->state == MOVE_VALIDATING && m->at_once) {
+        finish(cp, BP_E_TIMEOUT);
     } else if (result == BP_PATH_FAILED && m->state == MOVE_VALIDATING) {
         m->state = MOVE_CID; /* three challenges were lost; again as long as there is time */
         m->retry_at = now;
@@ -350,11 +389,18 @@ void drv_move_settle(struct drv_conn_port *cp, bp_time now)
     if (m->state == MOVE_ASKED && bp_link_path_answered(c->link, &rc)) {
         finish(cp, rc);
     }
-    if (m->state != MOVE_IDLE && now >= m->deadline) {
+    if (m->state == MOVE_VALIDATING && !m->at_once && on_dead_path(c)) {
+        m->state = MOVE_CID;
+        m->retry_at = now;
+    }
+    if (m->state != MOVE_IDLE && m->state != MOVE_BACK && now >= m->deadline) {
         finish(cp, m->waits_for == BP_E_NO_SPARE_CID ? BP_E_NO_SPARE_CID : BP_E_TIMEOUT);
     }
     if (m->state == MOVE_CID && now >= m->retry_at) {
         try_path(cp, now);
+    }
+    if (m->state == MOVE_BACK && now >= m->retry_at) {
+        go_back(cp, now);
     }
     while (m->n_old > 0 && now >= m->old[0].close_at) {
         close_oldest(cp);
@@ -369,6 +415,7 @@ void drv_move_stop(struct drv_conn_port *cp)
         return;
     }
     c->move->tell = false; /* the caller watches the port */
+    c->move->at_once = false;
     c->move->for_peer = false;
     finish(cp, BP_E_LOCAL_CLOSE);
     while (c->move->n_old > 0) {

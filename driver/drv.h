@@ -120,6 +120,7 @@ struct drv_settings {
     unsigned dist_streams;
     uint32_t max_frame_bytes;
     uint32_t max_datagram;
+    bool no_migration; /* of the peers */
     enum drv_level log_level;
     struct bp_addr bind;
     uint16_t port;

@@ -47,6 +47,10 @@ transport() ->
       "Milliseconds of silence after which a peer is asked whether it is there; 0: never."},
      {both, idle_timeout, 300000, {integer, 1000, ?DAY_MS}, [],
       "Milliseconds without a packet after which a connection is over."},
+     {both, active_migration, true, boolean, [],
+      "Whether peers may move their connections to this node to another path "
+      "(`barrel_p2p:migrate_peer/2` there); `false` for nodes behind a load balancer that goes by "
+      "addresses."},
      {barrel_p2p, log_level, info, {one_of, [error, warning, info, debug]}, [],
       "What the driver reports to `logger`."},
      {dist, congestion_threshold, 2, ignored, [], "Tuning of upstream's carrier."},

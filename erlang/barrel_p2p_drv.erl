@@ -238,7 +238,8 @@ config_key(family) -> {15, u8};                    % 0 auto, 4, 6
 config_key(keepalive_ms) -> {16, u32};
 config_key(idle_timeout_ms) -> {17, u32};
 config_key(log_level) -> {18, u8};                 % 0 error .. 3 debug
-config_key(max_datagram_bytes) -> {19, u16}.
+config_key(max_datagram_bytes) -> {19, u16};
+config_key(no_migration) -> {31, bool}.
 
 -spec listen() -> {ok, {inet:port_number(), Address :: string()}} | error().
 listen() ->

@@ -56,7 +56,7 @@ local(Ip) when is_tuple(Ip) ->
         _ -> {ok, {Ip, 0}}
     end;
 local(Text) when is_list(Text) ->
-    try inet:parse_address(Text) of
+    try inet:parse_strict_address(Text) of
         {ok, Ip} -> {ok, {Ip, 0}};
         {error, _} -> error
     catch

@@ -211,9 +211,8 @@ int bp_udp_path(int *out, const struct bp_addr *want, const struct bp_addr *remo
     if (fd < 0) {
         return sys_error();
     }
-    if (a.len != 0 &&
-        ((share && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) != 0) ||
-         bind(fd, &a.u.sa, a.len) != 0)) {
+    if (a.len != 0 && ((share && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) != 0) ||
+                       bind(fd, &a.u.sa, a.len) != 0)) {
         return close_failed(fd, sys_error());
     }
     if (connect(fd, &remote->u.sa, remote->len) != 0) {

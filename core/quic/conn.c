@@ -19,7 +19,8 @@
 /* ngtcp2 shows its ACK delay (a fraction of the round-trip time) as a deadline. */
 #define MIN_TIMER               BP_MS
 
-/* Sizes to probe: IPv6's minimum MTU, Ethernet, jumbo frames, the loopback (four to a GSO batch). */
+/* Sizes to probe: IPv6's minimum MTU, Ethernet, jumbo frames, the loopback (four to a GSO batch).
+ */
 static const uint16_t mtu_probes[] = {1232, 1452, 8952, BP_DGRAM_MAX / 4};
 #define MTU_PROBES (sizeof(mtu_probes) / sizeof(mtu_probes[0]))
 
@@ -116,6 +117,7 @@ static void fill_params(ngtcp2_transport_params *p, const struct bp_conn_config 
     p->initial_max_streams_uni = MAX_STREAMS;
     p->max_idle_timeout = cfg->idle_timeout;
     p->active_connection_id_limit = ACTIVE_CID_LIMIT;
+    p->disable_active_migration = cfg->no_migration;
 }
 
 static int random_cid(ngtcp2_cid *cid, size_t len)
@@ -474,7 +476,7 @@ size_t bp_conn_write_close(struct bp_conn *c, int err, uint8_t *buf, size_t cap,
     }
     ngtcp2_path_storage_zero(&ps);
     n = ngtcp2_conn_write_connection_close(c->q, &ps.path, &pi, buf, cap, &ccerr,
-                                             bp_conn_clock(c, now));
+                                           bp_conn_clock(c, now));
     c->closed = true;
     if (c->err == 0) {
         c->err = err != 0 ? err : BP_E_LOCAL_CLOSE;

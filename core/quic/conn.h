@@ -67,7 +67,8 @@ struct bp_conn_config {
     bp_time idle_timeout;      /* max_idle_timeout (RFC 9000, 10.1) */
     bp_time keepalive;         /* PING after that long without a packet; 0: never */
     bp_time handshake_timeout; /* of TLS alone; the link has the deadline of everything */
-    uint32_t max_datagram;     /* that we send, BP_DGRAM_MIN..BP_DGRAM_MAX; 0: what the path takes */
+    uint32_t max_datagram; /* that we send, BP_DGRAM_MIN..BP_DGRAM_MAX; 0: what the path takes */
+    bool no_migration;     /* the peer must not move it (disable_active_migration) */
     /* Server only: from the client's Initial (and its Retry token). */
     uint32_t version;
     struct bp_cid client_scid;

@@ -4,7 +4,7 @@
 #include "quic/conn_impl.h"
 
 int bp_conn_migrate(struct bp_conn *c, const struct bp_addr *local, const struct bp_addr *remote,
-                    bp_time now)
+                    bool at_once, bp_time now)
 {
     ngtcp2_path path;
     int rc;
@@ -19,7 +19,9 @@ int bp_conn_migrate(struct bp_conn *c, const struct bp_addr *local, const struct
         return BP_E_MIGRATION_DISABLED;
     }
     bp_conn_fill_path(local, remote, &path);
-    rc = ngtcp2_conn_initiate_migration(c->q, &path, bp_conn_clock(c, now));
+    now = bp_conn_clock(c, now);
+    rc = at_once ? ngtcp2_conn_initiate_immediate_migration(c->q, &path, now)
+                 : ngtcp2_conn_initiate_migration(c->q, &path, now);
     c->path_result = BP_PATH_NONE; /* also the word on a validation that this one has ended */
     switch (rc) {
     case 0:

@@ -12,13 +12,16 @@
  * Begins to validate the path from `local`, which names a socket that the connection has not used
  * (any address that differs from those; datagrams for it come out of bp_conn_write with it), to
  * `remote`. What comes of it: bp_conn_path_result. A validation that is under way is given up.
+ * `at_once`: the new path is used before it is validated, for when the old one is dead: there the
+ * question for validation could wait for acknowledgements that never come. If it fails the
+ * connection is still on it; the way back is another bp_conn_migrate.
  * Errors: BP_E_NOT_DIALLER; BP_E_MIGRATION_DISABLED, by the peer (transport parameter
  * disable_active_migration); BP_E_NO_SPARE_CID (the peer has more on the way, mostly: try again);
  * BP_E_STATE, before the handshake is confirmed; BP_E_INVALID (the path that is used);
  * BP_E_NOMEM and others end the connection.
  */
 int bp_conn_migrate(struct bp_conn *c, const struct bp_addr *local, const struct bp_addr *remote,
-                    bp_time now) BP_MUST_CHECK;
+                    bool at_once, bp_time now) BP_MUST_CHECK;
 
 /* The peer has sent disable_active_migration. */
 bool bp_conn_peer_refuses_migration(const struct bp_conn *c);

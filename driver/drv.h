@@ -14,6 +14,7 @@
  *   settings.c   CONFIG, as an immutable snapshot that connections share
  *   file_ops.c   control operations on key, trust, TLS and endpoint files
  *   member_ops.c control operations of membership
+ *   route_ops.c  telling Erlang of new addresses and routes
  *   resolve.c    DNS: questions by control operation, answers by message
  *   stats.c      counters (counters.def)
  *   args.c       arguments and results of control operations, terms for Erlang, log, memory
@@ -96,7 +97,8 @@ enum drv_op {
     OP_IDLE_ASK = 70,
     OP_IDLE_ANSWER = 71,
     OP_MIGRATE = 110,
-    OP_PATH = 111
+    OP_PATH = 111,
+    OP_ROUTE_WATCH = 112
 };
 
 enum drv_level { DRV_ERROR, DRV_WARNING, DRV_INFO, DRV_DEBUG };
@@ -461,6 +463,14 @@ void drv_resolve_control(struct drv_node_port *np, const uint8_t *p, size_t len,
 bool drv_resolve_ready(int fd);
 void drv_resolve_stop(struct drv_node_port *np);
 void drv_resolve_stats(struct drv_reply *r);
+
+/* --- route_ops.c --------------------------------------------------------- */
+
+/* False: the descriptor is not that of the kernel's reports. */
+bool drv_route_ready(struct drv_node_port *np, int fd);
+/* True if `op` is route_ops.c's; the result is in `r`. */
+bool drv_route_op(struct drv_node_port *np, unsigned op, struct drv_reply *r);
+void drv_route_stop(struct drv_node_port *np);
 
 /* --- member_ops.c -------------------------------------------------------- */
 

@@ -12,7 +12,7 @@
 -type place() :: barrel_p2p | quic | dist | both.
 -type type() :: boolean | {one_of, [term()]} | {integer, integer(), integer()} | timeout | port | dir
               | name_list | cookie | backends | list | servers | text | module | callback | address
-              | advertise | ignored | refused | {optional, type()}.
+              | advertise | watchdog | ignored | refused | {optional, type()}.
 -type key() :: #{key := atom(), place := place(), default := term(), type := type(),
                  flags := [string()], doc := string()}.
 
@@ -51,6 +51,13 @@ transport() ->
       "Whether peers may move their connections to this node to another path "
       "(`barrel_p2p:migrate_peer/2` there); `false` for nodes behind a load balancer that goes by "
       "addresses."},
+     {barrel_p2p, migration_watchdog, off, watchdog, [],
+      "Moves a peer's connection to another path when its round trip takes more than `srtt_ms` (200), "
+      "or it is not heard of while data waits, at `strikes` (2) looks in a row, one each `period_ms` "
+      "(5000); the application must run. Empty: these defaults."},
+     {barrel_p2p, migrate_on_route_change, false, boolean, [],
+      "Moves the connections that this node dialled when the machine's addresses or routes change so "
+      "that another local address is the right one; the application must run."},
      {barrel_p2p, log_level, info, {one_of, [error, warning, info, debug]}, [],
       "What the driver reports to `logger`."},
      {dist, congestion_threshold, 2, ignored, [], "Tuning of upstream's carrier."},
@@ -204,6 +211,7 @@ check(callback, _) -> true;                     % by barrel_p2p_config:auth_call
 check(address, V) -> V =:= any orelse V =:= undefined orelse is_address(V);
 check(advertise, V) -> is_advertised(V) orelse (list_of(fun is_advertised/1, V) andalso
                                                  V =/= [] andalso length(V) =< 8);
+check(watchdog, V) -> V =:= off orelse list_of(fun is_watchdog/1, V);
 check(ignored, _) -> true;
 check(refused, V) -> V =:= undefined.
 
@@ -230,6 +238,7 @@ expects(module) -> "a module";
 expects(callback) -> "{Module, Function} or \"Module:Function\"";
 expects(address) -> "an IP address or any";
 expects(advertise) -> "Host, {Host, Port} or a list of at most 8 of them";
+expects(watchdog) -> "off, or a list of {srtt_ms, N}, {strikes, N}, {period_ms, N}";
 expects(ignored) -> "anything: it has no effect";
 expects(refused) -> "left out".
 
@@ -252,6 +261,11 @@ is_address(V) ->
                            {ok, _} -> true;
                            {error, _} -> false
                        end.
+
+is_watchdog({srtt_ms, V}) -> check({integer, 1, 3600000}, V);
+is_watchdog({strikes, V}) -> check({integer, 1, 1000}, V);
+is_watchdog({period_ms, V}) -> check({integer, 10, 3600000}, V);
+is_watchdog(_) -> false.
 
 is_advertised({Host, Port}) when is_list(Host); is_binary(Host); is_tuple(Host); is_atom(Host) ->
     is_host(Host) andalso check({integer, 0, 65535}, Port);

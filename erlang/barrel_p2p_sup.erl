@@ -13,4 +13,5 @@ start_link() ->
 %% @private
 init([]) ->
     {ok, {#{strategy => one_for_one, intensity => 5, period => 10},
-          [#{id => barrel_p2p_bridge, start => {barrel_p2p_bridge, start_link, []}}]}}.
+          [#{id => barrel_p2p_bridge, start => {barrel_p2p_bridge, start_link, []}},
+           #{id => barrel_p2p_path_watch, start => {barrel_p2p_path_watch, start_link, []}}]}}.

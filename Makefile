@@ -5,6 +5,7 @@
 #   V=1                                     show the commands
 #   CC CFLAGS CPPFLAGS LDFLAGS              honoured, our own flags are appended
 #   ERL ERLC                                the Erlang/OTP to build against (>= 25)
+#   IPSEC_MB=no                             packets by GnuTLS alone, also where libipsec-mb is there
 
 BUILD ?= release
 ERL ?= erl
@@ -45,16 +46,28 @@ DEPS_PC := libngtcp2_crypto_gnutls libngtcp2 gnutls jansson libcares
 ifneq ($(filter-out deps deps-test help clean demo test soak bench bench-idle ci,$(or $(MAKECMDGOALS),all)),)
 DEP_CFLAGS := $(patsubst -I%,-isystem %,$(shell $(PKG_CONFIG) --cflags $(DEPS_PC)))
 DEP_LIBS := $(shell $(PKG_CONFIG) --libs $(DEPS_PC)) -lresolv
-CLI_LIBS := $(shell $(PKG_CONFIG) --libs gnutls jansson)
+CLI_LIBS := $(shell $(PKG_CONFIG) --libs gnutls jansson gmp libcares) -lresolv -lm
+# Optional: AES-GCM that uses vector AES (core/quic/packet_crypt.h). It has no .pc file.
+ifneq ($(IPSEC_MB),no)
+IPSEC_MB := $(shell printf '\043include <intel-ipsec-mb.h>\n' | $(CC) -E -x c - >/dev/null 2>&1 && echo yes || echo no)
 endif
-# The command is built where there is no Erlang.
+ifeq ($(IPSEC_MB),yes)
+DEP_CFLAGS += -DBP_HAVE_IPSEC_MB
+DEP_LIBS += -lIPSec_MB
+endif
+endif
+# The command needs of Erlang only libei, and that to be built: `make cli` runs no erl.
 ifneq ($(filter-out cli install deps deps-test help clean demo test soak bench bench-idle ci,$(or $(MAKECMDGOALS),all)),)
 ERL_ROOT := $(shell $(ERL) -noinput -boot start_clean -eval 'io:put_chars(code:root_dir()), halt().')
 endif
 ERL_INC ?= $(if $(ERL_ROOT),$(ERL_ROOT)/usr/include)
+# libei: its header is beside erl_driver.h; the library is static, so nothing of OTP is needed at run time.
+EI_ROOT := $(or $(ERL_ROOT),$(firstword $(wildcard /usr/lib/erlang /usr/local/lib/erlang)))
+EI_INC ?= $(if $(EI_ROOT),$(EI_ROOT)/usr/include)
+EI_LIB ?= $(if $(EI_ROOT),$(EI_ROOT)/usr/lib/libei.a)
 
 override CFLAGS += -std=c11 $(OPT) $(WARN) -fPIC -fvisibility=hidden -pthread
-override CPPFLAGS += -D_DEFAULT_SOURCE -Icore -I. -Itests -Iinclude $(addprefix -isystem ,$(ERL_INC)) $(DEP_CFLAGS)
+override CPPFLAGS += -D_DEFAULT_SOURCE -Icore -I. -Itests -Iinclude $(addprefix -isystem ,$(sort $(ERL_INC) $(EI_INC))) $(DEP_CFLAGS)
 override LDFLAGS += $(SAN) -pthread
 
 # --- sources ---------------------------------------------------------------
@@ -76,7 +89,7 @@ BEAMS := $(patsubst erlang/%.erl,ebin/%.beam,$(wildcard erlang/*.erl))
 all: check-deps driver erlang cli ## ebin/ and priv/, which a node needs, and the command
 driver: $(DRIVER) ## priv/barrel_p2p_drv.so
 erlang: $(BEAMS) ebin/barrel_p2p.app ## ebin/*.beam
-cli: bin/barrel-p2p ## the command; needs no Erlang
+cli: bin/barrel-p2p ## the command; needs libei to be built, and no Erlang to run
 
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
@@ -109,7 +122,7 @@ $(B)/cli/options.o: erlang/barrel_p2p.app.src
 
 $(CLI): $(B)/cli/barrel-p2p.o $(CLI_LIB) $(IO_LIB) $(CORE_LIB)
 	$(call say,LD,$@)
-	$(Q)$(CC) -o $@ $^ $(LDFLAGS) $(CLI_LIBS)
+	$(Q)$(CC) -o $@ $^ $(LDFLAGS) $(EI_LIB) $(CLI_LIBS)
 
 bin/barrel-p2p: build/release/cli/barrel-p2p
 	@mkdir -p bin
@@ -135,7 +148,7 @@ ebin/barrel_p2p.app: erlang/barrel_p2p.app.src $(wildcard erlang/*.erl) scripts/
 
 # Fails early and in words where a package is missing, instead of in the compiler.
 check-deps:
-	@$(PKG_CONFIG) --exists $(DEPS_PC) 2>/dev/null && [ -n '$(ERL_ROOT)' ] || scripts/deps check
+	@$(PKG_CONFIG) --exists $(DEPS_PC) gmp 2>/dev/null && [ -n '$(ERL_ROOT)' ] || scripts/deps check
 
 # --- installing ------------------------------------------------------------
 
@@ -162,11 +175,13 @@ demo: deps ## two nodes find each other, talk, and one is killed
 	@$(MAKE) --no-print-directory all
 	@scripts/demo
 
-docs: erlang ## docs/configuration.md from the table of keys
+docs: erlang ## docs/configuration.md and cli/config_keys.def from the table of keys
 	@mkdir -p docs
-	$(Q)$(ERL) -noinput -boot start_clean -pa ebin -eval \
-	  'io:setopts([{encoding, unicode}]), io:put_chars(barrel_p2p_config_keys:markdown()), halt().' \
-	  >docs/configuration.md
+	$(call make_text,markdown) >docs/configuration.md
+	$(call make_text,c_table) >cli/config_keys.def
+
+make_text = $(Q)$(ERL) -noinput -boot start_clean -pa ebin -eval \
+  'io:setopts([{encoding, unicode}]), io:put_chars(barrel_p2p_config_keys:$(1)()), halt().'
 
 clean: ## remove everything that was built
 	rm -rf build ebin priv bin

@@ -48,6 +48,41 @@ static const struct cli_command commands[] = {
         .summary = "the node's TLS certificate",
         .subs = cli_cert_commands,
     },
+    {
+        .name = "resolve",
+        .args = "NODE",
+        .summary = "show where a node is, as each way of finding it says, and how long that took",
+        .details =
+            "Asks fixed entries, endpoint files and DNS, in the order of the chain, and shows "
+            "what\n"
+            "each answers; the first answer is what a node goes by, and the last line shows the\n"
+            "addresses that it dials. Without options as a node in this directory would find it,\n"
+            "with --config as the node with that sys.config, with --node as the node of that name.",
+        .examples = "barrel-p2p resolve b@host2\n"
+                    "barrel-p2p resolve b@host2 --config releases/1.0/sys.config\n"
+                    "barrel-p2p resolve b@c.example.org --dns-domain example.org --json",
+        .options = CLI_OPT_DISCOVERY | CLI_OPT_TIMEOUT | CLI_OPT_NODE | CLI_OPT_JSON,
+        .min_args = 1,
+        .max_args = 1,
+        .run = cli_resolve,
+    },
+    {
+        .name = "names",
+        .args = "",
+        .summary = "list the nodes that can be found",
+        .details = "What fixed entries, endpoint files and the SRV records of --dns-domain say. A\n"
+                   "node that was killed is listed until its next life stops cleanly.",
+        .examples = "barrel-p2p names\n"
+                    "barrel-p2p names --config releases/1.0/sys.config\n"
+                    "barrel-p2p names --discovery-dir /shared --json",
+        .options = CLI_OPT_DISCOVERY | CLI_OPT_TIMEOUT | CLI_OPT_NODE | CLI_OPT_JSON,
+        .run = cli_names,
+    },
+    {
+        .name = "config",
+        .summary = "a node's configuration",
+        .subs = cli_config_commands,
+    },
     {0},
 };
 

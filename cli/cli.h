@@ -19,7 +19,8 @@ enum {
     CLI_USAGE = 2,     /* the command line cannot be understood */
     CLI_NOT_FOUND = 3, /* there is no such key, pin or certificate */
     CLI_UNSAFE = 4,    /* refused: others could read the secret, or write what is trusted */
-    CLI_EXISTS = 5     /* refused: something is there that would be lost */
+    CLI_EXISTS = 5,    /* refused: something is there that would be lost */
+    CLI_INVALID = 6    /* the configuration is not one that a node would boot with */
 };
 
 /* Options; a subcommand names those that it has. --help is everywhere. */
@@ -28,7 +29,24 @@ enum {
     CLI_OPT_NODE = 1u << 1,
     CLI_OPT_KEY = 1u << 2,
     CLI_OPT_FORCE = 1u << 3,
-    CLI_OPT_JSON = 1u << 4
+    CLI_OPT_JSON = 1u << 4,
+    CLI_OPT_DISCOVERY =
+        1u << 5, /* --config, --static, --discovery-dir, ...: struct cli_discovery */
+    CLI_OPT_TIMEOUT = 1u << 6
+};
+
+#define CLI_STATIC_MAX 64 /* --static */
+
+/* How nodes are found, as the command line says it; NULL: it does not. */
+struct cli_discovery {
+    const char *config; /* a sys.config; what follows counts more */
+    const char *dir;
+    const char *runtime_dir; /* "none": nowhere */
+    const char *dns_domain;
+    const char *dns_servers; /* "192.0.2.53,[::1]:53" */
+    const char *dns_port;
+    int n_static;
+    const char *static_nodes[CLI_STATIC_MAX]; /* NODE=HOST:PORT */
 };
 
 struct cli;
@@ -56,13 +74,18 @@ struct cli {
     const char *key;
     bool force;
     bool json;
+    unsigned timeout_ms; /* 0: not given */
+    struct cli_discovery discovery;
     int n_args;
     char **args;
 };
 
 extern const struct cli_command cli_trust_commands[];
 extern const struct cli_command cli_cert_commands[];
+extern const struct cli_command cli_config_commands[];
 int cli_keygen(struct cli *c);
+int cli_resolve(struct cli *c);
+int cli_names(struct cli *c);
 int cli_fingerprint(struct cli *c);
 
 /* --- options.c ------------------------------------------------------------------------------- */

@@ -2,6 +2,7 @@
 /* barrel-p2p keygen: a node's identity, made before the node is started. */
 #include "cli/cli.h"
 
+#include "auth/identity.h"
 #include "base/err.h"
 #include "io/identity_dir.h"
 #include "io/rotate.h"
@@ -63,6 +64,23 @@ static int show(const struct cli *c, const struct paths *p)
     return cli_print(c, o);
 }
 
+/* Never replaces: a node that starts at this moment makes a key as well, and one of the two counts.
+ */
+static int make(const struct paths *p, struct bp_errbuf *err)
+{
+    struct bp_identity *id = NULL;
+    int rc = bp_identity_load_or_create(p->dir, &id, err);
+
+    bp_identity_del(id);
+    return rc;
+}
+
+/* Not announced: whoever replaces a key from outside may not trust the old one any more. */
+static int replace(struct paths *p, struct bp_errbuf *err)
+{
+    return bp_rotate_identity(p->dir, "", false, p->backup, sizeof(p->backup), err);
+}
+
 int cli_keygen(struct cli *c)
 {
     struct paths p = {0};
@@ -87,8 +105,7 @@ int cli_keygen(struct cli *c)
     if (status != CLI_OK) {
         return status;
     }
-    /* Not announced: whoever replaces a key from outside may not trust the old one any more. */
-    rc = bp_rotate_identity(p.dir, "", false, p.backup, sizeof(p.backup), &err);
+    rc = c->force ? replace(&p, &err) : make(&p, &err);
     if (rc != 0) {
         return cli_fail_rc(c, rc, &err);
     }

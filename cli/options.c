@@ -5,16 +5,22 @@
 
 #include <getopt.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-#define N_OPTIONS  6
+#define N_OPTIONS  14
 #define NEAR_MAX   32 /* longer words are not guessed */
 #define NEAR_WRONG 2  /* letters that may be wrong */
 #define TABLE_MAX  16
 
+#define TIMEOUT_MAX_MS 600000u
+
+/* Options without a letter. */
+enum { ONLY_LONG = 256, DISCOVERY_DIR, RUNTIME_DIR, STATIC, DNS_DOMAIN, DNS_SERVERS, DNS_PORT };
+
 struct option_text {
     unsigned bit; /* 0: every subcommand */
-    char letter;
+    int letter;
     const char *name;
     const char *arg;
     const char *text;
@@ -25,6 +31,16 @@ static const struct option_text option_texts[N_OPTIONS] = {
     {CLI_OPT_NODE, 'n', "node", "NAME", "of this node, where several share the usual directory"},
     {CLI_OPT_KEY, 'k', "key", "KEY", "the key itself, in base64 or hex"},
     {CLI_OPT_FORCE, 'f', "force", NULL, "replace what is there"},
+    {CLI_OPT_DISCOVERY, 'c', "config", "FILE",
+     "a node's sys.config: finds nodes as that node does"},
+    {CLI_OPT_DISCOVERY, STATIC, "static", "NODE=HOST:PORT", "where a node is; can be repeated"},
+    {CLI_OPT_DISCOVERY, DISCOVERY_DIR, "discovery-dir", "DIR", "of endpoint files"},
+    {CLI_OPT_DISCOVERY, RUNTIME_DIR, "runtime-dir", "DIR", "of this machine's; none: nowhere"},
+    {CLI_OPT_DISCOVERY, DNS_DOMAIN, "dns-domain", "DOMAIN", "of SRV records"},
+    {CLI_OPT_DISCOVERY, DNS_SERVERS, "dns-servers", "LIST",
+     "ADDRESS[:PORT],... instead of the system's"},
+    {CLI_OPT_DISCOVERY, DNS_PORT, "dns-port", "PORT", "where DNS names none; usually 4433"},
+    {CLI_OPT_TIMEOUT, 't', "timeout", "MS", "milliseconds to wait at most"},
     {CLI_OPT_JSON, 'j', "json", NULL, "print JSON"},
     {0, 'h', "help", NULL, "this text"},
 };
@@ -121,6 +137,7 @@ static void print_indented(const char *text)
 static void print_help(const struct cli *c)
 {
     const struct cli_command *cmd = c->command;
+    int width = (cmd->options & CLI_OPT_DISCOVERY) != 0 ? 27 : 20;
 
     printf("usage: barrel-p2p %s [OPTIONS]%s%s\n\n", c->name, cmd->args[0] != '\0' ? " " : "",
            cmd->args);
@@ -135,9 +152,11 @@ static void print_help(const struct cli *c)
         if (o->bit != 0 && (cmd->options & o->bit) == 0) {
             continue;
         }
-        (void)snprintf(left, sizeof(left), "-%c, --%s%s%s", o->letter, o->name,
-                       o->arg != NULL ? " " : "", o->arg != NULL ? o->arg : "");
-        printf("  %-20s %s\n", left, o->text);
+        (void)snprintf(left, sizeof(left), "%s%s--%s%s%s",
+                       o->letter < ONLY_LONG ? (char[]){'-', (char)o->letter, '\0'} : "  ",
+                       o->letter < ONLY_LONG ? ", " : "  ", o->name, o->arg != NULL ? " " : "",
+                       o->arg != NULL ? o->arg : "");
+        printf("  %-*s %s\n", width, left, o->text);
     }
     printf("\nexamples:\n");
     print_indented(cmd->examples);
@@ -160,9 +179,11 @@ static void make_tables(unsigned options, struct option longs[static N_OPTIONS +
         names[n] = o->name;
         longs[n++] = (struct option){o->name, o->arg != NULL ? required_argument : no_argument,
                                      NULL, o->letter};
-        shorts[at++] = o->letter;
-        if (o->arg != NULL) {
-            shorts[at++] = ':';
+        if (o->letter < ONLY_LONG) {
+            shorts[at++] = (char)o->letter;
+            if (o->arg != NULL) {
+                shorts[at++] = ':';
+            }
         }
     }
     longs[n] = (struct option){0};
@@ -197,9 +218,64 @@ static int bad_option(const struct cli *c, int letter, const char *word, const c
     return see_help(c);
 }
 
+/* "-d" or "--static". */
+static const char *option_name(int letter)
+{
+    static char text[32];
+
+    for (const struct option_text *o = option_texts; o < option_texts + N_OPTIONS; o++) {
+        if (o->letter == letter && letter < ONLY_LONG) {
+            (void)snprintf(text, sizeof(text), "-%c", (char)letter);
+        } else if (o->letter == letter) {
+            (void)snprintf(text, sizeof(text), "--%s", o->name);
+        }
+    }
+    return text;
+}
+
+/* Options that say how nodes are found; false: it is none of them. */
+static bool set_discovery(struct cli_discovery *d, int letter)
+{
+    const char **to[] = {[DISCOVERY_DIR - ONLY_LONG] = &d->dir,
+                         [RUNTIME_DIR - ONLY_LONG] = &d->runtime_dir,
+                         [DNS_DOMAIN - ONLY_LONG] = &d->dns_domain,
+                         [DNS_SERVERS - ONLY_LONG] = &d->dns_servers,
+                         [DNS_PORT - ONLY_LONG] = &d->dns_port};
+
+    if (letter == 'c') {
+        d->config = optarg;
+    } else if (letter == STATIC && d->n_static < CLI_STATIC_MAX) {
+        d->static_nodes[d->n_static++] = optarg;
+    } else if (letter > ONLY_LONG && letter <= DNS_PORT && letter != STATIC) {
+        *to[letter - ONLY_LONG] = optarg;
+    } else {
+        return false;
+    }
+    return true;
+}
+
+static bool set_timeout(struct cli *c)
+{
+    char *end;
+    unsigned long ms = strtoul(optarg, &end, 10);
+
+    if (optarg[0] < '0' || optarg[0] > '9' || *end != '\0' || ms < 1 || ms > TIMEOUT_MAX_MS) {
+        return false;
+    }
+    c->timeout_ms = (unsigned)ms;
+    return true;
+}
+
 static int set_option(struct cli *c, int letter)
 {
     switch (letter) {
+    case 't':
+        if (!set_timeout(c)) {
+            fprintf(stderr, "barrel-p2p %s: --timeout %s: wanted are milliseconds, 1 to %u\n",
+                    c->name, optarg, TIMEOUT_MAX_MS);
+            return see_help(c);
+        }
+        break;
     case 'd':
         c->dir = optarg;
         break;
@@ -216,10 +292,15 @@ static int set_option(struct cli *c, int letter)
         c->json = true;
         break;
     default:
-        return CLI_USAGE;
+        if (!set_discovery(&c->discovery, letter)) {
+            fprintf(stderr, "barrel-p2p %s: --static can be given at most %d times\n", c->name,
+                    CLI_STATIC_MAX);
+            return see_help(c);
+        }
     }
-    if ((letter == 'd' || letter == 'k') && optarg[0] == '\0') {
-        fprintf(stderr, "barrel-p2p %s: option -%c has an empty value\n", c->name, letter);
+    if (letter != 'n' && optarg != NULL && optarg[0] == '\0') {
+        fprintf(stderr, "barrel-p2p %s: option %s has an empty value\n", c->name,
+                option_name(letter));
         return see_help(c);
     }
     return CLI_OK;

@@ -275,14 +275,14 @@ void drv_tell_incoming(uint32_t id)
     }
 }
 
-void drv_tell_resolved(ErlDrvTermData who, uint64_t id, struct drv_reply *r)
+void drv_tell_result(ErlDrvTermData who, const char *tag, uint64_t id, struct drv_reply *r)
 {
     ErlDrvTermData port;
     ErlDrvTermData owner;
 
     if (!r->nomem && node_target(&port, &owner)) {
         ErlDrvTermData t[] = {ERL_DRV_ATOM,
-                              atom("barrel_p2p_resolved"),
+                              atom(tag),
                               ERL_DRV_UINT,
                               (ErlDrvTermData)id,
                               ERL_DRV_BUF2BINARY,

@@ -60,7 +60,7 @@ void drv_conn_link_config(struct drv_settings *s, struct bp_link_config *lc)
                                   .dist_streams = s->dist_streams,
                                   .max_frame_bytes = s->max_frame_bytes,
                                   .conn = {.cred = s->cred,
-                                           .reset_secret = drv_node.reset_secret,
+                                           .reset_secret = s->reset_secret,
                                            .idle_timeout = s->idle_timeout,
                                            .keepalive = s->keepalive,
                                            .max_datagram = s->max_datagram,
@@ -249,10 +249,45 @@ static void expect(struct drv_conn *c, const uint8_t *pinned)
     }
 }
 
+static bool take_newcomer(struct drv_conn *c, bp_time now)
+{
+    bool ok;
+
+    erl_drv_mutex_lock(drv_node.lock);
+    ok = bp_listener_newcomer(&drv_node.listener, &c->peer, now);
+    erl_drv_mutex_unlock(drv_node.lock);
+    c->newcomer = ok;
+    if (!ok) {
+        bp_link_fail(c->link, BP_E_NEWCOMERS, NULL);
+    }
+    return ok;
+}
+
+static void welcome_newcomer(struct drv_conn *c)
+{
+    if (c->newcomer) {
+        c->newcomer = false;
+        erl_drv_mutex_lock(drv_node.lock);
+        bp_listener_welcome(&drv_node.listener, &c->peer);
+        erl_drv_mutex_unlock(drv_node.lock);
+    }
+}
+
+/* Looks for the key under any name, which reads the whole trust store: strangers get so many. */
+static int search_key(struct drv_conn *c, const uint8_t *key, struct bp_errbuf *err)
+{
+    char node[BP_NODE_NAME_MAX + 1];
+    int rc = bp_trust_find_by_key(c->settings->key_dir, key, node, err);
+
+    if (rc == 0) {
+        welcome_newcomer(c);
+    }
+    return rc;
+}
+
 static void look_up(struct drv_conn *c, const struct bp_link_event *ev, bp_time now)
 {
     uint8_t key[BP_KEY_LEN];
-    char node[BP_NODE_NAME_MAX + 1];
     struct bp_errbuf err;
     int rc;
 
@@ -260,7 +295,10 @@ static void look_up(struct drv_conn *c, const struct bp_link_event *ev, bp_time 
     memcpy(c->key, ev->key, sizeof(c->key));
     c->presented = true;
     if (ev->by_key) {
-        rc = bp_trust_find_by_key(c->settings->key_dir, ev->key, node, &err);
+        if (c->inbound && !take_newcomer(c, now)) {
+            return;
+        }
+        rc = search_key(c, ev->key, &err);
         memcpy(key, ev->key, sizeof(key));
     } else {
         rc = bp_trust_lookup(c->settings->key_dir, ev->name, key, &err);
@@ -290,19 +328,12 @@ static void count_authenticated(const struct drv_conn *c)
 static void newcomer(struct drv_conn *c, const struct bp_link_event *ev, bp_time now)
 {
     bool dynamic = bp_node_name_dynamic(ev->name, strlen(ev->name));
-    bool ok;
 
     if (!c->inbound || c->settings->auth_mode == BP_AUTH_EXTERNAL ||
         (ev->has_key && !ev->pin && !(dynamic && c->settings->trust_mode == BP_TRUST_TOFU))) {
         return;
     }
-    erl_drv_mutex_lock(drv_node.lock);
-    ok = bp_listener_newcomer(&drv_node.listener, &c->peer, now);
-    erl_drv_mutex_unlock(drv_node.lock);
-    c->newcomer = ok;
-    if (!ok) {
-        bp_link_fail(c->link, BP_E_NEWCOMERS, NULL);
-    }
+    (void)take_newcomer(c, now);
 }
 
 /* After each call that may have brought the link out of TLS. */
@@ -416,12 +447,7 @@ int drv_conn_pin(struct drv_conn *c, struct bp_errbuf *err)
     int rc = 0;
 
     uncount(c);
-    if (c->newcomer) {
-        c->newcomer = false;
-        erl_drv_mutex_lock(drv_node.lock);
-        bp_listener_welcome(&drv_node.listener, &c->peer);
-        erl_drv_mutex_unlock(drv_node.lock);
-    }
+    welcome_newcomer(c);
     c->alive = true;
     bp_errbuf_reset(err);
     if (c->settings->auth_mode != BP_AUTH_BUILTIN) {

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #define RX_ROUNDS      2
+#define TX_ROUNDS      4u /* batches of 64 KB in one callback; others wait that long */
 #define DRAIN_ROUNDS   64
 #define REF_MIN        512u /* shorter pieces are cheaper to copy than to count */
 #define STACK_SLICES   64u  /* messages with more pieces take memory from the heap */
@@ -297,12 +298,16 @@ static void want_writable(struct drv_conn_port *cp, bool want)
 static void flush(struct drv_conn_port *cp, bp_time now)
 {
     bool data = bp_link_pending(cp->conn->link) > 0;
+    bool ok = true;
 
     cp->flush_due = false;
     if (cp->conn->fd < 0) {
         return;
     }
-    want_writable(cp, !drv_conn_flush(cp->conn, cp->conn->fd, now));
+    for (unsigned n = 0; ok && n < TX_ROUNDS && (n == 0 || cp->conn->more); n++) {
+        ok = drv_conn_flush(cp->conn, cp->conn->fd, n == 0 ? now : drv_now());
+    }
+    want_writable(cp, !ok);
     if (data) {
         /* Acknowledgements alone are no burst of the VM's. */
         cp->last_flush = drv_now();

@@ -6,6 +6,8 @@
  */
 #include "driver/drv.h"
 
+#include "base/err.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -72,6 +74,28 @@ static void add_cure(struct text *t, const char *node, const uint8_t *key, const
         replace ? " --force" : "", node, digits);
 }
 
+/* Which of a peer's reasons for refusing us it is; FAIL carries the word, a close the name of the
+ * error, which are the same where both can be. */
+static int reason_of(const struct drv_conn *c)
+{
+    switch (drv_conn_error(c)) {
+    case BP_E_AUTH_REJECTED:
+        return bp_err_from_atom(bp_link_error_text(c->link));
+    case BP_E_PEER_CLOSED:
+        return bp_conn_peer_reason(bp_link_conn(c->link));
+    default:
+        return 0;
+    }
+}
+
+bool drv_conn_refused_us(const struct drv_conn *c)
+{
+    int why = reason_of(c);
+
+    return why <= BP_E_AUTH_MALFORMED && why >= BP_E_AUTH_FINISHED;
+}
+
+/* The peer refused us: what we presented, and what there is to do on which side. */
 static void add_rejected(struct text *t, const struct drv_conn *c)
 {
     const struct drv_settings *s = c->settings;
@@ -81,40 +105,103 @@ static void add_rejected(struct text *t, const struct drv_conn *c)
         return;
     }
     bp_fingerprint_text(bp_identity_pub(s->identity), fingerprint);
-    add(t, "; it refused our key %s: if that is right, run on its side ", fingerprint);
-    add_cure(t, s->node_name, bp_identity_pub(s->identity), NULL, false);
+    add(t, "; it refused our key %s", fingerprint);
+    switch (reason_of(c)) {
+    case BP_E_AUTH_KEY_MISMATCH:
+    case BP_E_AUTH_UNTRUSTED:
+        add(t, ": if that is right, run on its side ");
+        add_cure(t, s->node_name, bp_identity_pub(s->identity), NULL,
+                 reason_of(c) == BP_E_AUTH_KEY_MISMATCH);
+        break;
+    case BP_E_AUTH_SIGNATURE:
+    case BP_E_AUTH_LATE:
+        add(t, ": our answer came too late, or something between the nodes ends TLS");
+        break;
+    case BP_E_AUTH_SKEW:
+        add(t, ": set the clocks of both machines");
+        break;
+    case BP_E_AUTH_OWN_IDENTITY:
+        add(t, ": it has the same name or key; its log says which");
+        break;
+    case BP_E_AUTH_NAME_MISMATCH:
+        add(t, ": it dialled another node at our address; correct the address on its side");
+        break;
+    default:
+        break;
+    }
+}
+
+static void add_own_identity(struct text *t, const struct drv_conn *c)
+{
+    const struct bp_identity *own = c->settings->identity;
+
+    if (own != NULL && bp_equal_ct(bp_identity_pub(own), c->key, BP_KEY_LEN)) {
+        add(t, ", which is ours: give it a key of its own, with `barrel-p2p keygen --force` in its "
+               "directory of keys, while it is down");
+    } else {
+        add(t, ": it uses our name; give one of the two another");
+    }
+}
+
+static void add_presented(struct text *t, const struct drv_conn *c, int err)
+{
+    const char *peer = bp_link_peer_name(c->link);
+
+    add_keys(t, c);
+    switch (err) {
+    case BP_E_AUTH_KEY_MISMATCH:
+    case BP_E_AUTH_UNTRUSTED:
+        if ((c->presented || c->has_key) && peer[0] != '\0') {
+            add(t, "; if its owner confirms that key: ");
+            add_cure(t, peer, c->key, c->settings->key_dir, c->was_pinned);
+        }
+        break;
+    case BP_E_AUTH_SKEW:
+        add(t, "; set the clocks of both machines");
+        break;
+    case BP_E_AUTH_LATE:
+        add(t, "; one of the machines or the network is too slow, see auth_timestamp_window");
+        break;
+    case BP_E_AUTH_OWN_IDENTITY:
+        add_own_identity(t, c);
+        break;
+    case BP_E_AUTH_NAME_MISMATCH:
+        add(t, " and says that it is %s: correct the address of the node that was dialled", peer);
+        break;
+    case BP_E_AUTH_SIGNATURE:
+        add(t, ", but does not own it: nobody has to be trusted");
+        break;
+    default:
+        break;
+    }
 }
 
 const char *drv_conn_error_text(const struct drv_conn *c)
 {
     static _Thread_local char buf[TEXT_MAX];
     struct text t = {.p = buf};
-    const char *peer = bp_link_peer_name(c->link);
+    int err = drv_conn_error(c);
 
     add(&t, "%s", c->err_text[0] != '\0' ? c->err_text : bp_link_error_text(c->link));
-    switch (c->err != 0 ? c->err : bp_link_error(c->link)) {
-    case BP_E_AUTH_KEY_MISMATCH:
-    case BP_E_AUTH_UNTRUSTED:
-        add_keys(&t, c);
-        if ((c->presented || c->has_key) && peer[0] != '\0') {
-            add(&t, "; if its owner confirms that key: ");
-            add_cure(&t, peer, c->key, c->settings->key_dir, c->was_pinned);
-        }
-        break;
+    switch (err) {
     case BP_E_AUTH_REJECTED:
         add_rejected(&t, c);
         break;
+    case BP_E_PEER_CLOSED:
+        if (drv_conn_refused_us(c)) {
+            add_rejected(&t, c);
+        }
+        break;
+    case BP_E_AUTH_KEY_MISMATCH:
+    case BP_E_AUTH_UNTRUSTED:
     case BP_E_AUTH_SKEW:
     case BP_E_AUTH_LATE:
-        add_keys(&t, c);
-        add(&t, "; set the clocks of both machines");
-        break;
     case BP_E_AUTH_OWN_IDENTITY:
     case BP_E_AUTH_NAME_MISMATCH:
     case BP_E_AUTH_BAD_NAME:
     case BP_E_AUTH_SIGNATURE:
     case BP_E_AUTH_REFLECTED:
-        add_keys(&t, c);
+        add_presented(&t, c, err);
         break;
     default:
         break;

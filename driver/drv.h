@@ -12,7 +12,8 @@
  *   key_ops.c    control operations on the node's own keys and certificate
  *   demux.c      connection id -> connection, for datagrams that came to the wrong socket
  *   settings.c   CONFIG, as an immutable snapshot that connections share
- *   file_ops.c   control operations on key, trust, TLS and endpoint files
+ *   file_ops.c   control operations on key, trust and TLS files
+ *   endpoint_ops.c  endpoint files: operations that threads do
  *   member_ops.c control operations of membership
  *   route_ops.c  telling Erlang of new addresses and routes
  *   resolve.c    DNS: questions by control operation, answers by message
@@ -30,6 +31,7 @@
 #include "auth/succession.h"
 #include "dist/link.h"
 #include "io/files.h"
+#include "io/reset_secret.h"
 #include "io/udp.h"
 #include "quic/closing.h"
 #include "quic/listener.h"
@@ -94,6 +96,7 @@ enum drv_op {
     OP_MEMBER_VIEWS = 62,
     OP_MEMBER_STATS = 63,
     OP_MEMBER_STOP = 64,
+    OP_MEMBER_NEEDS = 65,
     OP_IDLE_ASK = 70,
     OP_IDLE_ANSWER = 71,
     OP_MIGRATE = 110,
@@ -112,6 +115,7 @@ struct drv_settings {
     char key_dir[DRV_PATH_MAX];
     struct bp_identity *identity;
     struct bp_succession succession; /* how the identity came to be */
+    uint8_t reset_secret[BP_RESET_SECRET_LEN];
     struct bp_tls_cred *cred;
     enum bp_auth_mode auth_mode;
     enum bp_trust_mode trust_mode;
@@ -294,6 +298,8 @@ int drv_conn_error(const struct drv_conn *c);
 /* Why it failed. A failed authentication names the keys, and what to do if they are right; valid
  * until the thread's next call. */
 const char *drv_conn_error_text(const struct drv_conn *c);
+/* The peer ended it, and said that our part of the authentication was the reason. */
+bool drv_conn_refused_us(const struct drv_conn *c);
 
 /* --- key_ops.c ----------------------------------------------------------- */
 
@@ -405,7 +411,7 @@ struct drv_node {
     ErlDrvMutex *lock;
     bool secrets_ready;
     uint8_t nonce_secret[32];
-    uint8_t reset_secret[32];
+    uint8_t reset_secret[BP_RESET_SECRET_LEN]; /* of nodes without an identity */
     /* under `lock` from here */
     struct drv_settings *settings; /* NULL before CONFIG */
     bool has_port;
@@ -452,8 +458,16 @@ void drv_conn_stats(const struct drv_conn *c, struct drv_reply *r);
 
 /* True if `op` is one of file_ops.c's; the result is in `r`. */
 bool drv_file_op(unsigned op, const uint8_t *p, size_t len, struct drv_reply *r);
-/* Gives back what the operations remember; when the node port stops. */
-void drv_file_ops_stop(void);
+
+/* --- endpoint_ops.c ------------------------------------------------------- */
+
+/* The same for endpoint files; results come later, as messages. */
+bool drv_endpoint_op(struct drv_node_port *np, unsigned op, const uint8_t *p, size_t len,
+                     struct drv_reply *r);
+/* False: the descriptor is not of these. */
+bool drv_endpoint_ready(int fd);
+void drv_endpoint_stop(struct drv_node_port *np);
+void drv_endpoint_stats(struct drv_reply *r);
 
 /* --- resolve.c ------------------------------------------------------------ */
 
@@ -521,8 +535,8 @@ void drv_reply_error(struct drv_reply *r, int err, const char *text);
 /* Hands it to the VM and frees it. */
 ErlDrvSSizeT drv_reply_done(struct drv_reply *r, char **rbuf, ErlDrvSizeT rlen);
 
-/* {barrel_p2p_resolved, Id, Result} to a process; frees the reply's memory. */
-void drv_tell_resolved(ErlDrvTermData who, uint64_t id, struct drv_reply *r);
+/* {Tag, Id, Result} to a process; frees the reply's memory. */
+void drv_tell_result(ErlDrvTermData who, const char *tag, uint64_t id, struct drv_reply *r);
 
 bp_time drv_now(void);
 uint64_t drv_wall_ms(void);

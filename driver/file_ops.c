@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Control operations on files: endpoints, TLS material, directories, trust store. They are here so
- * that Erlang can use them before the VM has a file server, and so that C nodes share them.
+ * Control operations on files: TLS material, directories, trust store. They are here so that Erlang
+ * can use them before the VM has a file server, and so that C nodes share them.
  */
 #include "driver/drv.h"
 
-#include "io/endpoint_files.h"
 #include "io/identity_dir.h"
 #include "io/tls_files.h"
 #include "io/trust_store.h"
@@ -23,138 +22,6 @@ struct request {
 static void fail(struct drv_reply *r, int rc, const struct request *q)
 {
     drv_reply_error(r, rc, q->err.text);
-}
-
-/* --- endpoints ----------------------------------------------------------- */
-
-/* Only touched by control operations of the node port, under its lock. */
-static struct bp_endpoint_cache endpoints;
-
-static void complain(void *ctx, const char *file, const char *text)
-{
-    (void)ctx;
-    (void)file;
-    drv_log(DRV_WARNING, "discovery_file_ignored", "", "%s", text);
-}
-
-static const struct bp_endpoint_complaint complaint = {.say = complain};
-
-void drv_file_ops_stop(void)
-{
-    bp_endpoint_cache_free(&endpoints);
-}
-
-/* Arguments 1 and 2: dir and node. */
-static bool dir_and_node(const uint8_t *p, size_t len, struct request *q)
-{
-    return drv_args_string(p, len, 1, q->a, sizeof(q->a)) &&
-           drv_args_string(p, len, 2, q->b, sizeof(q->b));
-}
-
-/* Arguments 3 and 4, host and port, once for each address. */
-static bool addresses(const uint8_t *p, size_t len, struct bp_endpoints *eps)
-{
-    struct drv_args a;
-    struct drv_arg arg;
-
-    drv_args_init(&a, p, len);
-    while (drv_args_next(&a, &arg)) {
-        struct bp_endpoint *ep = &eps->at[eps->n < BP_ENDPOINTS_MAX ? eps->n : 0];
-
-        if ((arg.key == 3 || arg.key == 4) && eps->n == BP_ENDPOINTS_MAX) {
-            return false;
-        }
-        if (arg.key == 3) {
-            if (arg.len > BP_ENDPOINT_HOST_MAX) {
-                return false;
-            }
-            memcpy(ep->host, arg.val, arg.len);
-            ep->host[arg.len] = '\0';
-        } else if (arg.key == 4) {
-            uint64_t port = drv_arg_uint(&arg);
-            ep->port = port <= UINT16_MAX ? (uint16_t)port : 0;
-            if (!bp_endpoint_valid(ep)) {
-                return false;
-            }
-            eps->n++;
-        }
-    }
-    return eps->n > 0;
-}
-
-static void endpoint_write(const uint8_t *p, size_t len, struct request *q, struct drv_reply *r)
-{
-    struct bp_endpoints eps = {0};
-    uint64_t format = BP_ENDPOINT_JSON;
-    int rc = BP_E_INVALID;
-
-    (void)drv_args_uint(p, len, 5, &format);
-    if (dir_and_node(p, len, q) && addresses(p, len, &eps) && format <= BP_ENDPOINT_TERM) {
-        rc = bp_endpoint_file_write(q->a, q->b, &eps, (enum bp_endpoint_format)format, &q->err);
-    }
-    if (rc != 0) {
-        fail(r, rc, q);
-    } else {
-        drv_reply_ok(r);
-    }
-}
-
-static void endpoint_read(const uint8_t *p, size_t len, struct request *q, struct drv_reply *r)
-{
-    struct bp_endpoints eps = {0};
-    int rc = BP_E_INVALID;
-
-    if (dir_and_node(p, len, q)) {
-        rc = bp_endpoint_file_read(&endpoints, q->a, q->b, &eps, &complaint, &q->err);
-    }
-    if (rc != 0) {
-        fail(r, rc, q);
-        return;
-    }
-    drv_reply_ok(r);
-    for (size_t i = 0; i < eps.n; i++) {
-        drv_reply_uint(r, eps.at[i].port, 2);
-        drv_reply_uint(r, strlen(eps.at[i].host), 1);
-        drv_reply_bytes(r, eps.at[i].host, strlen(eps.at[i].host));
-    }
-}
-
-static void endpoint_delete(const uint8_t *p, size_t len, struct request *q, struct drv_reply *r)
-{
-    int rc = BP_E_INVALID;
-
-    if (dir_and_node(p, len, q)) {
-        rc = bp_endpoint_file_delete(q->a, q->b, &q->err);
-    }
-    if (rc != 0) {
-        fail(r, rc, q);
-    } else {
-        drv_reply_ok(r);
-    }
-}
-
-static void add_endpoint(void *ctx, const char *node, const struct bp_endpoints *eps)
-{
-    struct drv_reply *r = ctx;
-
-    drv_reply_uint(r, strlen(node), 1);
-    drv_reply_bytes(r, node, strlen(node));
-    drv_reply_uint(r, eps->at[0].port, 2);
-    drv_reply_uint(r, strlen(eps->at[0].host), 1);
-    drv_reply_bytes(r, eps->at[0].host, strlen(eps->at[0].host));
-}
-
-static void endpoint_list(const uint8_t *p, size_t len, struct request *q, struct drv_reply *r)
-{
-    int rc = BP_E_INVALID;
-
-    drv_reply_ok(r);
-    if (drv_args_string(p, len, 1, q->a, sizeof(q->a))) {
-        rc = bp_endpoint_files_list(&endpoints, q->a, add_endpoint, r, &complaint, &q->err);
-    }
-    if (rc != 0 && rc != BP_E_NOT_FOUND) {
-        fail(r, rc, q);
-    }
 }
 
 /* --- TLS files and directories ------------------------------------------- */
@@ -289,18 +156,6 @@ bool drv_file_op(unsigned op, const uint8_t *p, size_t len, struct drv_reply *r)
         return true;
     }
     switch (op) {
-    case OP_ENDPOINT_WRITE:
-        endpoint_write(p, len, q, r);
-        break;
-    case OP_ENDPOINT_READ:
-        endpoint_read(p, len, q, r);
-        break;
-    case OP_ENDPOINT_DELETE:
-        endpoint_delete(p, len, q, r);
-        break;
-    case OP_ENDPOINT_LIST:
-        endpoint_list(p, len, q, r);
-        break;
     case OP_TLS_ENSURE:
         tls_ensure(p, len, q, r);
         break;

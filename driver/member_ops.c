@@ -301,6 +301,20 @@ static void op_views(struct drv_reply *r)
     }
 }
 
+/* The argument is a name; the result one byte. */
+static void op_needs(const uint8_t *p, size_t len, struct drv_reply *r)
+{
+    uint32_t h = hash_of(p, len);
+    bool needs = false;
+
+    for (unsigned i = 0; i < NAMES_MAX && !needs; i++) {
+        needs = m.names[i] != NULL && m.hashes[i] == h && strlen(m.names[i]) == len &&
+                memcmp(m.names[i], p, len) == 0 && bp_hpv_needs(m.hpv, i + 1);
+    }
+    drv_reply_ok(r);
+    drv_reply_uint(r, needs, 1);
+}
+
 static void op_stats(struct drv_reply *r)
 {
     const struct bp_hpv_stats *s = bp_hpv_stats(m.hpv);
@@ -314,7 +328,7 @@ static void op_stats(struct drv_reply *r)
 
 bool drv_member_op(unsigned op, const uint8_t *p, size_t len, struct drv_reply *r)
 {
-    if (op < OP_MEMBER_START || op > OP_MEMBER_STOP) {
+    if (op < OP_MEMBER_START || op > OP_MEMBER_NEEDS) {
         return false;
     }
     if (op != OP_MEMBER_START && op != OP_MEMBER_STOP && m.hpv == NULL) {
@@ -330,6 +344,9 @@ bool drv_member_op(unsigned op, const uint8_t *p, size_t len, struct drv_reply *
         break;
     case OP_MEMBER_VIEWS:
         op_views(r);
+        break;
+    case OP_MEMBER_NEEDS:
+        op_needs(p, len, r);
         break;
     case OP_MEMBER_STATS:
         op_stats(r);

@@ -105,7 +105,7 @@ void drv_node_port_stop(struct drv_node_port *np)
         name_fd = -1;
     }
     drv_member_stop();
-    drv_file_ops_stop();
+    drv_endpoint_stop(np);
     drv_resolve_stop(np);
     drv_route_stop(np);
     the_port = NULL;
@@ -122,7 +122,7 @@ static void log_refusal(const struct drv_conn *c)
     if (err == BP_E_FIRST_PACKET) {
         /* RFC 9000, 5.2.2. Most are a server's answers to a dial that was given up meanwhile. */
         level = DRV_DEBUG;
-    } else if (err == BP_E_PEER_CLOSED || err == BP_E_IDLE_TIMEOUT) {
+    } else if ((err == BP_E_PEER_CLOSED && !drv_conn_refused_us(c)) || err == BP_E_IDLE_TIMEOUT) {
         level = DRV_INFO;
     }
     drv_log(level, "connection_refused", drv_conn_peer(c),
@@ -328,7 +328,7 @@ void drv_node_port_ready(struct drv_node_port *np, int fd)
     if (fd == np->p.wake_fd) {
         drv_port_wake_read(&np->p);
         read_mailboxes(drv_now());
-    } else if (!drv_resolve_ready(fd) && !drv_route_ready(np, fd)) {
+    } else if (!drv_resolve_ready(fd) && !drv_endpoint_ready(fd) && !drv_route_ready(np, fd)) {
         read_socket();
     }
     np->p.worked = true;
@@ -343,12 +343,10 @@ void drv_node_port_timeout(struct drv_node_port *np)
 
 /* --- control ------------------------------------------------------------- */
 
-/* Secrets that live as long as the VM: a reset secret from the identity survives a restart, so
- * that peers of the old instance learn at once that it is gone. */
-static int make_secrets(const struct drv_settings *s)
+/* Secrets that live as long as the VM. The reset secret is for nodes without an identity; one from
+ * the identity survives a restart (io/reset_secret.h). */
+static int make_secrets(void)
 {
-    uint8_t sig[BP_SIG_LEN];
-    static const char label[] = "barrel_p2p stateless reset";
     int rc = 0;
 
     if (drv_node.secrets_ready) {
@@ -357,14 +355,6 @@ static int make_secrets(const struct drv_settings *s)
     rc = bp_random(drv_node.nonce_secret, sizeof(drv_node.nonce_secret));
     if (rc == 0) {
         rc = bp_random(drv_node.reset_secret, sizeof(drv_node.reset_secret));
-    }
-    if (rc == 0 && s->identity != NULL) {
-        /* Ed25519 signatures are deterministic, and nobody else can make this one. */
-        rc = bp_identity_sign(s->identity, label, sizeof(label), sig);
-        if (rc == 0) {
-            rc = bp_sha256(sig, sizeof(sig), drv_node.reset_secret);
-        }
-        bp_wipe(sig, sizeof(sig));
     }
     drv_node.secrets_ready = rc == 0;
     return rc;
@@ -376,13 +366,11 @@ static void op_config(struct drv_node_port *np, const uint8_t *p, size_t len, st
     struct drv_settings *old;
     struct bp_errbuf err;
     char fingerprint[BP_FINGERPRINT_TEXT] = "";
-    int rc = drv_settings_new(&s, p, len, &err);
+    int rc = make_secrets();
 
+    bp_errbuf_reset(&err);
     if (rc == 0) {
-        rc = make_secrets(s);
-        if (rc != 0) {
-            drv_settings_unref(s);
-        }
+        rc = drv_settings_new(&s, p, len, &err);
     }
     if (rc != 0) {
         drv_reply_error(r, rc, err.text);
@@ -394,6 +382,7 @@ static void op_config(struct drv_node_port *np, const uint8_t *p, size_t len, st
     erl_drv_mutex_lock(drv_node.lock);
     old = drv_node.settings;
     drv_node.settings = s;
+    bp_listener_set_reset_secret(&drv_node.listener, s->reset_secret);
     drv_node.owner = driver_connected(np->p.port);
     erl_drv_mutex_unlock(drv_node.lock);
     drv_settings_unref(old);
@@ -428,7 +417,7 @@ static int open_listener(const struct drv_settings *s, int *fd, struct bp_addr *
         return rc;
     }
     erl_drv_mutex_lock(drv_node.lock);
-    rc = bp_listener_init(&drv_node.listener, drv_node.reset_secret);
+    rc = bp_listener_init(&drv_node.listener, s->reset_secret);
     drv_node.bound = *bound;
     erl_drv_mutex_unlock(drv_node.lock);
     if (rc != 0) {
@@ -511,12 +500,14 @@ ErlDrvSSizeT drv_node_port_control(struct drv_node_port *np, unsigned op, const 
     case OP_STATS:
         drv_node_stats(&r);
         drv_resolve_stats(&r);
+        drv_endpoint_stats(&r);
         break;
     case OP_RESOLVE:
         drv_resolve_control(np, p, len, &r);
         break;
     default:
-        if (!drv_route_op(np, op, &r) && !drv_member_op(op, p, len, &r) && !drv_file_op(op, p, len, &r) &&
+        if (!drv_route_op(np, op, &r) && !drv_member_op(op, p, len, &r) &&
+            !drv_endpoint_op(np, op, p, len, &r) && !drv_file_op(op, p, len, &r) &&
             !drv_key_op(op, p, len, &r)) {
             return -1;
         }

@@ -100,7 +100,7 @@ static void deliver(void)
         struct drv_reply r;
         drv_reply_init(&r);
         put_answer(&r, a);
-        drv_tell_resolved((ErlDrvTermData)a->who, a->id, &r);
+        drv_tell_result((ErlDrvTermData)a->who, "barrel_p2p_resolved", a->id, &r);
     }
     drv_free(a);
 }

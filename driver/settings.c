@@ -6,6 +6,7 @@
 #include "io/identity_dir.h"
 #include "io/rotate.h"
 #include "io/tls_files.h"
+#include "io/trust_store.h"
 #include "quic/tls_cert.h"
 
 #include <stdio.h>
@@ -47,6 +48,7 @@ void drv_settings_unref(struct drv_settings *s)
     }
     bp_identity_del(s->identity);
     bp_tls_cred_unref(s->cred);
+    bp_wipe(s->reset_secret, sizeof(s->reset_secret));
     drv_free(s->cookie_only);
     drv_free(s->cookie_only_ptrs);
     drv_free(s);
@@ -189,6 +191,8 @@ static int read_files(struct drv_settings *s, const uint8_t *p, size_t len, stru
     if (rc == 0) {
         bp_rotate_succession(s->key_dir, s->node_name, bp_identity_pub(s->identity), &s->succession,
                              err->warning ? NULL : err);
+        rc = bp_reset_secret(s->key_dir, s->identity, s->reset_secret, err->warning ? NULL : err);
+        bp_trust_warn_loose(s->key_dir, err);
     }
     return rc;
 }
@@ -204,6 +208,8 @@ int drv_settings_new(struct drv_settings **out, const uint8_t *p, size_t len, st
         return BP_E_NOMEM;
     }
     s->refs = 1;
+    /* Without an identity: nothing outlives the VM. */
+    memcpy(s->reset_secret, drv_node.reset_secret, sizeof(s->reset_secret));
     if (!drv_args_string(p, len, K_NODE_NAME, s->node_name, sizeof(s->node_name)) ||
         !bp_node_name_valid(s->node_name, strlen(s->node_name))) {
         rc = bad(err, "node name (name@host with letters, digits, '_', '-' and '.')");

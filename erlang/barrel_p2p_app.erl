@@ -13,6 +13,7 @@ start(_Type, _Args) ->
             apply_cookie(application:get_env(barrel_p2p, dist_cookie)),
             publish(),
             ok = barrel_p2p_bridge:validate(),
+            _ = barrel_p2p_global:let_go(),
             barrel_p2p_sup:start_link()
     catch
         error:{Who, _} = Reason when Who =:= barrel_p2p; Who =:= barrel_p2p_dist ->

@@ -18,6 +18,7 @@
     timer :: reference() | undefined,
     subscribers = #{} :: #{pid() => reference()},
     connecting = #{} :: #{node() => pid()},
+    made = #{} :: #{node() => true},    % channels that are there because we asked for them
     counters = #{} :: #{atom() => non_neg_integer()}
 }).
 
@@ -168,8 +169,8 @@ handle_info({?TAG, From, Msg}, S) when is_atom(From), From =/= node() ->
 handle_info({connected, Node, Ok}, #state{connecting = C} = S) ->
     Event = case Ok of true -> 3; false -> 4 end,
     {noreply, stepped([{1, <<Event>>}, {2, name(Node)}], S#state{connecting = maps:remove(Node, C)})};
-handle_info({nodedown, Node, _Info}, S) ->
-    {noreply, stepped([{1, <<5>>}, {2, name(Node)}], S)};
+handle_info({nodedown, Node, _Info}, #state{made = Made} = S) ->
+    {noreply, stepped([{1, <<5>>}, {2, name(Node)}], S#state{made = maps:remove(Node, Made)})};
 handle_info({nodeup, _, _}, S) ->
     {noreply, S};       % a channel is not a link
 handle_info({timeout, Ref, tick}, #state{timer = Ref} = S) ->
@@ -251,7 +252,13 @@ effect({connect, Name}, #state{connecting = C} = S) ->
     Node = atom(Name),
     case C of
         #{Node := _} -> S;
-        _ -> S#state{connecting = C#{Node => connect(Node)}}
+        _ ->
+            case connect(Node) of
+                Pid when Pid =:= self() ->
+                    S#state{connecting = C#{Node => Pid}};
+                Pid ->
+                    S#state{connecting = C#{Node => Pid}, made = (S#state.made)#{Node => true}}
+            end
     end;
 effect({send, Name, Msg}, #state{self = Self} = S) ->
     case erlang:send({?MODULE, atom(Name)}, {?TAG, Self, encode(Msg, Self)},
@@ -260,8 +267,10 @@ effect({send, Name, Msg}, #state{self = Self} = S) ->
         noconnect -> count(sends_without_channel, S);
         nosuspend -> count(sends_to_busy_channel, S)
     end;
-effect({release, _}, S) ->
-    count(released, S);     % the collector of idle channels closes it
+effect({release, Name}, #state{made = Made} = S) ->
+    Node = atom(Name),
+    is_map_key(Node, Made) andalso barrel_p2p_dist_gc:release(Node),
+    count(released, S#state{made = maps:remove(Node, Made)});
 effect({peer_up, Name}, S) ->
     tell({peer_up, atom(Name)}, S);
 effect({peer_down, Name, Reason}, S) ->

@@ -50,7 +50,8 @@ load_spec(App) ->
 
 %% Step 3: fills in what `{quic, [{dist, _}]}' does not say: auth_callback, auth_handshake_timeout,
 %% discovery_module, cert_file, key_file. Boot flags come first, then what the user set, then the
-%% default; a key that is there, even with the value `undefined', is never changed.
+%% default; a key that is there, even with the value `undefined', is never changed. Flags that are
+%% refused or have no effect come along, so that validate/1 says so.
 -spec project() -> ok.
 project() ->
     {CertFile, KeyFile} = tls_files(),
@@ -62,7 +63,9 @@ project() ->
         ++ [{auth_callback, ?BP_BUILTIN_AUTH} || env(auth_enabled, true) =/= false],
     User = user_dist(),
     Flags = flags([{cert_file, "cert"}, {key_file, "key"}, {auth_callback, "auth_callback"},
-                   {auth_handshake_timeout, "auth_handshake_timeout"}, {nodes, "nodes"}]),
+                   {auth_handshake_timeout, "auth_handshake_timeout"}, {nodes, "nodes"},
+                   {register_with_epmd, "register_with_epmd"}, {psk_callback, "psk_callback"},
+                   {cacert_file, "cacert"}]),
     Kept = [Item || Item <- User, not lists:keymember(item_key(Item), 1, Flags)],
     Missing = [D || {K, _} = D <- Defaults,
                     not proplists:is_defined(K, Flags), not proplists:is_defined(K, Kept)],
@@ -86,6 +89,8 @@ flags(Names) ->
 
 parse_flag(auth_handshake_timeout, "infinity") -> infinity;
 parse_flag(auth_handshake_timeout, V) -> to_integer(V);
+parse_flag(register_with_epmd, "true") -> true;
+parse_flag(register_with_epmd, "false") -> false;
 parse_flag(nodes, V) ->
     case erl_scan:string(V ++ ".") of
         {ok, Tokens, _} ->

@@ -1,9 +1,10 @@
 %% SPDX-License-Identifier: Apache-2.0
 %% The table of all configuration keys: where each stands, its default, what it takes, what it does.
-%% Values are checked against it at boot, and docs/configuration.md is made of it (`make docs').
+%% Values are checked against it at boot, and docs/configuration.md and cli/config_keys.def, by which
+%% `barrel-p2p config check' checks them without a node, are made of it (`make docs').
 -module(barrel_p2p_config_keys).
 
--export([all/0, find/1, check/2, expects/1, nearest/1, markdown/0]).
+-export([all/0, find/1, check/2, expects/1, nearest/1, markdown/0, c_table/0]).
 
 -export_type([key/0, place/0, type/0]).
 
@@ -11,7 +12,7 @@
 %% dist: `{quic, [{dist, [{Key, _}]}]}'; both: in barrel_p2p, else in dist.
 -type place() :: barrel_p2p | quic | dist | both.
 -type type() :: boolean | {one_of, [term()]} | {integer, integer(), integer()} | timeout | port | dir
-              | name_list | cookie | backends | list | servers | text | module | callback | address
+              | dir_or_none | name_list | cookie | backends | list | servers | text | module | callback | address
               | advertise | watchdog | ignored | refused | {optional, type()}.
 -type key() :: #{key := atom(), place := place(), default := term(), type := type(),
                  flags := [string()], doc := string()}.
@@ -125,7 +126,7 @@ discovery() ->
       "What endpoint files are written as; both are read. `term` where upstream 0.1.0 nodes share "
       "the directory."},
      {barrel_p2p, runtime_dir, "$XDG_RUNTIME_DIR/barrel_p2p, /tmp/barrel_p2p-<uid>",
-      {optional, dir}, [],
+      dir_or_none, [],
       "Where nodes of one user on one machine find each other; `none`: nowhere."},
      {barrel_p2p, advertise, undefined, {optional, advertise}, [],
       "What other nodes are told instead of the bound address or the host part of the name: `Host`, "
@@ -173,13 +174,18 @@ membership() ->
       "Milliseconds that a node has to answer a request for a link."},
      {barrel_p2p, swap_period_ms, 300000, {integer, 0, ?DAY_MS}, [],
       "Milliseconds, on average, between two swaps of a link for the passive node that was not heard of "
-      "for longest; 0: never. It is what joins islands again."}].
+      "for longest; 0: never. It is what joins islands again."},
+     {barrel_p2p, dist_gc_min_age_ms, 300000, timeout, [],
+      "Milliseconds for which a channel has to be old and unused before it is closed; `infinity`: "
+      "none is."},
+     {barrel_p2p, dist_gc_sweep_period_ms, 60000, {integer, 1, ?DAY_MS}, [],
+      "Milliseconds between two looks for such channels."},
+     {barrel_p2p, full_mesh, false, boolean, [],
+      "Leave `global` alone, which connects all nodes with each other, and close no channels."}].
 
 reserved() ->
     [{barrel_p2p, K, D, ignored, [], Doc}
-     || {K, D, Doc} <- [{address, {127, 0, 0, 1}, "Told to peers, which do not use it."},
-                        {dist_gc_sweep_period_ms, 60000, "Reserved for membership."},
-                        {dist_gc_min_age_ms, 300000, "Reserved for membership."}]].
+     || {K, D, Doc} <- [{address, {127, 0, 0, 1}, "Told to peers, which do not use it."}]].
 
 -spec find(atom()) -> {ok, key()} | error.
 find(Key) ->
@@ -192,14 +198,14 @@ find(Key) ->
 
 -spec check(type(), term()) -> boolean().
 check({optional, _}, undefined) -> true;
-check({optional, dir}, none) -> true;
 check({optional, T}, V) -> check(T, V);
 check(boolean, V) -> is_boolean(V);
 check({one_of, List}, V) -> lists:member(V, List);
 check({integer, Min, Max}, V) -> is_integer(V) andalso V >= Min andalso V =< Max;
 check(timeout, V) -> V =:= infinity orelse check({integer, 1, ?MAX_U32}, V);
 check(port, V) -> check({integer, 0, 65535}, V) orelse port_text(V);
-check(dir, V) -> V =/= none andalso is_text(V);
+check(dir, V) -> is_text(V);
+check(dir_or_none, V) -> V =:= none orelse is_text(V);
 check(text, V) -> is_text(V);
 check(name_list, V) -> list_of(fun is_name/1, V);
 check(cookie, V) -> is_atom(V) orelse is_text(V);
@@ -216,7 +222,6 @@ check(ignored, _) -> true;
 check(refused, V) -> V =:= undefined.
 
 -spec expects(type()) -> string().
-expects({optional, dir}) -> "a path as text, or none";
 expects({optional, T}) -> expects(T);
 expects(boolean) -> "true or false";
 expects({one_of, [One]}) -> lists:flatten(io_lib:format("~tp", [One]));
@@ -228,6 +233,7 @@ expects({integer, Min, Max}) -> lists:flatten(io_lib:format("an integer from ~b 
 expects(timeout) -> "milliseconds > 0 or infinity";
 expects(port) -> "a port, 0 to 65535";
 expects(dir) -> "a path as text";
+expects(dir_or_none) -> "a path as text, or none";
 expects(text) -> "text";
 expects(name_list) -> "a list of node names";
 expects(cookie) -> "an atom or text";
@@ -257,7 +263,7 @@ is_server(Address) -> is_address(Address).
 is_address(V) when is_tuple(V) -> inet:ntoa(V) =/= {error, einval};
 is_address(V) when is_binary(V) -> is_address(binary_to_list(V));
 is_address(V) ->
-    is_text(V) andalso case inet:parse_address(V) of
+    is_text(V) andalso case inet:parse_strict_address(V) of   % "5" is an address to the other one
                            {ok, _} -> true;
                            {error, _} -> false
                        end.
@@ -363,3 +369,39 @@ default(_, D) -> ["`", io_lib:format("~0tp", [D]), "`"].
 takes(ignored) -> "no effect here";
 takes(refused) -> "refused";
 takes(T) -> string:replace(expects(T), "|", "\\|", all).
+
+%% --- for the command ------------------------------------------------------------------
+
+%% The text of cli/config_keys.def: X(place, name, type, optional, min, max, words, default, flags,
+%% expects).
+-spec c_table() -> unicode:chardata().
+c_table() ->
+    ["/* SPDX-License-Identifier: Apache-2.0 */\n"
+     "/* Made by `make docs` from erlang/barrel_p2p_config_keys.erl; do not edit.\n"
+     " * X(place, name, type, optional, min, max, words, default, flags, expects) */\n",
+     [c_row(K) || K <- all()]].
+
+c_row(#{key := Key, place := Place, default := Default, type := Type, flags := Flags}) ->
+    {Optional, T} = case Type of
+                        {optional, Inner} -> {"true", Inner};
+                        _ -> {"false", Type}
+                    end,
+    {Name, Min, Max, Words} = c_type(T),
+    io_lib:format("X(~ts, ~ts, ~ts, ~ts, ~bll, ~bll, ~ts, ~ts, ~ts, ~ts)~n",
+                  [upper(Place), c_text(atom_to_list(Key)), upper(Name), Optional, Min, Max,
+                   c_text(lists:join(" ", Words)), c_text(io_lib:format("~0tp", [Default])),
+                   c_text(lists:join(" ", Flags)), c_text(expects(Type))]).
+
+c_type({one_of, List}) -> {one_of, 0, 0, [atom_to_list(A) || A <- List]};
+c_type({integer, Min, Max}) -> {integer, Min, Max, []};
+c_type(timeout) -> {timeout, 1, ?MAX_U32, []};
+c_type(Type) -> {Type, 0, 0, []}.
+
+upper(Atom) -> string:uppercase(atom_to_list(Atom)).
+
+c_text(Text) ->
+    [$", [case C of
+              $" -> "\\\"";
+              $\\ -> "\\\\";
+              _ -> C
+          end || C <- lists:flatten(Text)], $"].

@@ -5,15 +5,15 @@
 %% entries, files, DNS; it is read at each call. Backends have the behaviour quic_discovery;
 %% `{quic, [{dist, [{discovery_module, Module}]}]}' replaces the whole chain by one.
 %%
-%% Our own static and file backends are asked directly and never kept: they cannot hang and cost no
-%% more than a look into the cache. All others run in a process of their own.
+%% Our own static and file backends are asked directly and never kept: they keep to the limit themselves
+%% and cost no more than a look into the cache. All others run in a process of their own.
 -module(barrel_p2p_discovery).
 
 %% The chain, also as a discovery module of others.
 -export([init/1, register/3, unregister/2, lookup/2, lookup_all/2, list_nodes/1]).
 %% For the other modules of the carrier.
 -export([publish/2, withdraw/2, find/2, forget/2, all_nodes/1, ask_each/2]).
--export([create_table/0, bounded/2, cached/3, parallel/1]).
+-export([create_table/0, bounded/2, cached/3, parallel/1, flag_hung/1, clear_hung/1]).
 
 -export_type([address/0, host/0]).
 
@@ -174,8 +174,8 @@ lookup_chain([{Module, _} = B | Rest], Node, Host) ->
         {ok, Found, _} ->
             {ok, Found};
         {error, {Err, Text}} when Module =:= barrel_p2p_discovery_file, is_binary(Text) ->
-            %% The driver complains about each bad file once. The next backend may know better.
-            Err =:= file_error orelse complain(Module, {error, {Err, Text}}),
+            %% Bad files and directories that hang were reported once. The next backend may know better.
+            lists:member(Err, [file_error, hung, timeout]) orelse complain(Module, {error, {Err, Text}}),
             lookup_chain(Rest, Node, Host);
         Error ->
             _ = ?LOCAL(Module) andalso complain(Module, Error),
@@ -387,6 +387,17 @@ get_state({Module, Opts}) ->
 
 put_state({Module, Opts}, State) ->
     write({{state, Module}, Opts, State}).
+
+%% True for the first to say that Dir hangs; true for the first to say that it does not any more.
+-spec flag_hung(file:filename()) -> boolean().
+flag_hung(Dir) ->
+    try ets:insert_new(?TABLE, {{hung, Dir}, true, true})
+    catch error:badarg -> true
+    end.
+
+-spec clear_hung(file:filename()) -> boolean().
+clear_hung(Dir) ->
+    read({hung, Dir}) =/= [] andalso ets:take(?TABLE, {hung, Dir}) =/= [].
 
 pause(Module) ->
     write({{paused, Module}, true, erlang:monotonic_time(millisecond) + ?PAUSE_MS}).

@@ -35,12 +35,36 @@ register(Node, Port, State) ->
     _ = barrel_p2p_node:ensure_started(),
     Format = barrel_p2p_config:get(discovery_file_format),
     Addresses = barrel_p2p_config:advertised(public_host(Name), Port),
-    Results = [barrel_p2p_drv:endpoint_write(Dir, Name, Addresses, Format) || Dir <- directories()],
+    Results = in_directories(fun(Dir) -> {write, Dir, Name, Addresses, Format} end),
     case {lists:member(ok, Results), Results} of
         {true, _} -> {ok, State};
         {false, [Error | _]} -> Error;
         {false, []} -> {ok, State}
     end.
+
+%% The results of Request(Dir) for all directories, at the same time and within `discovery_timeout': a
+%% mount may hang, and holds nobody up for longer, and the driver refuses to wait for it again until it
+%% comes back. One line says so, another one that it is back.
+in_directories(Request) ->
+    Dirs = directories(),
+    Limit = barrel_p2p_config:get(discovery_timeout),
+    Results = barrel_p2p_drv:endpoint_files([Request(Dir) || Dir <- Dirs], Limit),
+    lists:foreach(fun({Dir, Result}) -> note_hung(Dir, Result, Limit) end, lists:zip(Dirs, Results)),
+    Results.
+
+note_hung(Dir, {error, {hung, _}}, Limit) ->
+    barrel_p2p_discovery:flag_hung(Dir) andalso
+        barrel_p2p_node:report(
+          warning, discovery_dir_hung, <<"any">>, Dir,
+          io_lib:format("the directory did not answer within ~b ms (discovery_timeout), so what it says "
+                        "about nodes is not known and what this node has to say may not be there; it is "
+                        "left out until it answers again", [Limit]));
+note_hung(_, {error, {timeout, _}}, _) ->
+    ok;
+note_hung(Dir, _, _) ->
+    barrel_p2p_discovery:clear_hung(Dir) andalso
+        barrel_p2p_node:report(notice, discovery_dir_back, <<"any">>, Dir,
+                               <<"the directory answers again">>).
 
 %% The address that we are bound to, if it is a certain one; else the host part of our name.
 public_host(Name) ->
@@ -54,20 +78,18 @@ public_host(Name) ->
 %% Removes Node's files wherever they say what we wrote: others belong to another life of that node.
 -spec unregister(string() | node(), inet:port_number()) -> ok.
 unregister(Node, Port) ->
-    Name = to_list(Node),
     [{_, Written} | _] = barrel_p2p_config:advertised("", Port),
-    Ours = [Dir || Dir <- directories(),
-                   {ok, [{_, P} | _]} <- [barrel_p2p_drv:endpoint_read(Dir, Name)], P =:= Written],
-    delete(Ours, Name).
+    delete(to_list(Node), Written).
 
 %% Removes Node's files whatever they say: for a node that is gone for good.
 -spec unregister(string() | node()) -> ok.
 unregister(Node) ->
     _ = barrel_p2p_node:ensure_started(),
-    delete(directories(), to_list(Node)).
+    delete(to_list(Node), any).
 
-delete(Dirs, Name) ->
-    lists:foreach(fun(Dir) -> barrel_p2p_drv:endpoint_delete(Dir, Name) end, Dirs).
+delete(Name, Port) ->
+    _ = in_directories(fun(Dir) -> {delete, Dir, Name, Port} end),
+    ok.
 
 -spec lookup(string() | node(), string()) -> {ok, {string(), inet:port_number()}} | {error, term()}.
 lookup(Node, Host) ->
@@ -81,7 +103,8 @@ lookup(Node, Host) ->
           {ok, [{string(), inet:port_number()}, ...]} | {error, not_found | {atom(), binary()}}.
 lookup_all(Node, _Host) ->
     _ = barrel_p2p_node:ensure_started(),
-    Results = [barrel_p2p_drv:endpoint_read(Dir, to_list(Node)) || Dir <- directories()],
+    Name = to_list(Node),
+    Results = in_directories(fun(Dir) -> {read, Dir, Name} end),
     Errors = [E || {error, {Err, _}} = E <- Results, Err =/= not_found],
     case {[A || {ok, List} <- Results, A <- List], Errors} of
         {[_ | _] = Addresses, _} -> {ok, in_order(Addresses, [])};
@@ -99,8 +122,7 @@ in_order([A | Rest], Seen) ->
 -spec list_nodes(string()) -> {ok, [{string(), inet:port_number()}]}.
 list_nodes(_Host) ->
     _ = barrel_p2p_node:ensure_started(),
-    {ok, lists:usort([{Node, Port} || Dir <- directories(),
-                                      {ok, List} <- [barrel_p2p_drv:endpoint_list(Dir)],
+    {ok, lists:usort([{Node, Port} || {ok, List} <- in_directories(fun(Dir) -> {list, Dir} end),
                                       {Node, _, Port} <- List])}.
 
 %% The directories in use, in the order of lookup. Worked out again when what they follow from has

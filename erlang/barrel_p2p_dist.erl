@@ -28,6 +28,11 @@
 -define(CLAIMED, {?MODULE, claimed}).
 -define(UP, {?MODULE, up}).
 -define(REFUSED, {?MODULE, refused}).
+-define(NOKS, {?MODULE, noks}).
+%% How long a connection that the peer prefers may take to arrive before we dial again; doubled each
+%% time.
+-define(NOK_WAIT_MS, 250).
+-define(NOK_WAIT_MAX_MS, 2000).
 
 %% --- boot --------------------------------------------------------------------
 
@@ -282,26 +287,36 @@ do_setup(Kernel, ok, Node, Type, MyNode, NameDomain, SetupTime) ->
     Deadline = erlang:monotonic_time(millisecond) + SetupTime - margin(SetupTime),
     case addresses(Name, Host) of
         {ok, Version, Addresses} ->
-            case dial(Node, Addresses, Deadline, []) of
-                {ok, Port, Peer0} ->
-                    Peer = Peer0#{direction => dialled, host => Host},
-                    apply_options(Port, inet_dist_connect_options),
-                    HsData = hs_data(Kernel, MyNode, Port, Timer, Peer),
-                    handshake(fun dist_util:handshake_we_started/1,
-                              HsData#hs_data{other_node = Node, other_version = Version,
-                                             request_type = Type},
-                              Peer);
-                {error, {Err, Text}} ->
-                    %% What was kept about it may be old: the next attempt asks anew.
-                    barrel_p2p_discovery:forget(atom_to_list(Node), [Ip || {Ip, _} <- Addresses]),
-                    give_up(warning, Node, Err, Text)
-            end;
+            HsData = fun(Port, Peer) ->
+                (hs_data(Kernel, MyNode, Port, Timer, Peer))#hs_data{
+                  other_node = Node, other_version = Version, request_type = Type}
+            end,
+            connect(Node, Host, Addresses, Deadline, HsData, 0);
         {error, Reason} ->
             give_up(notice, Node, not_found,
                     [io_lib:format("discovery knows no address of it (~tp): ", [Reason]),
                      "is it started with -epmd_module barrel_p2p_epmd? on another machine, name it "
                      "in {quic,[{dist,[{nodes,[{Node,{Host,Port}}]}]}]}"])
     end.
+
+%% Noks: how often the peer has refused us because of a connection of its own.
+connect(Node, Host, Addresses, Deadline, HsData, Noks) ->
+    put(?NOKS, Noks),
+    case dial(Node, Addresses, Deadline, []) of
+        {ok, Port, Peer0} ->
+            Peer = Peer0#{direction => dialled, host => Host},
+            apply_options(Port, inet_dist_connect_options),
+            nok = handshake(fun dist_util:handshake_we_started/1, HsData(Port, Peer), Peer),
+            barrel_p2p_drv:close(Port),
+            connect(Node, Host, Addresses, Deadline, HsData, Noks + 1);
+        {error, {Err, Text}} ->
+            %% What was kept about it may be old: the next attempt asks anew.
+            barrel_p2p_discovery:forget(atom_to_list(Node), [Ip || {Ip, _} <- Addresses]),
+            give_up(warning, Node, Err, [Text | noks_text(Noks)])
+    end.
+
+noks_text(0) -> [];
+noks_text(_) -> "; before, it preferred a connection of its own to us, and that has not come".
 
 margin(SetupTime) ->
     min(?TIMER_MARGIN_MS, SetupTime div 10).
@@ -476,6 +491,13 @@ hs_recv(Port, _Length, _Timeout) ->
             hs_failed(Reason)
     end.
 
+%% The peer prefers a connection of its own to us. net_kernel ends this process when that arrives.
+%% But it may have ended already, while the peer is still in its handshake: then nothing arrives,
+%% and dist_util would wait until the setup time is over. OTP 27 gets there easily.
+hs_received(<<"snok">>) ->
+    receive after min(?NOK_WAIT_MS bsl min(get(?NOKS), 3), ?NOK_WAIT_MAX_MS) ->
+        throw({?MODULE, nok})
+    end;
 %% The name in the first message is for our log, should the handshake fail.
 hs_received(<<$N, _Flags:64, _Creation:32, Len:16, Name:Len/binary, _/binary>> = Msg) ->
     get(?CLAIMED) =:= undefined andalso put(?CLAIMED, Name),
@@ -494,10 +516,14 @@ handshake_complete(Port, Node, #{ip := Ip, port := UdpPort, fingerprint := Fp, d
                                           fingerprint => Fp, direction => Dir}).
 
 %% Runs dist_util's side of the handshake and, if that succeeds, its loop for as long as the
-%% connection lives. A handshake that fails is worth one line that says what to do.
+%% connection lives. A handshake that fails is worth one line that says what to do. Returns only to
+%% say that it is worth another dial.
+-spec handshake(fun((#hs_data{}) -> no_return()), #hs_data{}, map()) -> nok.
 handshake(Fun, HsData, Peer) ->
     try Fun(HsData)
     catch
+        throw:{?MODULE, nok} ->
+            nok;
         Class:Reason:Stack ->
             case get(?UP) of
                 true -> erlang:raise(Class, Reason, Stack);

@@ -10,13 +10,15 @@
 -export([open_node/0, open_connect/0, open_attach/1, hand_over/2, close/1]).
 -export([config/1, listen/0, detach/1, stats/0]).
 -export([resolve_host/4, resolve_srv/4]).
--export([endpoint_write/4, endpoint_read/2, endpoint_delete/2, endpoint_list/1]).
+-export([endpoint_files/2]).
 -export([tls_ensure/3, dir_resolve/3]).
 -export([trust_store/3, trust_store_if_new/3, trust_lookup/2, trust_delete/2, trust_list/1,
          fingerprint/1]).
 -export([connect/5, peer/1, recv/1, send/2, tick/1, pre_nodeup/1, post_nodeup/1, getstat/1,
          setopts/2, getopts/2, conn_stats/1]).
--export([member_start/1, member_step/1, member_views/0, member_stats/0, member_stop/0]).
+-export([idle_ask/3, idle_answer/3]).
+-export([member_start/1, member_step/1, member_views/0, member_needs/1, member_stats/0,
+         member_stop/0]).
 -export([auth_send/3, auth_recv/1, auth_done/3, peer_certificate/1]).
 -export([cert_info/2, rotate_cert/3, rotate_identity/3, server_binding/0]).
 -export([keypair_ensure/1, keypair_save/3, keypair_new/0, public_key/1, sign/2, verify/3,
@@ -25,11 +27,23 @@
 %% For barrel_p2p_drv_path.
 -export([control/3, node_control/2]).
 
--export_type([error/0, config/0, dist_option/0]).
+-export_type([error/0, config/0, dist_option/0, file_request/0, file_result/0]).
 
 -type error() :: {error, {Err :: atom(), Text :: binary()}}.
 -type config() :: [{atom(), iodata() | integer() | boolean()}].
 -type dist_option() :: {priority | tos | recbuf | sndbuf, non_neg_integer()} | {nodelay, boolean()}.
+
+%% On the endpoint file of a node in a directory, which `write' creates (WIRE 9); a term holds the first
+%% address only. A file is deleted only if its first address has that port, or `any'.
+-type file_request() :: {write, Dir :: iodata(), Node :: iodata(),
+                         [{Host :: iodata(), inet:port_number()}, ...], json | term}
+                      | {read, Dir :: iodata(), Node :: iodata()}
+                      | {delete, Dir :: iodata(), Node :: iodata(), any | inet:port_number()}
+                      | {list, Dir :: iodata()}.
+%% read: addresses; list: nodes with their first one. {hung, _}: no answer in time; {timeout, _}: the
+%% directory has hung before and was not waited for.
+-type file_result() :: ok | {ok, [{Host :: string(), inet:port_number()}, ...]}
+                     | {ok, [{Node :: string(), Host :: string(), inet:port_number()}]} | error().
 
 -define(DRIVER, "barrel_p2p_drv").
 -define(NODE_PORT, barrel_p2p_node_port).
@@ -81,6 +95,9 @@
 -define(OP_MEMBER_VIEWS, 62).
 -define(OP_MEMBER_STATS, 63).
 -define(OP_MEMBER_STOP, 64).
+-define(OP_MEMBER_NEEDS, 65).
+-define(OP_IDLE_ASK, 70).
+-define(OP_IDLE_ANSWER, 71).
 
 %% --- loading -----------------------------------------------------------------
 
@@ -257,37 +274,64 @@ detach(Id) ->
 stats() ->
     counters(node_control(?OP_STATS, <<>>)).
 
-%% Writes the endpoint file of Node in Dir (WIRE 9); the directory is created. A term holds the first
-%% address only.
--spec endpoint_write(iodata(), iodata(), [{iodata(), inet:port_number()}, ...], json | term) ->
-          ok | error().
-endpoint_write(Dir, Node, Addresses, Format) ->
-    ok(node_control(?OP_ENDPOINT_WRITE,
-                    [tlv(1, text(Dir)), tlv(2, text(Node)),
-                     [[tlv(3, text(Host)), tlv(4, <<Port:16>>)] || {Host, Port} <- Addresses],
-                     tlv(5, case Format of json -> <<0>>; term -> <<1>> end)])).
+%% Does all requests at the same time, by threads that may hang in the file system, and waits at most
+%% Ms milliseconds; results in the order of requests. In a process of its own, because an answer that
+%% comes late must not stay in somebody's mailbox.
+-spec endpoint_files([file_request()], pos_integer()) -> [file_result()].
+endpoint_files([], _Ms) ->
+    [];
+endpoint_files(Requests, Ms) ->
+    {Pid, Ref} = spawn_monitor(fun() -> exit({?MODULE, do_endpoint_files(Requests, Ms)}) end),
+    receive
+        {'DOWN', Ref, process, Pid, {?MODULE, Results}} -> Results;
+        {'DOWN', Ref, process, Pid, Reason} ->
+            Text = unicode:characters_to_binary(io_lib:format("~tp", [Reason])),
+            [{error, {crashed, Text}} || _ <- Requests]
+    end.
 
--spec endpoint_read(iodata(), iodata()) ->
-          {ok, [{Host :: string(), inet:port_number()}, ...]} | error().
-endpoint_read(Dir, Node) ->
-    case node_control(?OP_ENDPOINT_READ, [tlv(1, text(Dir)), tlv(2, text(Node))]) of
-        {ok, Bin} -> {ok, [{binary_to_list(H), P} || <<P:16, L, H:L/binary>> <= Bin]};
+do_endpoint_files(Requests, Ms) ->
+    Until = erlang:monotonic_time(millisecond) + Ms,
+    Asked = [{R, ask_file(R)} || R <- Requests],
+    [case Answer of
+         {ok, Id} -> file_result(R, Id, Until);
+         {error, _} = Error -> Error
+     end || {R, Answer} <- Asked].
+
+ask_file(Request) ->
+    {Op, Args} = file_args(Request),
+    Id = erlang:unique_integer([positive]),
+    case node_control(Op, [Args, tlv(6, <<Id:64>>)]) of
+        {ok, _} -> {ok, Id};
         {error, _} = Error -> Error
     end.
 
--spec endpoint_delete(iodata(), iodata()) -> ok | error().
-endpoint_delete(Dir, Node) ->
-    ok(node_control(?OP_ENDPOINT_DELETE, [tlv(1, text(Dir)), tlv(2, text(Node))])).
+file_args({write, Dir, Node, Addresses, Format}) ->
+    {?OP_ENDPOINT_WRITE,
+     [tlv(1, text(Dir)), tlv(2, text(Node)),
+      [[tlv(3, text(Host)), tlv(4, <<Port:16>>)] || {Host, Port} <- Addresses],
+      tlv(5, case Format of json -> <<0>>; term -> <<1>> end)]};
+file_args({read, Dir, Node}) ->
+    {?OP_ENDPOINT_READ, [tlv(1, text(Dir)), tlv(2, text(Node))]};
+file_args({delete, Dir, Node, Port}) ->
+    {?OP_ENDPOINT_DELETE,
+     [tlv(1, text(Dir)), tlv(2, text(Node)), [tlv(7, <<Port:16>>) || Port =/= any]]};
+file_args({list, Dir}) ->
+    {?OP_ENDPOINT_LIST, [tlv(1, text(Dir))]}.
 
--spec endpoint_list(iodata()) ->
-          {ok, [{Node :: string(), Host :: string(), inet:port_number()}]} | error().
-endpoint_list(Dir) ->
-    case node_control(?OP_ENDPOINT_LIST, tlv(1, text(Dir))) of
-        {ok, Bin} ->
-            {ok, [{binary_to_list(N), binary_to_list(H), P} ||
-                     <<NL, N:NL/binary, P:16, HL, H:HL/binary>> <= Bin]};
-        {error, _} = Error ->
-            Error
+file_result(Request, Id, Until) ->
+    receive
+        {barrel_p2p_file, Id, Bin} ->
+            case {result(Bin), element(1, Request)} of
+                {{error, _} = Error, _} -> Error;
+                {{ok, Found}, read} ->
+                    {ok, [{binary_to_list(H), P} || <<P:16, L, H:L/binary>> <= Found]};
+                {{ok, Found}, list} ->
+                    {ok, [{binary_to_list(N), binary_to_list(H), P}
+                          || <<NL, N:NL/binary, P:16, HL, H:HL/binary>> <= Found]};
+                {{ok, _}, _} -> ok
+            end
+    after max(0, Until - erlang:monotonic_time(millisecond)) ->
+        {error, {hung, <<"no answer in time">>}}
     end.
 
 %% Asks DNS and waits: Servers is "" (the system's) or as c-ares reads it, Ms the time for a server's
@@ -588,6 +632,27 @@ auth_done(Port, Ok, Name) ->
 peer_certificate(Port) ->
     control(Port, ?OP_PEERCERT, <<>>).
 
+%% --- connections that nobody uses (driver/idle_ops.c) ---------------------------
+
+-type use() :: idle | not_up | not_ours | doubtful | live | used | young | streams | unsent.
+
+%% Asks the other end to close the connection if nobody uses it (`idle'; else why it may not be
+%% closed): idle and at least as old as MinAgeMs, or, Temporary, never used by a process at all.
+-spec idle_ask(port(), boolean(), non_neg_integer()) -> {ok, use()} | error().
+idle_ask(Port, Temporary, MinAgeMs) ->
+    use(control(Port, ?OP_IDLE_ASK, [encode(bool, Temporary), <<MinAgeMs:32>>])).
+
+%% Answers the other end's question, `{NodePort, {idle_asked, Port}}' to the node port's owner.
+%% `idle': we have agreed.
+-spec idle_answer(port(), boolean(), non_neg_integer()) -> {ok, use()} | error().
+idle_answer(Port, Allowed, MinAgeMs) ->
+    use(control(Port, ?OP_IDLE_ANSWER, [encode(bool, Allowed), <<MinAgeMs:32>>])).
+
+use({ok, <<Use>>}) ->
+    {ok, lists:nth(Use + 1, [idle, not_up, not_ours, doubtful, live, used, young, unsent, streams])};
+use({error, _} = Error) ->
+    Error.
+
 %% --- membership (driver/member_ops.c) -----------------------------------------
 
 -type member_args() :: [{byte(), iodata()}].
@@ -619,6 +684,14 @@ member_views() ->
             {ok, lists:split(NActive, [N || <<L, N:L/binary>> <= Names])};
         {error, _} = Error ->
             Error
+    end.
+
+%% Does a link, an attempt or a reply go over the channel to Node?
+-spec member_needs(binary()) -> {ok, boolean()} | error().
+member_needs(Node) ->
+    case node_control(?OP_MEMBER_NEEDS, Node) of
+        {ok, <<Needs>>} -> {ok, Needs =/= 0};
+        {error, _} = Error -> Error
     end.
 
 -spec member_stats() -> {ok, #{binary() => non_neg_integer()}} | error().

@@ -293,6 +293,12 @@ handle_cast(_, S) ->
 %% @private
 handle_info({Port, {incoming, Id}}, #state{port = Port} = S) ->
     {noreply, hand_over(Id, S)};
+handle_info({Port, {idle_asked, Conn}}, #state{port = Port} = S) ->
+    case whereis(barrel_p2p_dist_gc) of
+        undefined -> _ = barrel_p2p_drv:idle_answer(Conn, false, 0);
+        Pid -> Pid ! {?MODULE, idle_asked, Conn}
+    end,
+    {noreply, S};
 handle_info({Port, {log, Level, Event, Peer, Text}}, #state{port = Port} = S) ->
     {noreply, put_out({report, Level, Event, Peer, Event, Text}, 0, S)};
 handle_info(check_cert, S) ->

@@ -347,11 +347,9 @@ struct write_job {
     bool replace;
 };
 
-/* Writes and publishes through a temporary file; 0, or -1 with errno. */
-static int write_at(int dirfd, const struct write_job *job)
+/* Writes a temporary file, whose name goes to `temp`; 0, or -1 with errno and no file. */
+static int write_temp(int dirfd, const struct write_job *job, char temp[static TEMP_NAME_LEN])
 {
-    char temp[TEMP_NAME_LEN];
-    const char *name = base_name(job->path);
     int fd = open_temp(dirfd, temp);
     int bad;
     int e;
@@ -366,35 +364,58 @@ static int write_at(int dirfd, const struct write_job *job)
         bad = 1;
         e = errno;
     }
-    if (!bad) {
-        bad = (job->replace ? renameat(dirfd, temp, dirfd, name)
-                            : publish_new(dirfd, temp, name)) != 0;
-        e = errno;
-    }
     if (bad) {
         (void)unlinkat(dirfd, temp, 0);
         errno = e;
         return -1;
     }
-    if (fsync(dirfd) != 0 && errno != EINVAL) { /* EINVAL: directories cannot be synced here */
+    return 0;
+}
+
+static int sync_dir(int dirfd)
+{
+    return fsync(dirfd) != 0 && errno != EINVAL ? -1 : 0; /* EINVAL: cannot be synced here */
+}
+
+/* Writes and publishes through a temporary file; 0, or -1 with errno. */
+static int write_at(int dirfd, const struct write_job *job)
+{
+    char temp[TEMP_NAME_LEN];
+    const char *name = base_name(job->path);
+
+    if (write_temp(dirfd, job, temp) != 0) {
         return -1;
     }
-    return 0;
+    if ((job->replace ? renameat(dirfd, temp, dirfd, name) : publish_new(dirfd, temp, name)) != 0) {
+        int e = errno;
+        (void)unlinkat(dirfd, temp, 0);
+        errno = e;
+        return -1;
+    }
+    return sync_dir(dirfd);
+}
+
+/* The directory of `path`, open; or BP_E_FILE. */
+static int open_dir_of(const char *path, struct bp_errbuf *err)
+{
+    char dir[PATH_MAX];
+    int dirfd;
+
+    bp_errbuf_reset(err);
+    if (bp_path_dir(path, dir, sizeof(dir), err) != 0) {
+        return BP_E_FILE;
+    }
+    dirfd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return dirfd < 0 ? fail_os(err, errno, "cannot write", path) : dirfd;
 }
 
 static int write_file(const struct write_job *job, struct bp_errbuf *err)
 {
-    char dir[PATH_MAX];
-    int dirfd;
+    int dirfd = open_dir_of(job->path, err);
     int rc = 0;
 
-    bp_errbuf_reset(err);
-    if (bp_path_dir(job->path, dir, sizeof(dir), err) != 0) {
-        return BP_E_FILE;
-    }
-    dirfd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dirfd < 0) {
-        return fail_os(err, errno, "cannot write", job->path);
+        return dirfd;
     }
     if (write_at(dirfd, job) != 0) {
         int e = errno;
@@ -418,6 +439,81 @@ int bp_file_write_new(const char *path, const void *data, size_t len, unsigned m
                       struct bp_errbuf *err)
 {
     return write_file(&(struct write_job){path, data, len, mode, false}, err);
+}
+
+/* --- replacing what was seen --------------------------------------------------- */
+
+/* True if `name` holds exactly these bytes. */
+static bool holds(int dirfd, const char *name, const uint8_t *bytes, size_t len)
+{
+    uint8_t now[BP_FILE_SWAP_MAX + 1];
+    int fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    ssize_t n = fd >= 0 ? read_full(fd, now, len + 1) : -1;
+
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    return n == (ssize_t)len && memcmp(now, bytes, len) == 0;
+}
+
+/*
+ * Exchanges the temporary file with the other one, so that nothing that is put there or taken away
+ * meanwhile is lost; what was not the expected content goes back. 1: done, 0: it was another
+ * content or no file, -1 with errno.
+ */
+static int swap_in(int dirfd, const char *temp, const char *name, const struct write_job *job,
+                   const void *old)
+{
+    if (renameat2(dirfd, temp, dirfd, name, RENAME_EXCHANGE) != 0) {
+        return errno == ENOENT ? 0 : -1; /* somebody took it away, and meant it */
+    }
+    if (holds(dirfd, temp, old, job->len)) {
+        return 1;
+    }
+    if (renameat2(dirfd, temp, dirfd, name, RENAME_EXCHANGE) != 0) {
+        return errno == ENOENT ? 0 : -1;
+    }
+    if (holds(dirfd, temp, job->data, job->len)) {
+        return 0;
+    }
+    /* Somebody wrote in between: that is newer than what went back. */
+    return renameat(dirfd, temp, dirfd, name) == 0 ? 0 : -1;
+}
+
+int bp_file_replace_if(const char *path, const void *old, const void *data, size_t len,
+                       unsigned mode, struct bp_errbuf *err)
+{
+    const struct write_job job = {path, data, len, mode, true};
+    char temp[TEMP_NAME_LEN];
+    int dirfd = open_dir_of(path, err);
+    int done;
+    int rc = BP_E_MISMATCH;
+
+    if (dirfd < 0 || len > BP_FILE_SWAP_MAX) {
+        return dirfd < 0 ? dirfd : BP_E_INVALID;
+    }
+    if (!holds(dirfd, base_name(path), old, len)) {
+        (void)close(dirfd);
+        return BP_E_MISMATCH;
+    }
+    if (write_temp(dirfd, &job, temp) != 0) {
+        rc = fail_os(err, errno, "cannot write", path);
+        (void)close(dirfd);
+        return rc;
+    }
+    done = swap_in(dirfd, temp, base_name(path), &job, old);
+    if (done < 0 && (errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP)) {
+        /* a file system that cannot exchange */
+        done = renameat(dirfd, temp, dirfd, base_name(path)) == 0 ? 1 : -1;
+    }
+    if (done < 0 || (done == 1 && sync_dir(dirfd) != 0)) {
+        rc = fail_os(err, errno, "cannot write", path);
+    } else if (done == 1) {
+        rc = 0;
+    }
+    (void)unlinkat(dirfd, temp, 0);
+    (void)close(dirfd);
+    return rc;
 }
 
 /* --- directories and modes --------------------------------------------------- */
@@ -473,6 +569,21 @@ void bp_file_warn_loose(const char *path, struct bp_errbuf *err)
     if ((st.st_mode & (S_IRGRP | S_IWGRP | S_IROTH | S_IWOTH)) != 0) {
         bp_errbuf_set(err, 0, "unsafe secret file", path, "other users can read or write it",
                       "run chmod 600 on it");
+        err->warning = true;
+    }
+}
+
+void bp_dir_warn_loose(const char *path, struct bp_errbuf *err)
+{
+    struct stat st;
+
+    if (err == NULL || err->warning || stat(path, &st) != 0) {
+        return;
+    }
+    if ((st.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
+        bp_errbuf_set(err, 0, "unsafe directory", path,
+                      "other users can write it, and so decide whom this node trusts",
+                      "run chmod go-w on it");
         err->warning = true;
     }
 }

@@ -20,6 +20,8 @@ struct bp_errbuf {
     bool warning;
 };
 
+#define BP_FILE_SWAP_MAX 64u
+
 void bp_errbuf_reset(struct bp_errbuf *err);
 
 /*
@@ -67,6 +69,15 @@ int bp_file_write_atomic(const char *path, const void *data, size_t len, unsigne
 int bp_file_write_new(const char *path, const void *data, size_t len, unsigned mode,
                       struct bp_errbuf *err) BP_MUST_CHECK;
 
+/*
+ * As bp_file_write_atomic, but only in place of a file that holds exactly `old` (both have `len`
+ * bytes, at most BP_FILE_SWAP_MAX). BP_E_MISMATCH, without a sentence: there is none, or another
+ * content. What another process writes or deletes at the same moment is not lost: it counts, as if
+ * it had come afterwards. (Where the file system cannot exchange two files it may be lost.)
+ */
+int bp_file_replace_if(const char *path, const void *old, const void *data, size_t len,
+                       unsigned mode, struct bp_errbuf *err) BP_MUST_CHECK;
+
 /* Creates a directory and its missing parents, each with `mode`. BP_E_FILE. */
 int bp_mkdirs(const char *path, unsigned mode, struct bp_errbuf *err) BP_MUST_CHECK;
 
@@ -75,5 +86,8 @@ int bp_mkdirs(const char *path, unsigned mode, struct bp_errbuf *err) BP_MUST_CH
  * that is already there. Never fails: loose modes are reported, not refused, as upstream does.
  */
 void bp_file_warn_loose(const char *path, struct bp_errbuf *err);
+
+/* The same for a directory in which other users may put files, or replace ours. */
+void bp_dir_warn_loose(const char *path, struct bp_errbuf *err);
 
 #endif

@@ -5,6 +5,7 @@
 #include "auth/node_name.h"
 #include "base/err.h"
 #include "io/identity_dir.h"
+#include "io/reset_secret.h"
 #include "io/tls_files.h"
 #include "quic/tls_cert.h"
 
@@ -287,11 +288,15 @@ static int rotate_locked(const char *key_dir, const char *node, bool announce, c
         if (rc == 0 && announce) {
             rc = write_chain(key_dir, &p, node, old, pub, err);
         }
+        if (rc == 0 && announce) {
+            rc = bp_reset_secret_keep(key_dir, old, err);
+        }
         if (rc == 0) {
             rc = replace_pair(&p, bp_identity_pub(old), seed, pub, err);
         }
         if (rc == 0 && !announce) {
             (void)unlink(p.chain); /* if it stays it is no use to the new key */
+            bp_reset_secret_forget(key_dir);
         }
         bp_wipe(seed, sizeof(seed));
     }

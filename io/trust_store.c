@@ -51,6 +51,16 @@ static int pin_path(const char *key_dir, const char *node, char out[static PATH_
     return bp_path_join(dir, name, out, PATH_MAX, err);
 }
 
+void bp_trust_warn_loose(const char *key_dir, struct bp_errbuf *err)
+{
+    char dir[PATH_MAX];
+
+    if (bp_path_join(key_dir, BP_TRUST_DIR, dir, sizeof(dir), NULL) == 0) {
+        bp_dir_warn_loose(key_dir, err);
+        bp_dir_warn_loose(dir, err);
+    }
+}
+
 int bp_trust_path(const char *key_dir, const char *node, char *out, size_t cap,
                   struct bp_errbuf *err)
 {
@@ -147,12 +157,15 @@ int bp_trust_replace(const char *key_dir, const char *node, const uint8_t old[st
     if (rc == 0 && bp_equal_ct(pinned, key, BP_KEY_LEN)) {
         return 0;
     }
-    if (rc == BP_E_NOT_FOUND || (rc == 0 && !bp_equal_ct(pinned, old, BP_KEY_LEN))) {
+    if (rc == 0) {
+        rc = bp_file_replace_if(path, old, key, BP_KEY_LEN, PIN_MODE, err);
+    }
+    if (rc == BP_E_NOT_FOUND || rc == BP_E_MISMATCH) {
         bp_errbuf_set(err, 0, "cannot replace the key in", path, "it was changed meanwhile",
                       "connect again");
         return BP_E_MISMATCH;
     }
-    return rc == 0 ? bp_file_write_atomic(path, key, BP_KEY_LEN, PIN_MODE, err) : rc;
+    return rc;
 }
 
 int bp_trust_delete(const char *key_dir, const char *node, struct bp_errbuf *err)

@@ -15,6 +15,9 @@
 #define BP_TRUST_DIR "trusted" /* in the key directory */
 #define BP_TRUST_MAX 100000u   /* entries that a scan looks at */
 
+/* Puts a warning in `err` if other users may pin keys; keeps one that is there. Never fails. */
+void bp_trust_warn_loose(const char *key_dir, struct bp_errbuf *err);
+
 /* The file of a pin, there or not, in `out`. BP_E_INVALID. */
 int bp_trust_path(const char *key_dir, const char *node, char *out, size_t cap,
                   struct bp_errbuf *err) BP_MUST_CHECK;

@@ -26,10 +26,13 @@ HPV_REPORT := $(B)/tests/membership/hyparview_report
 FUZZ_MAIN := $(B)/tests/fuzz/standalone_main.o
 
 TEST_LIBS = $(call obj,$(SUPPORT_SRC)) $(CLI_LIB) $(IO_LIB) $(CORE_LIB)
+# Of what the command's parts need; --as-needed leaves out what a test does not use.
+TEST_DEP_LIBS = -Wl,--as-needed $(DEP_LIBS) $(CLI_LIBS)
+TERM_PORT := $(B)/tests/cli/term_port
 
 $(UNIT_BIN): $(B)/tests/unit/%: $(B)/tests/unit/%.o $(TEST_LIBS)
 	$(call say,LD,$@)
-	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(DEP_LIBS) -lcmocka
+	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(EI_LIB) $(TEST_DEP_LIBS) -lcmocka
 
 $(SIM_BIN): $(B)/tests/sim/%: $(B)/tests/sim/%.o $(call obj,$(SIM_LIB_SRC)) $(TEST_LIBS)
 	$(call say,LD,$@)
@@ -42,7 +45,7 @@ $(DRVTEST_BIN): $(B)/tests/driver/%: $(B)/tests/driver/%.o $(call obj,$(DRVTEST_
 
 $(REPLAY_BIN): $(B)/tests/fuzz/%: $(B)/tests/fuzz/%.o $(FUZZ_MAIN) $(TEST_LIBS)
 	$(call say,LD,$@)
-	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(DEP_LIBS)
+	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(EI_LIB) $(TEST_DEP_LIBS)
 
 $(WAN_BIN): $(call obj,$(WAN_SRC))
 	$(call say,LD,$@)
@@ -67,7 +70,12 @@ $(WANTEST_BIN): $(B)/tests/wan/%: $(B)/tests/wan/%.o $(call obj,$(filter-out tes
 # Runs the command of the same build.
 $(CLITEST_BIN): $(B)/tests/cli/%: $(B)/tests/cli/%.o $(B)/tests/cli/run.o $(TEST_LIBS) | $(CLI)
 	$(call say,LD,$@)
-	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(DEP_LIBS) $(CLI_LIBS) -lcmocka
+	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(EI_LIB) $(TEST_DEP_LIBS) -lcmocka
+
+# Answers an Erlang node in cli_terms_SUITE.
+$(TERM_PORT): $(B)/tests/cli/term_port.o $(CLI_LIB) $(CORE_LIB)
+	$(call say,LD,$@)
+	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(EI_LIB) $(TEST_DEP_LIBS)
 
 # What real nodes are attacked with; of the release build, since floods have a rate.
 hostile: $(HOSTILE_BIN)
@@ -90,19 +98,24 @@ report-membership: $(HPV_REPORT) ## HyParView at scale: the paper's experiments 
 
 # --- drivers that are wrong on purpose (tests/faulty/README.md) ------------
 
-FAULTY := lossy wrong_order
+comma := ,
+FAULTY := lossy wrong_order hung_files
 faulty-drivers: $(foreach f,$(FAULTY),build/faulty/$(f)/priv/barrel_p2p_drv.so)
 
 # What an object defines, the library is not asked for.
 build/faulty/lossy/priv/barrel_p2p_drv.so: $(B)/tests/faulty/lossy_udp.o
 build/faulty/wrong_order/priv/barrel_p2p_drv.so: $(B)/tests/faulty/lossy_udp.o \
   $(B)/tests/faulty/wrong_order.o
+build/faulty/hung_files/priv/barrel_p2p_drv.so: $(B)/tests/faulty/hung_files.o
+WRAPPED := bp_udp_send
+build/faulty/hung_files/%: WRAPPED := bp_endpoint_file_read bp_endpoint_file_write bp_endpoint_file_delete \
+  bp_endpoint_files_list
 build/faulty/%/priv/barrel_p2p_drv.so: $(call obj,$(DRV_SRC)) $(IO_LIB) $(CORE_LIB) $(BEAMS)
 	@mkdir -p $(@D) build/faulty/$*/ebin
 	$(call say,LD,$@)
 	$(Q)cp ebin/* build/faulty/$*/ebin/
 	$(Q)$(CC) -shared -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LDFLAGS) \
-	  -Wl,--wrap=bp_udp_send -Wl,--version-script=driver/exports.map -Wl,-z,now $(DEP_LIBS)
+	  $(addprefix -Wl$(comma)--wrap=,$(WRAPPED)) -Wl,--version-script=driver/exports.map -Wl,-z,now $(DEP_LIBS)
 
 # `make test` in a clean checkout: installs, builds, runs every tier. C tests run under ASan and UBSan.
 test: deps-test ## install, build and run every test
@@ -147,11 +160,13 @@ fuzz: $(FUZZ_BIN) ## run each fuzz target for T seconds (needs clang)
 	  sed -n 's/^stat::number_of_executed_units: /          executions: /p' build/fuzz/$$n.log; \
 	done
 
-build/fuzz/%: tests/fuzz/%.c $(CORE_SRC) $(IO_SRC) cli/key_text.c $(SUPPORT_SRC)
+FUZZ_CLI_SRC := cli/key_text.c cli/config_value.c cli/config_keys.c $(wildcard cli/term_*.c)
+build/fuzz/%: tests/fuzz/%.c $(CORE_SRC) $(IO_SRC) $(FUZZ_CLI_SRC) $(SUPPORT_SRC)
 	@mkdir -p $(@D)
 	$(call say,CLANG,$@)
 	$(Q)$(CLANG) -std=c11 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
-	  -D_GNU_SOURCE $(CPPFLAGS) -o $@ $< $(CORE_SRC) $(IO_SRC) cli/key_text.c $(DEP_LIBS)
+	  -D_GNU_SOURCE $(CPPFLAGS) -o $@ $< $(CORE_SRC) $(IO_SRC) \
+	  $(FUZZ_CLI_SRC) $(EI_LIB) $(TEST_DEP_LIBS)
 
 # --- measuring -------------------------------------------------------------
 
@@ -177,6 +192,6 @@ unit-bins: $(UNIT_BIN)
 sim-bins: $(SIM_BIN)
 driver-bins: $(DRVTEST_BIN)
 wan-bins: $(WANTEST_BIN)
-cli-bins: $(CLITEST_BIN) $(CLI)
+cli-bins: $(CLITEST_BIN) $(CLI) $(TERM_PORT)
 member-bins: $(HPVTEST_BIN)
 replay-bins: $(REPLAY_BIN)

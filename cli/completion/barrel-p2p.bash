@@ -22,19 +22,28 @@ _barrel_p2p() {
             ((i++))
             ;;
         --dir=* | --node=*) where+=("${all[i]}") ;;
-        -k | --key) ((i++)) ;;
+        -c | --config | --static | --discovery-dir | --runtime-dir | --dns-domain | --dns-servers | --dns-port)
+            finding+=("${all[i]}" "${all[i + 1]}")
+            ((i++))
+            ;;
+        -k | --key | -t | --timeout) ((i++)) ;;
         -?*) ;;
         *) words+=("${all[i]}") ;;
         esac
     done
 
     case $prev in
-    -d | --dir)
+    -c | --config)
+        compopt -o filenames 2>/dev/null
+        mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+        return
+        ;;
+    -d | --dir | --discovery-dir | --runtime-dir)
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -d -- "$cur")
         return
         ;;
-    -n | --node | -k | --key) return ;;
+    -n | --node | -k | --key | -t | --timeout | --static | --dns-domain | --dns-servers | --dns-port) return ;;
     esac
 
     case "${words[*]:0:2}" in
@@ -42,10 +51,17 @@ _barrel_p2p() {
     'trust add') options='--dir --node --json --help --force --key' ;;
     trust) options='list add remove show --help' ;;
     cert) options='show renew --help' ;;
-    help) options='keygen fingerprint trust cert' ;;
+    config) options='check --help' ;;
+    'config check') options='--json --help' ;;
+    resolve* | names)
+        options='--config --static --discovery-dir --runtime-dir --dns-domain --dns-servers --dns-port --timeout'
+        options+=' --node --json --help'
+        ;;
+    help) options='keygen fingerprint trust cert resolve names config' ;;
+    'help config') options='check' ;;
     'help trust') options='list add remove show' ;;
     'help cert') options='show renew' ;;
-    '') options='keygen fingerprint trust cert help --help --version' ;;
+    '') options='keygen fingerprint trust cert resolve names config help --help --version' ;;
     *) options='--dir --node --json --help' ;;
     esac
 
@@ -54,7 +70,10 @@ _barrel_p2p() {
     'trust remove:2:'* | 'trust show:2:'*)
         options=$("${all[0]}" trust list "${where[@]}" 2>/dev/null | sed 's/ .*//')
         ;;
-    'fingerprint:1:'* | 'trust add:3:'* | 'cert show:2:'*)
+    resolve:1:*)
+        options=$("${all[0]}" names "${finding[@]}" --timeout 500 2>/dev/null | sed 's/ .*//')
+        ;;
+    'fingerprint:1:'* | 'trust add:3:'* | 'cert show:2:'* | 'config check:2:'*)
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         return

@@ -2,6 +2,8 @@
 /* Look-ups in the error table. */
 #include "base/err.h"
 
+#include <string.h>
+
 struct err_row {
     int code;
     uint64_t close;
@@ -73,4 +75,14 @@ int bp_err_from_close_code(uint64_t code)
         }
     }
     return BP_E_PEER_CLOSED;
+}
+
+int bp_err_from_atom(const char *atom)
+{
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        if (strcmp(rows[i].atom, atom) == 0) {
+            return rows[i].code;
+        }
+    }
+    return 0;
 }

@@ -33,4 +33,7 @@ uint64_t bp_err_close_code(int err);
 /* The error whose close code a peer sent, or BP_E_PEER_CLOSED where it says nothing more. */
 int bp_err_from_close_code(uint64_t code);
 
+/* The error of that name (bp_err_atom), 0 if it is none's. */
+int bp_err_from_atom(const char *atom);
+
 #endif

@@ -26,11 +26,14 @@ struct bp_chain;
 
 /*
  * All but `name` and `lookup` may be NULL. Functions are called from inside bp_chain_ functions,
- * must not block, and may call nothing of the chain but bp_chain_answer. Strings are borrowed.
+ * and may call nothing of the chain but bp_chain_answer. `lookup` and `cancel` must not block; the
+ * others may take a time that has a limit. Strings are borrowed.
+ *
+ * Ready ones: discovery/static_backend.h, io/file_backend.h, io/dns_backend.h.
  */
 struct bp_backend {
     const char *name;
-    bool local; /* answers at once and for nothing: its answers are not kept */
+    bool local; /* answers cost next to nothing and may change at any time: they are not kept */
     /* 0: it answers (or has answered) `ticket`. BP_E_NOT_FOUND, or another error. */
     int (*lookup)(void *ctx, struct bp_chain *c, uint64_t ticket, const char *node,
                   const char *host);

@@ -166,9 +166,9 @@ static uint64_t link_of(struct bp_peek *r, bool out)
     return out ? pair(from, to) : pair(to, from);
 }
 
-static bool to_bridge(struct bp_peek *r)
+/* The rest of a REG_SEND goes to this name, and `r` stands behind it. */
+static bool to_name(struct bp_peek *r, const char *name, size_t name_len)
 {
-    static const char name[] = BP_IDLE_BRIDGE;
     const uint8_t *p;
     uint8_t tag;
     size_t len;
@@ -183,11 +183,32 @@ static bool to_bridge(struct bp_peek *r)
     } else {
         return false;
     }
-    if (len != sizeof(name) - 1) {
+    if (len != name_len) {
         return false;
     }
     p = bp_peek_take(r, len);
     return p != NULL && memcmp(p, name, len) == 0;
+}
+
+/* To rex, a message whose last element is this atom. */
+static bool greets(struct bp_peek r)
+{
+    static const char what[] = BP_IDLE_GREETING;
+    size_t len = sizeof(what) - 1;
+
+    return to_name(&r, "rex", 3) && (size_t)(r.end - r.p) > len &&
+           memcmp(r.end - len, what, len) == 0;
+}
+
+static void reg_send(struct bp_idle *i, struct bp_peek r)
+{
+    struct bp_peek again = r;
+
+    if (to_name(&again, BP_IDLE_BRIDGE, sizeof(BP_IDLE_BRIDGE) - 1)) {
+        i->own++;
+    } else if (greets(r)) {
+        i->greetings++;
+    }
 }
 
 /* ReqId, To, Flags, Result. */
@@ -257,7 +278,7 @@ void bp_idle_control(struct bp_idle *i, const uint8_t *p, size_t len, bool out)
         return;
     }
     if (op == BP_OP_REG_SEND || op == BP_OP_REG_SEND_TT) {
-        i->own += to_bridge(&r) ? 1 : 0;
+        reg_send(i, r);
         return;
     }
     if (!bp_idle_concerns(op)) {

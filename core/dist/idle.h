@@ -13,8 +13,8 @@
  * from both ends at once, must not make it wrong. Where it cannot know (a message that it does not
  * understand, too many to remember, no memory) it is doubtful for good, which counts as alive.
  *
- * Messages of membership, which both ends' bridges send to each other by name, are told apart: they
- * alone do not make a connection one that is in use.
+ * Messages of membership, which both ends' bridges send to each other by name, and OTP's greeting
+ * of a new node are told apart: they alone do not make a connection one that is in use.
  *
  * A message costs one comparison; only those in the table above are looked into (tens of ns).
  */
@@ -32,13 +32,17 @@
 /* The name that the bridges have (WIRE 8.1). */
 #define BP_IDLE_BRIDGE "barrel_p2p_bridge"
 
+/* OTP's rex asks each new node's rex for its features, and gets one message in return. */
+#define BP_IDLE_GREETING "features_request"
+
 struct bp_idle {
     const struct bp_mem *mem; /* borrowed */
     uint64_t *live;           /* hashes, 0: free; NULL while nothing is alive */
     uint32_t cap;             /* 0 or a power of two */
     uint32_t n;
     bool doubtful;
-    uint64_t own; /* messages of membership, both directions */
+    uint64_t own;       /* messages of membership, both directions */
+    uint64_t greetings; /* questions of rex to rex, both directions */
 };
 
 void bp_idle_init(struct bp_idle *i, const struct bp_mem *mem);

@@ -20,19 +20,20 @@
 
 #define WORD_TAG  0x69u
 #define ASK_PAUSE (50 * BP_MS) /* between two questions that the host gets to see */
+#define ANSWER    (5 * BP_SEC) /* the same question is not put again before */
 
 enum word { ASK = 1, ASK_TEMPORARY = 2, YES = 3, NO = 4 };
 
-/* Messages of processes so far, both directions. */
-static uint64_t used(const struct bp_link *l)
-{
-    return l->taken + l->frames.total_frames - l->idle.own;
-}
-
-/* All messages, membership's included. */
+/* All messages so far, both directions. */
 static uint64_t messages(const struct bp_link *l)
 {
     return l->taken + l->frames.total_frames;
+}
+
+/* Those of processes that use the connection; while a greeting is not answered, one less. */
+static uint64_t used(const struct bp_link *l)
+{
+    return messages(l) - l->idle.own - 2 * l->idle.greetings;
 }
 
 void bp_link_idle_note(struct bp_link *l)
@@ -82,8 +83,11 @@ enum bp_link_use bp_link_idle(struct bp_link *l, bp_time min_idle, bool temporar
     if (l->idle.n != 0) {
         return BP_LINK_LIVE;
     }
-    if (temporary ? l->used != 0 : now - l->used_at < min_idle) {
+    if (temporary ? (int64_t)l->used > 0 : now - l->used_at < min_idle) {
         return BP_LINK_USED;
+    }
+    if ((int64_t)l->used < 0) {
+        return BP_LINK_UNSENT; /* a greeting is not answered */
     }
     if (!temporary && now - l->up_at < min_idle) {
         return BP_LINK_YOUNG;
@@ -106,9 +110,12 @@ enum bp_link_use bp_link_idle_ask(struct bp_link *l, bp_time min_idle, bool temp
 {
     enum bp_link_use use = bp_link_idle(l, min_idle, temporary, now);
 
-    if (use == BP_LINK_IDLE && !l->ask.due) {
+    bool waiting = l->ask.asked && l->ask.messages == messages(l) && now - l->ask.asked_at < ANSWER;
+
+    if (use == BP_LINK_IDLE && !l->ask.due && !waiting) {
         l->ask.round++;
         l->ask.asked = true;
+        l->ask.asked_at = now;
         l->ask.messages = messages(l);
         put_word(l, temporary ? ASK_TEMPORARY : ASK, l->ask.round);
     }

@@ -59,6 +59,7 @@ struct bp_held {
 struct bp_link_ask {
     bool asked; /* our ASK(round) waits for an answer */
     bool due;   /* it was YES */
+    bp_time asked_at;
     uint16_t round;
     uint64_t messages; /* when we asked */
     bool answer_due;   /* the peer's ASK(peer_round) waits for our host */

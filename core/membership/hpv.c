@@ -350,6 +350,24 @@ bool bp_hpv_is_active(const struct bp_hpv *h, bp_peer peer)
     return bp_hpv_view_find(&h->active, peer) != NULL;
 }
 
+bool bp_hpv_needs(const struct bp_hpv *h, bp_peer peer)
+{
+    if (bp_hpv_view_find(&h->active, peer) != NULL) {
+        return true;
+    }
+    for (uint32_t i = 0; i < h->n_attempts; i++) {
+        if (h->attempts[i].peer == peer) {
+            return true;
+        }
+    }
+    for (unsigned i = 0; i < BP_HPV_REPLIES; i++) {
+        if (h->replies[i].peer == peer) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool bp_hpv_refers(const struct bp_hpv *h, bp_peer peer)
 {
     if (peer == h->c.self || bp_hpv_view_find(&h->active, peer) != NULL ||

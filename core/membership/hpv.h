@@ -171,6 +171,9 @@ unsigned bp_hpv_active(const struct bp_hpv *h, bp_peer *out, unsigned cap);
 unsigned bp_hpv_passive(const struct bp_hpv *h, bp_peer *out, unsigned cap);
 bool bp_hpv_is_active(const struct bp_hpv *h, bp_peer peer);
 
+/* Is the channel to `peer` in use: a link, an attempt to link, a reply that waits for it? */
+bool bp_hpv_needs(const struct bp_hpv *h, bp_peer peer);
+
 /* Does anything in here name `peer`? Where not, its handle may be given to another peer. */
 bool bp_hpv_refers(const struct bp_hpv *h, bp_peer peer);
 

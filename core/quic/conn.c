@@ -19,8 +19,7 @@
 /* ngtcp2 shows its ACK delay (a fraction of the round-trip time) as a deadline. */
 #define MIN_TIMER               BP_MS
 
-/* Sizes to probe: IPv6's minimum MTU, Ethernet, jumbo frames, the loopback (four to a GSO batch).
- */
+/* Sizes to probe: IPv6's minimum MTU, Ethernet, jumbo frames, the loopback (four to a batch). */
 static const uint16_t mtu_probes[] = {1232, 1452, 8952, BP_DGRAM_MAX / 4};
 #define MTU_PROBES (sizeof(mtu_probes) / sizeof(mtu_probes[0]))
 
@@ -280,8 +279,10 @@ static int peer_closed(struct bp_conn *c)
     printable(reason, sizeof(reason), e->reason, e->reasonlen);
     if (e->type == NGTCP2_CCERR_TYPE_APPLICATION) {
         int err = bp_err_from_close_code(e->error_code);
+        c->peer_reason = bp_err_from_atom(reason);
+        const char *what = c->peer_reason != 0 ? "it says why" : "no error";
         snprintf(c->text, sizeof(c->text), "the peer closed the connection: %s (code 0x%llx%s%s)",
-                 err == BP_E_PEER_CLOSED ? "no error" : bp_err_text(err),
+                 err == BP_E_PEER_CLOSED ? what : bp_err_text(err),
                  (unsigned long long)e->error_code, reason[0] != '\0' ? ": " : "", reason);
         return err == BP_E_IDLE ? BP_E_IDLE : BP_E_PEER_CLOSED;
     }
@@ -369,6 +370,11 @@ int bp_conn_fail(struct bp_conn *c, int lib_err)
     return c->err;
 }
 
+int bp_conn_peer_reason(const struct bp_conn *c)
+{
+    return c->peer_reason;
+}
+
 const char *bp_conn_error_text(const struct bp_conn *c)
 {
     return c->text[0] != '\0' ? c->text : bp_err_text(c->err);
@@ -408,6 +414,23 @@ int bp_conn_read(struct bp_conn *c, const struct bp_addr *local, const struct bp
     return rc == 0 ? 0 : bp_conn_fail(c, rc);
 }
 
+/*
+ * Where nothing is under way only a keep-alive or the end of the idle time is due. Those of all
+ * connections fall on one grid, so that a node with hundreds of idle peers wakes up for many at
+ * once: waking up costs more than the datagram.
+ */
+static bp_time on_grid(const struct bp_conn *c, bp_time at, bp_time now)
+{
+    const bp_time grid = c->keepalive / 8;
+    ngtcp2_conn_info info;
+
+    if (grid == 0 || at == BP_TIME_NEVER || at < now + grid || c->unsent > 0) {
+        return at;
+    }
+    ngtcp2_conn_get_conn_info(c->q, &info);
+    return info.bytes_in_flight > 0 ? at : (at + grid - 1) / grid * grid;
+}
+
 bp_time bp_conn_deadline(const struct bp_conn *c, bp_time now)
 {
     bp_time at;
@@ -419,7 +442,7 @@ bp_time bp_conn_deadline(const struct bp_conn *c, bp_time now)
     if (c->coarse && at < now + MIN_TIMER) {
         return now + MIN_TIMER;
     }
-    return at;
+    return c->coarse ? on_grid(c, at, now) : at;
 }
 
 void bp_conn_coarse(struct bp_conn *c)

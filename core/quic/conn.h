@@ -185,6 +185,10 @@ void bp_conn_probe(struct bp_conn *c);
 /* What ended the connection, for people: TLS alert, QUIC error, the peer's close code. */
 const char *bp_conn_error_text(const struct bp_conn *c);
 
+/* After BP_E_PEER_CLOSED: the error for which a peer of this implementation says that it closed the
+ * connection (its word, nothing is proved by it), 0 if it named none. */
+int bp_conn_peer_reason(const struct bp_conn *c);
+
 /* SHA-256 of the server's leaf certificate of this TLS session. Errors: BP_E_STATE. */
 int bp_conn_binding(const struct bp_conn *c, uint8_t out[static BP_BINDING_LEN]);
 /* The peer's certificate (DER, borrowed), NULL if it sent none (clients don't). */

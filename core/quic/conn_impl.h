@@ -40,6 +40,8 @@ struct bp_conn {
     void *user;
     struct bp_owner_ops owner;
     bool server;
+    bool plain_crypto; /* GnuTLS also where packet_crypt.h knows better: tests */
+    bool fast_keys;    /* 1-RTT keys are packet_crypt.c's */
     bool handshake_done;
     bool probe;
     bool early_ready; /* a server that may send */
@@ -50,6 +52,7 @@ struct bp_conn {
     int cb_err;  /* what a callback refused with */
     int lib_err; /* ngtcp2's code, for the close frame */
     char text[192];
+    int peer_reason; /* what the peer's close named */
     uint8_t reset_secret[32];
     struct bp_addr local;
     struct bp_addr remote;

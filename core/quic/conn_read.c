@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What ngtcp2 reports while it reads packets and runs timers. */
 #include "quic/conn_impl.h"
+#include "quic/packet_crypt.h"
 
 #include <gnutls/crypto.h>
 #include <string.h>
@@ -209,8 +210,8 @@ static int on_decrypt(uint8_t *dest, const ngtcp2_crypto_aead *aead,
                       size_t ciphertext_len, const uint8_t *nonce, size_t nonce_len,
                       const uint8_t *aad, size_t aad_len)
 {
-    int rc = ngtcp2_crypto_decrypt_cb(dest, aead, ctx, ciphertext, ciphertext_len, nonce, nonce_len,
-                                      aad, aad_len);
+    int rc = bp_packet_decrypt(dest, aead, ctx, ciphertext, ciphertext_len, nonce, nonce_len, aad,
+                               aad_len);
 
     decrypted = decrypted || rc == 0;
     return rc;
@@ -233,9 +234,7 @@ void bp_conn_callbacks(ngtcp2_callbacks *cb, bool server)
                              .recv_crypto_data = on_crypto_data,
                              .handshake_completed = on_handshake_completed,
                              .recv_tx_key = on_tx_key,
-                             .encrypt = ngtcp2_crypto_encrypt_cb,
                              .decrypt = on_decrypt,
-                             .hp_mask = ngtcp2_crypto_hp_mask_cb,
                              .recv_stream_data = on_stream_data,
                              .acked_stream_data_offset = on_acked,
                              .stream_close = on_stream_close,
@@ -244,12 +243,10 @@ void bp_conn_callbacks(ngtcp2_callbacks *cb, bool server)
                              .rand = on_rand,
                              .get_new_connection_id = on_new_cid,
                              .remove_connection_id = on_remove_cid,
-                             .update_key = ngtcp2_crypto_update_key_cb,
                              .path_validation = on_path_validation,
                              .stream_reset = on_stream_reset,
                              .extend_max_stream_data = on_stream_window,
-                             .delete_crypto_aead_ctx = ngtcp2_crypto_delete_crypto_aead_ctx_cb,
-                             .delete_crypto_cipher_ctx = ngtcp2_crypto_delete_crypto_cipher_ctx_cb,
                              .get_path_challenge_data = ngtcp2_crypto_get_path_challenge_data_cb,
                              .version_negotiation = ngtcp2_crypto_version_negotiation_cb};
+    bp_packet_crypt_callbacks(cb);
 }

@@ -15,9 +15,14 @@
 int bp_listener_init(struct bp_listener *l, const uint8_t reset_secret[static 32])
 {
     *l = (struct bp_listener){0};
-    memcpy(l->reset_secret, reset_secret, sizeof(l->reset_secret));
+    bp_listener_set_reset_secret(l, reset_secret);
     return gnutls_rnd(GNUTLS_RND_KEY, l->token_secret, sizeof(l->token_secret)) == 0 ? 0
                                                                                      : BP_E_CRYPTO;
+}
+
+void bp_listener_set_reset_secret(struct bp_listener *l, const uint8_t reset_secret[static 32])
+{
+    memcpy(l->reset_secret, reset_secret, sizeof(l->reset_secret));
 }
 
 /* --- half-open connections ----------------------------------------------- */

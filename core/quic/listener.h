@@ -93,6 +93,9 @@ struct bp_listener {
 /* `reset_secret` should survive a restart, so that peers learn of it by a stateless reset. */
 int bp_listener_init(struct bp_listener *l, const uint8_t reset_secret[static 32]) BP_MUST_CHECK;
 
+/* Another secret from now on, that of the connections to come. */
+void bp_listener_set_reset_secret(struct bp_listener *l, const uint8_t reset_secret[static 32]);
+
 /*
  * Judges a datagram that came from `remote`. First it is taken apart: short headers and known
  * kinds of long headers give ROUTE with the destination id; the caller looks the id up and, where

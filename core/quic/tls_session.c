@@ -3,6 +3,7 @@
 #include "quic/tls_session.h"
 
 #include "base/err.h"
+#include "quic/packet_crypt.h"
 #include "quic/tls_cert.h"
 
 #include <ngtcp2/ngtcp2_crypto_gnutls.h>
@@ -28,6 +29,7 @@ static int set_up(gnutls_session_t s, bool server, struct bp_tls_cred *cred)
                 : ngtcp2_crypto_gnutls_configure_client_session(s)) != 0) {
         return BP_E_CRYPTO;
     }
+    bp_packet_crypt_session(s);
     if (gnutls_credentials_set(s, GNUTLS_CRD_CERTIFICATE, bp_tls_cred_native(cred)) != 0 ||
         gnutls_alpn_set_protocols(s, &alpn, 1, GNUTLS_ALPN_MANDATORY) != 0) {
         return BP_E_CRYPTO;

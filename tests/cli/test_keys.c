@@ -5,6 +5,10 @@
 #include "auth/identity.h"
 #include "io/identity_dir.h"
 
+#include <pthread.h>
+
+#define RACERS 6
+
 /* WIRE 3.4, and what `ssh-keygen` makes of a SHA-256: base64 without padding */
 #define SEED        "0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f20"
 #define PUB_HEX     "79b5562e8fe654f94078b112e8a98ba7901f853ae695bed7e0e3910bad049664"
@@ -114,6 +118,40 @@ static void keygen_replaces_only_with_force_and_keeps_the_old(void **state)
     expect_err(&r, 5, "already");
     cli(&r, state, "keygen", "--dir", "k", "--force");
     expect_err(&r, 1, "node.pub");
+}
+
+static struct tmpdir *race_dir;
+
+static void *run_keygen(void *arg)
+{
+    struct run *r = arg;
+
+    cli_call(r, &(struct call){.dir = race_dir->path, .args = {"keygen", "--dir", "k"}});
+    return NULL;
+}
+
+/* Of several at once, or of one and a node that starts, none replaces what another one made. */
+static void keygen_racing_keeps_the_first_key(void **state)
+{
+    static struct run r[RACERS];
+    pthread_t th[RACERS];
+    char p[PATH_MAX];
+
+    race_dir = *state;
+    for (int round = 0; round < 5; round++) {
+        uint8_t key[BP_KEY_LEN];
+        for (int i = 0; i < RACERS; i++) {
+            assert_int_equal(pthread_create(&th[i], NULL, run_keygen, &r[i]), 0);
+        }
+        for (int i = 0; i < RACERS; i++) {
+            assert_int_equal(pthread_join(th[i], NULL), 0);
+            assert_true(r[i].status == 0 || r[i].status == 5);
+        }
+        load(state, "k", key);
+        assert_int_not_equal(access(tmpdir_path(state, "k/backups", p), F_OK), 0);
+        assert_int_equal(unlink(tmpdir_path(state, "k/node.key", p)), 0);
+        assert_int_equal(unlink(tmpdir_path(state, "k/node.pub", p)), 0);
+    }
 }
 
 static void keygen_of_several_nodes_as_they_choose_themselves(void **state)
@@ -287,6 +325,7 @@ static const struct CMUnitTest tests[] = {
     TMPDIR_TEST(keygen_makes_what_a_node_loads),
     TMPDIR_TEST(keygen_json_names_everything),
     TMPDIR_TEST(keygen_replaces_only_with_force_and_keeps_the_old),
+    TMPDIR_TEST(keygen_racing_keeps_the_first_key),
     TMPDIR_TEST(keygen_of_several_nodes_as_they_choose_themselves),
     TMPDIR_TEST(keygen_that_refuses_claims_nothing),
     TMPDIR_TEST(fingerprint_of_every_form_of_a_key),

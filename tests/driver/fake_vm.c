@@ -303,6 +303,10 @@ static void note(struct _erl_drv_port *to, const ErlDrvTermData *t, int n)
             break;
         case ERL_DRV_BUF2BINARY:
             append_bytes(m, (const char *)t[i + 1], (size_t)t[i + 2]);
+            m->raw_len = (size_t)t[i + 2];
+            if (m->raw_len > 0 && m->raw_len <= sizeof(m->raw)) {
+                memcpy(m->raw, (const void *)t[i + 1], m->raw_len);
+            }
             i += 3;
             break;
         case ERL_DRV_TUPLE:
@@ -341,16 +345,37 @@ int erl_drv_send_term(ErlDrvTermData port, ErlDrvTermData to, ErlDrvTermData *t,
     return 1;
 }
 
-const char *vm_find(ErlDrvPort port, const char *start)
+const struct vm_msg *vm_find_msg(ErlDrvPort port, const char *start)
 {
     const struct _erl_drv_port *p = port != NULL ? port : &node_owner;
 
     for (unsigned i = 0; i < p->n_msgs; i++) {
         if (strncmp(p->msgs[i].text, start, strlen(start)) == 0) {
-            return p->msgs[i].text;
+            return &p->msgs[i];
         }
     }
     return NULL;
+}
+
+const char *vm_find(ErlDrvPort port, const char *start)
+{
+    const struct vm_msg *m = vm_find_msg(port, start);
+
+    return m != NULL ? m->text : NULL;
+}
+
+static bool locked;
+
+int driver_lock_driver(ErlDrvPort p)
+{
+    (void)p;
+    locked = true;
+    return 0;
+}
+
+bool vm_locked(void)
+{
+    return locked;
 }
 
 unsigned vm_count(ErlDrvPort port, const char *start)

@@ -18,6 +18,8 @@
  * "<N bytes>". */
 struct vm_msg {
     char text[640];
+    uint8_t raw[256]; /* its last binary, if it fits */
+    size_t raw_len;
 };
 
 struct _erl_drv_port {
@@ -76,6 +78,7 @@ void vm_poll(int ms, const int *also, unsigned n_also);
 
 /* The first message of `port` (NULL: sent to the node's owner) that begins with `start`, or NULL. */
 const char *vm_find(ErlDrvPort port, const char *start);
+const struct vm_msg *vm_find_msg(ErlDrvPort port, const char *start);
 void vm_forget(ErlDrvPort port);
 unsigned vm_count(ErlDrvPort port, const char *start);
 
@@ -88,6 +91,8 @@ long vm_live_bins(void);
 void vm_fail_after(long n);
 /* ... the next `n` succeed, then one fails. */
 void vm_fail_once(long n);
+/* Whether the driver has asked to stay loaded. */
+bool vm_locked(void);
 /* From now on none fails; vm_has_failed keeps what was. */
 void vm_never_fail(void);
 bool vm_has_failed(void);

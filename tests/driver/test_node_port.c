@@ -261,48 +261,6 @@ static void file_args(const char *dir, const char *node)
     tlv_text(&args, 2, node);
 }
 
-static void endpoints_written_read_listed_deleted(void **state)
-{
-    ErlDrvPort node = open_node();
-    char dir[PATH_MAX];
-
-    (void)tmpdir_path(state, "disc", dir);
-    file_args(dir, "a@h");
-    refused(node, OP_ENDPOINT_READ, "not_found", "");
-    vm_control_ok(node, OP_ENDPOINT_LIST, args.data, args.len, &reply);
-    assert_int_equal(reply.len, 0);
-    tlv_text(&args, 3, "h.example");
-    tlv_uint(&args, 4, 4433, 2);
-    vm_control_ok(node, OP_ENDPOINT_WRITE, args.data, args.len, &reply);
-    file_args(dir, "a@h");
-    vm_control_ok(node, OP_ENDPOINT_READ, args.data, args.len, &reply);
-    assert_int_equal(reply.len, 12);
-    assert_memory_equal(reply.data, "\x11\x51\x09h.example", 12);
-    vm_control_ok(node, OP_ENDPOINT_LIST, args.data, args.len, &reply);
-    assert_memory_equal(reply.data,
-                        "\x03"
-                        "a@h"
-                        "\x11\x51\x09h.example",
-                        16);
-    /* a second address, in the other format: a term holds the first only */
-    tlv_text(&args, 3, "192.0.2.1");
-    tlv_uint(&args, 4, 4433, 2);
-    tlv_text(&args, 3, "2001:db8::1");
-    tlv_uint(&args, 4, 4434, 2);
-    vm_control_ok(node, OP_ENDPOINT_WRITE, args.data, args.len, &reply);
-    vm_control_ok(node, OP_ENDPOINT_READ, args.data, args.len, &reply);
-    assert_int_equal(reply.len, 2 + 1 + 9 + 2 + 1 + 11);
-    tlv_uint(&args, 5, 1, 1);
-    vm_control_ok(node, OP_ENDPOINT_WRITE, args.data, args.len, &reply);
-    vm_control_ok(node, OP_ENDPOINT_READ, args.data, args.len, &reply);
-    assert_int_equal(reply.len, 2 + 1 + 9);
-    file_args(dir, "a@h");
-    vm_control_ok(node, OP_ENDPOINT_DELETE, args.data, args.len, &reply);
-    vm_control_ok(node, OP_ENDPOINT_DELETE, args.data, args.len, &reply);
-    refused(node, OP_ENDPOINT_READ, "not_found", "");
-    vm_close(node);
-}
-
 static void questions_to_dns_are_answered_by_message(void **state)
 {
     ErlDrvPort node = open_node();
@@ -462,7 +420,6 @@ int main(void)
         VM_TEST(listen_port_in_use_says_so),
         VM_TEST(garbage_datagrams_cost_nothing),
         VM_TEST(log_lines_are_limited),
-        VM_TEST(endpoints_written_read_listed_deleted),
         VM_TEST(questions_to_dns_are_answered_by_message),
         VM_TEST(names_never_leave_their_directory),
         VM_TEST(trust_store_lookup_delete),

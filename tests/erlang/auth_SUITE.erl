@@ -12,10 +12,10 @@
          strict_accepts_pinned/1,
          trust_mode_changes_at_run_time/1, strict_and_dynamic_name/1, copied_key_is_refused/1,
          key_of_another_name_is_refused/1, other_node_than_dialled_is_refused/1,
-         cookie_only_both_sides/1, cookie_only_one_side/1, garbage_pin_names_the_file/1,
-         callback_accepts/1, callback_denies/1, callback_crashes/1, callback_hangs/1,
-         callback_returns_junk/1, callback_name_must_match/1, auth_disabled_on_both/1,
-         auth_disabled_on_one/1, fingerprints_are_shown/1]).
+         late_answer_is_refused/1, cookie_only_both_sides/1, cookie_only_one_side/1,
+         garbage_pin_names_the_file/1, callback_accepts/1, callback_denies/1,
+         callback_crashes/1, callback_hangs/1, callback_returns_junk/1,
+         callback_name_must_match/1, auth_disabled_on_both/1, auth_disabled_on_one/1, fingerprints_are_shown/1]).
 
 suite() -> [{timetrap, {seconds, 90}}].
 
@@ -24,10 +24,10 @@ all() ->
      pin_changed_meanwhile_is_refused,
      strict_refuses_unknown, strict_accepts_pinned, trust_mode_changes_at_run_time,
      strict_and_dynamic_name, copied_key_is_refused, key_of_another_name_is_refused,
-     other_node_than_dialled_is_refused, cookie_only_both_sides, cookie_only_one_side,
-     garbage_pin_names_the_file, callback_accepts, callback_denies, callback_crashes,
-     callback_hangs, callback_returns_junk, callback_name_must_match, auth_disabled_on_both,
-     auth_disabled_on_one, fingerprints_are_shown].
+     other_node_than_dialled_is_refused, late_answer_is_refused, cookie_only_both_sides,
+     cookie_only_one_side, garbage_pin_names_the_file, callback_accepts, callback_denies,
+     callback_crashes, callback_hangs, callback_returns_junk, callback_name_must_match,
+     auth_disabled_on_both, auth_disabled_on_one, fingerprints_are_shown].
 
 init_per_suite(Config) ->
     case bp_cluster:only(quic) of
@@ -127,7 +127,8 @@ changed_key_is_refused(Config) ->
     true = pub(B2) =/= Pinned,
     %% the listener refuses and says why; so does the dialler
     refused(B2, A, ["key_mismatch"], [text(B), "key_mismatch"]),
-    refused(A, B2, ["key_mismatch"], [text(A)]),
+    refused(A, B2, ["key_mismatch"], [text(A), "key_mismatch", "it refused our key SHA256:",
+                                      "run on its side", "trust add " ++ text(B)]),
     ?EQ({ok, Pinned}, pin(A, B)),
     %% the cure that the log names
     ok = bp_cluster:call(A, barrel_p2p_dist_keys, delete_key, [bp_cluster:name(B)]),
@@ -164,8 +165,23 @@ strict() -> [{auth_trust_mode, strict}].
 strict_refuses_unknown(Config) ->
     [A, B] = start(Config, [opts(a, strict()), opts(b)]),
     refused(B, A, ["untrusted_key"], [text(B), "untrusted_key"]),
-    refused(A, B, ["untrusted_key"], [text(A)]),
+    refused(A, B, ["untrusted_key"], [text(A), "untrusted_key", "it refused our key SHA256:",
+                                      "run on its side", "trust add " ++ text(B)]),
     ?EQ({[], []}, {pins(A), pins(B)}).
+
+%% An answer that comes too late is no matter of trust, on neither side.
+late_answer_is_refused(Config) ->
+    [A, B] = start(Config, [opts(a, [{auth_timestamp_window, 300}]), opts(b)]),
+    {ok, Port} = bp_cluster:call(A, barrel_p2p_dist, listen_port, []),
+    Relay = bp_relay:start(Port, 200),
+    Nodes = [{bp_cluster:name(A), {"127.0.0.1", bp_relay:port(Relay)}}],
+    ok = bp_cluster:call(B, application, set_env, [quic, dist, [{nodes, Nodes}]]),
+    refused(B, A, [{re, "signature_invalid|auth_response_late"}, "it refused our key SHA256:",
+                   "our answer came too late"],
+            [text(B), "auth_response_late", "SHA256:", "auth_timestamp_window"]),
+    ?EQ({nomatch, nomatch}, {string:find(bp_cluster:log(A), "trust add"),
+                             string:find(bp_cluster:log(B), "trust add")}),
+    bp_relay:stop(Relay).
 
 strict_accepts_pinned(Config) ->
     [A, B, C] = start(Config, [opts(N, strict()) || N <- [a, b, c]]),
@@ -214,8 +230,8 @@ copied_key_is_refused(Config) ->
     [{ok, _} = file:copy(filename:join(keys(A), F), filename:join(Copy, F))
      || F <- ["node.key", "node.pub"]],
     [B] = start(Config, [opts(b, [{auth_key_dir, Copy}])]),
-    refused(B, A, [], [text(B), "own"]),
-    refused(A, B, ["own"], []),
+    refused(B, A, [], [text(B), "own", "which is ours", "barrel-p2p keygen --force"]),
+    refused(A, B, ["own", "which is ours"], []),
     ?EQ([], pins(A)).
 
 %% A key that is trusted as one node does not let another name in.
@@ -233,7 +249,9 @@ other_node_than_dialled_is_refused(Config) ->
     Nodes = [{'x@127.0.0.1', {"127.0.0.1", Port}}],
     [A] = start(Config, [(opts(a))#{config => [{quic, [{dist, [{nodes, Nodes}]}]}]}]),
     ?EQ(false, bp_cluster:call(A, net_kernel, connect_node, ['x@127.0.0.1'])),
-    bp_cluster:wait_log(A, ["x@127.0.0.1", "name_mismatch"]),
+    bp_cluster:wait_log(A, ["x@127.0.0.1", "name_mismatch", "SHA256:",
+                            "says that it is " ++ text(B)]),
+    bp_cluster:wait_log(B, [text(A), "auth_name_mismatch", "it dialled another node"]),
     ?EQ({[], []}, {pins(A), pins(B)}),
     ?EQ([], bp_cluster:call(B, erlang, nodes, [connected])).
 

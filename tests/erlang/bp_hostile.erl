@@ -3,7 +3,7 @@
 -module(bp_hostile).
 
 -export([run/2, start/2, next/3, finish/1, await/1]).
--export([stats/1, count/2, counted/3, log_from/2, rss/1, usage/1]).
+-export([stats/1, count/2, counted/3, log_from/2, rss/1, usage/1, cpu_us/1]).
 
 -record(running, {port :: port(), words = #{} :: map()}).
 
@@ -109,3 +109,10 @@ usage(#{cwd := Cwd} = Node) ->
     end),
     #{processes => P, ports => Q, atoms => A,
       files => length(filelib:wildcard("**", Cwd))}.
+
+%% Microseconds of processor time that the node has used, in steps of 10 ms.
+cpu_us(Node) ->
+    {ok, Stat} = file:read_file(io_lib:format("/proc/~w/stat", [bp_cluster:os_pid(Node)])),
+    [_, Rest] = binary:split(Stat, <<") ">>),
+    Fields = binary:split(Rest, <<" ">>, [global]),
+    10000 * lists:sum([binary_to_integer(lists:nth(N, Fields)) || N <- [12, 13]]).

@@ -7,6 +7,7 @@
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2,
          end_per_testcase/2]).
 -export([documentation_is_made_from_the_table/1, every_key_that_is_read_is_in_the_table/1,
+         every_key_of_the_table_is_read/1, every_key_of_upstream_is_known/1, flags_are_checked_as_keys/1,
          defaults_pass_their_own_check/1, every_type_refuses_what_is_wrong/1,
          wrong_values_end_the_boot/1, wrong_values_end_the_application_start/1,
          unknown_keys_are_warned_about/1, nearest_name/1, keys_without_effect_are_named/1,
@@ -17,6 +18,7 @@ suite() -> [{timetrap, {seconds, 90}}].
 
 all() ->
     [documentation_is_made_from_the_table, every_key_that_is_read_is_in_the_table,
+     every_key_of_the_table_is_read, every_key_of_upstream_is_known, flags_are_checked_as_keys,
      defaults_pass_their_own_check, every_type_refuses_what_is_wrong, wrong_values_end_the_boot,
      wrong_values_end_the_application_start, unknown_keys_are_warned_about, nearest_name,
      keys_without_effect_are_named, config_shows_values_and_origins, keys_do_what_they_say,
@@ -49,6 +51,62 @@ documentation_is_made_from_the_table(_) ->
     end,
     [true = string:find(Text, ["| `", atom_to_list(K), "` |"]) =/= nomatch || #{key := K} <- keys()].
 
+%% No key that is documented is read by nobody: it would have no effect and nobody would say so.
+every_key_of_the_table_is_read(_) ->
+    Text = lists:append([binary_to_list(B) || F <- filelib:wildcard(filename:join(bp_cluster:root(), "erlang/*.erl")),
+                                              filename:basename(F) =/= "barrel_p2p_config_keys.erl",
+                                              {ok, B} <- [file:read_file(F)]]),
+    Code = re:replace(Text, "%[^\n]*", "", [global, {return, list}]),
+    Unread = [K || #{key := K, type := T} <- keys(), T =/= ignored, T =/= refused,
+                   re:run(Code, ["[^a-z_0-9]", atom_to_list(K), "[^a-z_0-9]"]) =:= nomatch],
+    %% its only value is the default
+    ?EQ([], Unread -- [register_with_epmd]),
+    Flags = [F || #{flags := Fs} <- keys(), F <- Fs],
+    true = length(Flags) > 10,
+    Unparsed = [F || F <- Flags, not lists:any(fun(W) -> string:find(Code, W) =/= nomatch end, flag_words(F))],
+    ?EQ([], Unparsed).
+
+%% How the code may name a flag.
+flag_words("-quic_dist_" ++ Name) -> ["\"" ++ Name ++ "\"", "\"quic_dist_" ++ Name ++ "\""];
+flag_words("-" ++ Name) -> ["(" ++ Name ++ ")"].
+
+%% WIRE 10.1 to 10.3: what upstream documents or reads, and does not belong to its registry and maps.
+every_key_of_upstream_is_known(_) ->
+    Upstream = [listen_port, address, quic_cert_dir, auth_enabled, auth_trust_mode, auth_key_dir,
+                auth_handshake_timeout, auth_timestamp_window, cookie_only_nodes, dist_cookie, discovery_backends,
+                discovery_dir, active_size, passive_size, arwl, prwl, shuffle_length, shuffle_period, max_fail_count,
+                base_backoff_ms, passive_max_age_ms, passive_cleanup_period, churn_window_ms, pending_timeout_ms,
+                contact_nodes, contact_retry_ms, dist_gc_sweep_period_ms, dist_gc_min_age_ms,
+                %% {quic, [{dist, _}]}
+                dist_port, cert_file, key_file, cert, key, cacert_file, cacert, verify, discovery_module, nodes,
+                dns_domain, dns_ttl, lb_enabled, lb_server_id, lb_key, congestion_threshold,
+                max_pull_per_notification, backpressure_retry_ms, pacing_enabled, auth_callback, register_with_epmd,
+                psks, psk_callback, external_psk],
+    ?EQ([], Upstream -- [K || #{key := K} <- keys()]),
+    Flags = ["-barrel_p2p_dist_port", "-barrel_p2p_dist_cert_dir", "-quic_dist_port", "-quic_dist_cert",
+             "-quic_dist_key", "-quic_dist_cacert", "-quic_dist_auth_callback", "-quic_dist_auth_handshake_timeout",
+             "-quic_dist_register_with_epmd", "-quic_dist_psk_callback", "-quic_dist_nodes", "-setcookie"],
+    ?EQ([], Flags -- [F || #{flags := Fs} <- keys(), F <- Fs]).
+
+%% Both forms of a flag.
+flags_are_checked_as_keys(Config) ->
+    Cases = [{["-quic_dist_psk_callback", "m:f"], ["psk_callback", "left out"]},
+             {["-quic_dist", "psk_callback", "m:f"], ["psk_callback", "left out"]},
+             {["-quic_dist_register_with_epmd", "true"], ["register_with_epmd", "must be false"]},
+             {["-quic_dist_register_with_epmd", "maybe"], ["register_with_epmd", "must be false"]},
+             {["-quic_dist_auth_handshake_timeout", "soon"], ["auth_handshake_timeout", "milliseconds > 0"]},
+             {["-quic_dist_auth_callback", "m"], ["auth_callback", "Module:Function"]},
+             {["-quic_dist_nodes", "nonsense"], ["nodes", "a list"]},
+             {["-quic_dist_port", "70000"], ["-quic_dist_port", "must be a port"]}],
+    pairs(fun({Args, Words}) ->
+        {exit, Code, Log} = bp_cluster:boot(Config, #{name => n, args => Args, cwd => bp_cluster:unique(f)}),
+        true = Code =/= 0,
+        [string:find(Log, W) =/= nomatch orelse error({not_said, W, Args, Log}) || W <- Words]
+    end, Cases),
+    N = bp_cluster:start(Config, #{name => n, args => ["-quic_dist_register_with_epmd", "false",
+                                                       "-quic_dist_cacert", "/nowhere.pem"]}),
+    bp_cluster:wait_log(N, ["keys_without_effect", "cacert_file"]).
+
 %% No module reads a key of `barrel_p2p' or `{quic, [{dist, _}]}' that is not in the table.
 every_key_that_is_read_is_in_the_table(_) ->
     Sources = filelib:wildcard(filename:join(bp_cluster:root(), "erlang/*.erl")),
@@ -75,13 +133,13 @@ every_type_refuses_what_is_wrong(_) ->
     true = length(Checked) > 25,
     Ok = fun barrel_p2p_config_keys:check/2,
     Good = [{port, 0}, {port, 65535}, {port, "4433"}, {timeout, infinity}, {timeout, 1},
-            {dir, "/x"}, {dir, <<"x">>}, {{optional, dir}, none}, {servers, ["::1", {{1, 2, 3, 4}, 53}]},
+            {dir, "/x"}, {dir, <<"x">>}, {dir_or_none, none}, {dir_or_none, "x"}, {{optional, dir}, undefined}, {servers, ["::1", {{1, 2, 3, 4}, 53}]},
             {advertise, "h"}, {advertise, {"h", 0}}, {advertise, [{1, 2, 3, 4}, {{0, 0, 0, 0, 0, 0, 0, 1}, 5}]},
             {address, any}, {address, "::1"}, {address, <<"127.0.0.1">>}, {address, {127, 0, 0, 1}},
             {backends, [a, {b, []}]}, {name_list, ['a@b', "*@c", <<"d@e">>]}, {cookie, x}, {cookie, "x"}],
     [?EQ({G, true}, {G, Ok(T, V)}) || {T, V} = G <- Good],
     Bad = [{port, -1}, {port, 65536}, {port, "65536"}, {port, "x"}, {port, 1.0}, {timeout, 0},
-           {timeout, 4294967296}, {dir, ""}, {dir, none}, {dir, 7}, {servers, ["host"]}, {servers, [{"::1", 0}]},
+           {timeout, 4294967296}, {dir, ""}, {dir, none}, {dir, 7}, {dir_or_none, undefined}, {{optional, dir}, none}, {servers, ["host"]}, {servers, [{"::1", 0}]},
            {servers, "127.0.0.1"}, {advertise, "a b"}, {advertise, []}, {advertise, {"h", 65536}},
            {advertise, lists:duplicate(9, <<"h">>)}, {address, "localhost"}, {address, {1, 2, 3}},
            {backends, a}, {backends, ["a"]}, {backends, [undefined]}, {name_list, ['a@b' | x]}, {boolean, yes},
@@ -140,8 +198,8 @@ nearest_name(_) ->
 
 keys_without_effect_are_named(Config) ->
     N = bp_cluster:start(Config, #{name => n, config =>
-        [{barrel_p2p, [{dist_gc_min_age_ms, 1000}]}, {quic, [{dist, [{verify, verify_peer}, {pacing_enabled, false}]}]}]}),
-    bp_cluster:wait_log(N, ["keys_without_effect", "dist_gc_min_age_ms", "verify", "pacing_enabled"]).
+        [{barrel_p2p, [{address, "10.0.0.1"}]}, {quic, [{dist, [{verify, verify_peer}, {pacing_enabled, false}]}]}]}),
+    bp_cluster:wait_log(N, ["keys_without_effect", "address", "verify", "pacing_enabled"]).
 
 config_shows_values_and_origins(Config) ->
     Port = bp_cluster:free_port(),

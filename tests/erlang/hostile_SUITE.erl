@@ -15,13 +15,13 @@
          s2_other_node_answers/1, s3_our_own_key/1, s3_our_own_name/1, s3_challenge_back/1,
          s3_challenge_back_elsewhere/1, s3_server_with_our_key/1, s3_server_sends_challenge_back/1,
          s4_cookie_only_is_for_the_listed/1, s4_cookie_only_says_another_name/1,
-         s4_server_says_ok_at_once/1, s5_no_pin_before_the_cookie/1, s5_newcomers_are_rated/1]).
+         s4_server_says_ok_at_once/1, s5_no_pin_before_the_cookie/1, s5_newcomers_are_rated/1,
+         s5_searches_are_rated/1]).
 -export([signature_of_nobody/1, flipped_bits/1, replayed_transcript/1, clock_outside_the_window/1,
          names_with_illegal_bytes/1]).
 -export([member_user_streams/1, member_claims_4_gb/1, member_unfinished_fragments/1,
          member_message_without_end/1, member_claims_fragments/1, member_half_frames/1,
          member_ticks/1, member_empty_frames/1]).
--export([acceptor_restarts_reset_ends_it/1, dialler_restarts_new_dial_replaces/1]).
 
 -define(SETUP_S, 2).
 
@@ -31,7 +31,7 @@ all() ->
     [flood_costs_nothing, flood_leaves_throughput, half_open_is_capped,
      {group, one_victim}, {group, members},
      s4_cookie_only_is_for_the_listed, s4_cookie_only_says_another_name, s5_newcomers_are_rated,
-     acceptor_restarts_reset_ends_it, dialler_restarts_new_dial_replaces].
+     s5_searches_are_rated].
 
 %% Cases that one node survives together.
 groups() ->
@@ -164,6 +164,7 @@ flood_costs_nothing(Config) ->
     ok = settle(A),
     Before = bp_hostile:usage(A),
     Rss0 = bp_hostile:rss(A),
+    Cpu0 = bp_hostile:cpu_us(A),
     Flood = bp_hostile:start(flood, [{port, port(A)}, {count, soak(100000, 200000)},
                                      {rate, 20000}]),
     {1, Flood1} = bp_hostile:next(Flood, started, 10000),
@@ -173,10 +174,15 @@ flood_costs_nothing(Config) ->
     #{sent := Sent, ms := Ms} = bp_hostile:await(Flood1),
     Rss1 = bp_hostile:rss(A),
     Stats = bp_hostile:stats(A),
+    Cost = (bp_hostile:cpu_us(A) - Cpu0) / bp_hostile:count(Stats, datagrams),
     ct:pal("sent ~w in ~w ms; connect ~w us; RSS ~w, ~w, ~w KB~n~tp",
            [Sent, Ms, Us, Rss0, During, Rss1, Stats]),
-    report("flood: ~w datagrams in ~w ms, ~w of them reached the node; connect ~w ms; RSS +~w KB",
-           [Sent, Ms, bp_hostile:count(Stats, datagrams), Us div 1000, max(During, Rss1) - Rss0]),
+    report("flood: ~w datagrams in ~w ms, ~w of them reached the node; ~.1f us of CPU each; "
+           "connect ~w ms; RSS +~w KB",
+           [Sent, Ms, bp_hostile:count(Stats, datagrams), Cost, Us div 1000,
+            max(During, Rss1) - Rss0]),
+    %% with the kernel's part; 20,000 a second must leave most of a core
+    true = Cost < 20,
     true = Us < 1000000,
     true = max(During, Rss1) - Rss0 < 2048,
     true = bp_hostile:count(Stats, datagrams) > Sent * 9 div 10,
@@ -217,20 +223,28 @@ flood_leaves_throughput(Config) ->
     true = bp_cluster:connect(A, B),
     ok = warm_up(A, B),
     Ms = soak(2000, 5000),
-    true = keeps_throughput(A, B, Ms, soak(3, 1)).
+    true = keeps_throughput(A, B, Ms, soak(4, 1), []).
 
-%% The median of some rounds; measured again where another load of the machine got into one of them.
-keeps_throughput(_, _, _, 0) ->
+%% The sum of some rounds, and of more where another load of the machine got into them.
+keeps_throughput(_, _, _, 0, _) ->
     false;
-keeps_throughput(A, B, Ms, Tries) ->
-    Before = bp_hostile:count(B, datagrams),
-    Rounds = [{throughput(A, B, Ms, [{sink, 1}]), throughput(A, B, Ms, [{port, port(B)}])}
-              || _ <- lists:seq(1, soak(3, 5))],
-    Median = fun(L) -> lists:nth((length(L) + 1) div 2, lists:sort(L)) end,
-    Ratio = Median([F / S || {S, F} <- Rounds]),
-    report("throughput beside a flood: ~.2f of that beside its load; MB/s ~tp", [Ratio, Rounds]),
-    true = bp_hostile:count(B, datagrams) - Before > 20 * Ms,
-    Ratio >= 0.8 orelse keeps_throughput(A, B, Ms, Tries - 1).
+keeps_throughput(A, B, Ms, Tries, Before) ->
+    Seen = bp_hostile:count(B, datagrams),
+    Rounds = Before ++ [round_of(A, B, Ms, N) || N <- lists:seq(1, soak(3, 5))],
+    {Sink, Flooded} = lists:unzip(Rounds),
+    Ratio = lists:sum(Flooded) / lists:sum(Sink),
+    report("throughput beside a flood: ~.2f of that beside its load; MB/s ~0p", [Ratio, Rounds]),
+    true = bp_hostile:count(B, datagrams) - Seen > 20 * Ms,
+    Ratio >= 0.8 orelse keeps_throughput(A, B, Ms, Tries - 1, Rounds).
+
+%% Beside the same datagrams that go elsewhere, and beside a flood; who comes first changes.
+round_of(A, B, Ms, N) ->
+    Sink = fun() -> throughput(A, B, Ms, [{sink, 1}]) end,
+    Flood = fun() -> throughput(A, B, Ms, [{port, port(B)}]) end,
+    case N rem 2 of
+        0 -> S = Sink(), {S, Flood()};
+        1 -> F = Flood(), {Sink(), F}
+    end.
 
 %% MB/s from A to B beside a flood.
 throughput(A, B, Ms, Where) ->
@@ -488,6 +502,22 @@ s5_newcomers_are_rated(Config) ->
     %% from elsewhere a new node gets in
     true = bp_cluster:connect(F, V).
 
+%% A node without a name is looked up by its key, which reads all pins: strangers get so many.
+s5_searches_are_rated(Config) ->
+    [V] = bp_cluster:start_many(Config, [victim(v, [{auth_trust_mode, strict}])]),
+    Dir = filename:join(maps:get(cwd, V), "data/keys/trusted"),
+    ok = filelib:ensure_dir(filename:join(Dir, "x")),
+    [ok = file:write_file(filename:join(Dir, "n" ++ integer_to_list(I) ++ "@h.pub"),
+                          crypto:strong_rand_bytes(32)) || I <- lists:seq(1, 200)],
+    #{authenticated := 0} =
+        bp_hostile:run(newcomers, [{port, port(V)}, {n, 90}, {name, "nonode@nohost"},
+                                   {from, "127.0.0.6"}]),
+    Count = fun(Counter) -> bp_hostile:count(V, Counter) end,
+    bp_cluster:until(fun() -> Count(refused_untrusted_key) + Count(newcomers_refused) =:= 90 end),
+    report("90 strangers without a name: ~w searches", [Count(refused_untrusted_key)]),
+    true = Count(refused_untrusted_key) >= 64,
+    true = Count(refused_too_many_newcomers) >= 10.
+
 %% ---- transcripts ----
 
 signature_of_nobody(Config) ->
@@ -616,83 +646,3 @@ member_ticks(Config) ->
 member_empty_frames(Config) ->
     {#{sent_bytes := Sent}, _} = member(Config, empty_frames, flood),
     true = Sent < 20000000.
-
-%% ---- restarts ----
-
-fixed(Name, Port) ->
-    (victim(Name, []))#{args => ["-barrel_p2p_dist_port", integer_to_list(Port)]}.
-
-%% The peer of a killed node that is back on its port: the first packet that it sends ends the dead
-%% connection. It is stopped while nobody is there, so that no ICMP tells it.
-acceptor_restarts_reset_ends_it(Config) ->
-    Port = bp_cluster:free_port(),
-    Opts = fixed(b, Port),
-    [A, B] = bp_cluster:start_many(Config, [victim(a, []), Opts]),
-    true = bp_cluster:connect(A, B),
-    NB = bp_cluster:name(B),
-    ok = watch(A, NB),
-    timer:sleep(300),                   % both are silent by now
-    bp_cluster:signal(A, "STOP"),
-    bp_cluster:kill9(B),
-    B2 = bp_cluster:start(Config, Opts#{node => NB}),
-    ?EQ(Port, port(B2)),
-    bp_cluster:signal(A, "CONT"),
-    Ms = bp_cluster:run(A, fun() ->
-        T0 = erlang:monotonic_time(microsecond),
-        erlang:send({nobody, NB}, hello, [noconnect]),
-        watcher ! {self(), when_down},
-        receive {down, T} -> (T - T0) / 1000 after 10000 -> error(still_up) end
-    end),
-    report("nodedown ~.1f ms after the first packet to the restarted node", [Ms]),
-    ?EQ(1, bp_hostile:count(A, down_stateless_reset)),
-    ?EQ(0, bp_hostile:count(A, down_econnrefused)),
-    ?EQ(1, bp_hostile:count(B2, stateless_resets)),
-    true = Ms < 100,
-    true = bp_cluster:connect(A, B2).
-
-%% A process that notes when Node went down.
-watch(On, Node) ->
-    bp_cluster:run(On, fun() ->
-        Self = self(),
-        spawn(fun() ->
-            register(watcher, self()),
-            erlang:monitor_node(Node, true),
-            Self ! watching,
-            receive
-                {nodedown, Node} ->
-                    T = erlang:monotonic_time(microsecond),
-                    receive {From, when_down} -> From ! {down, T} end
-            end
-        end),
-        receive watching -> ok end
-    end).
-
-%% A killed node comes back on another port and dials: its peer, which heard nothing from the old
-%% port because somebody sits on it, gives the dead connection up for the new one.
-dialler_restarts_new_dial_replaces(Config) ->
-    Port = bp_cluster:free_port(),
-    [A, B] = bp_cluster:start_many(Config, [fixed(a, Port), victim(b, [])]),
-    true = bp_cluster:connect(A, B),
-    {NA, NB} = {bp_cluster:name(A), bp_cluster:name(B)},
-    Old = bp_cluster:run(A, fun() -> erlang:system_info(creation) end),
-    ok = watch(B, NA),
-    timer:sleep(300),
-    bp_cluster:signal(B, "STOP"),
-    bp_cluster:kill9(A),
-    {1, Holder} = bp_hostile:next(bp_hostile:start(hold_port, [{port, Port}]), holding, 5000),
-    A2 = bp_cluster:start(Config, (victim(a, []))#{node => NA}),
-    bp_cluster:signal(B, "CONT"),
-    {Us, true} = timer:tc(fun() -> bp_cluster:connect(A2, B) end),
-    New = bp_cluster:run(A2, fun() -> erlang:system_info(creation) end),
-    report("the new dial replaced the dead connection in ~w ms", [Us div 1000]),
-    true = Us < 500000,
-    true = Old =/= New,
-    %% b saw the old one go down, for no other reason, and talks to the new one
-    {down, _} = bp_cluster:run(B, fun() ->
-        watcher ! {self(), when_down},
-        receive {down, T} -> {down, T} after 5000 -> error(old_connection_up) end
-    end),
-    ?EQ(0, bp_hostile:count(B, down_stateless_reset) + bp_hostile:count(B, down_econnrefused)),
-    ?EQ(New, bp_cluster:run(B, fun() -> erpc:call(NA, erlang, system_info, [creation]) end)),
-    ?EQ([NB], bp_cluster:call(A2, erlang, nodes, [connected])),
-    bp_hostile:finish(Holder).

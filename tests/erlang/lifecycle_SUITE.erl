@@ -12,7 +12,8 @@
          busy_dist_port_is_reported/1, nosuspend_is_refused/1, zdbbl_sets_the_limit/1,
          cookie_mismatch_is_refused/1, cookie_per_node/1, mesh_of_five/1, hidden_node/1,
          node_without_listener/1, node_with_dynamic_name/1, remsh_from_nameless_shell/1,
-         distribution_started_later/1, auto_connect_never/1, unreachable_node_fails_in_time/1]).
+         distribution_started_later/1, auto_connect_never/1,
+         preferred_connection_never_comes/1, unreachable_node_fails_in_time/1]).
 
 suite() -> [{timetrap, {seconds, 90}}].
 
@@ -22,7 +23,7 @@ all() ->
      nosuspend_is_refused, zdbbl_sets_the_limit, cookie_mismatch_is_refused, cookie_per_node,
      mesh_of_five, hidden_node, node_without_listener, node_with_dynamic_name,
      remsh_from_nameless_shell, distribution_started_later, auto_connect_never,
-     unreachable_node_fails_in_time].
+     preferred_connection_never_comes, unreachable_node_fails_in_time].
 
 groups() -> [].
 
@@ -34,6 +35,11 @@ init_per_testcase(remsh_from_nameless_shell = Case, Config) ->
     case os:find_executable("script") of
         false -> {skip, "script(1), which makes a terminal, is not installed"};
         _ -> bp_cluster:init_case(?MODULE, Case, Config)
+    end;
+init_per_testcase(preferred_connection_never_comes = Case, Config) ->
+    case bp_cluster:only(quic) of
+        ok -> bp_cluster:init_case(?MODULE, Case, Config);
+        Skip -> Skip
     end;
 init_per_testcase(Case, Config) ->
     bp_cluster:init_case(?MODULE, Case, Config).
@@ -427,6 +433,26 @@ auto_connect_never(Config) ->
         ?EQ(true, net_kernel:connect_node(NB)),
         ?EQ(pong, net_adm:ping(NB))
     end).
+
+%% B prefers its own connection to us, which can never come: it dials into the void. We are refused,
+%% but not kept waiting for it: as soon as B has given up we are connected.
+preferred_connection_never_comes(Config) ->
+    {ok, Void} = gen_udp:open(0, [{ip, {127, 0, 0, 1}}]),
+    {ok, VoidPort} = inet:port(Void),
+    A = bp_cluster:start(Config, #{name => a, args => ["-kernel", "net_setuptime", "30"]}),
+    {NA, Nodes} = {bp_cluster:name(A), fun(At) -> {dist, [{nodes, At}]} end},
+    B = bp_cluster:start(Config, #{name => b, args => ["-kernel", "net_setuptime", "4"],
+                                   config => [{quic, [Nodes([{NA, {"127.0.0.1", VoidPort}}])]}]}),
+    Dial = bp_cluster:async(B, fun() -> net_kernel:connect_node(NA) end),
+    bp_cluster:until(fun() ->
+        bp_cluster:call(B, ets, member, [sys_dist, NA])
+    end),
+    {Us, true} = bp_cluster:run(A, fun() ->
+        timer:tc(net_kernel, connect_node, [bp_cluster:name(B)])
+    end),
+    ct:pal("connected after ~w ms", [Us div 1000]),
+    _ = bp_cluster:await(Dial),
+    ok = gen_udp:close(Void).
 
 %% A node that is not there: an answer, at once, not a hang; and nobody home at an address.
 unreachable_node_fails_in_time(Config) ->

@@ -278,8 +278,8 @@ void cmd_replay(void)
 /* --- newcomers ----------------------------------------------------------- */
 
 /*
- * newcomers port= n= prefix=: that many identities, each with a name of its own; each
- * authenticates, says its name in the distribution handshake, and does not know the cookie.
+ * newcomers port= n= name=: that many identities, each with a name of its own or all with `name`;
+ * each authenticates, says its name in the distribution handshake, and does not know the cookie.
  */
 void cmd_newcomers(void)
 {
@@ -296,7 +296,11 @@ void cmd_newcomers(void)
         char name[64];
         struct lies lies = {.name = name};
 
-        snprintf(name, sizeof(name), "%s%u@127.0.0.1", arg("prefix", "newcomer"), i);
+        if (arg("name", NULL) != NULL) {
+            snprintf(name, sizeof(name), "%s", arg("name", NULL));
+        } else {
+            snprintf(name, sizeof(name), "newcomer%u@127.0.0.1", i);
+        }
         self_new(&self);
         dial(&c, &self);
         client_authenticate(&c, &lies, &r);

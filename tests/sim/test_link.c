@@ -4,6 +4,7 @@
 #include "support/t.h"
 
 #include "quic/conn_impl.h"
+#include "quic/packet_crypt.h"
 
 #define MESSAGES 10000u
 
@@ -118,14 +119,33 @@ static void link_lossy_network_delivers_in_order(void **state)
     }
 }
 
-static void link_key_update_goes_on(void **state)
+static void a_is_plain(struct sim_node *n)
+{
+    struct bp_conn *c = bp_link_conn(n->link);
+
+    c->plain_crypto = !c->server;
+}
+
+static void b_is_plain(struct sim_node *n)
+{
+    struct bp_conn *c = bp_link_conn(n->link);
+
+    c->plain_crypto = c->server;
+}
+
+static void both_are_plain(struct sim_node *n)
+{
+    bp_link_conn(n->link)->plain_crypto = true;
+}
+
+static void key_updates(void (*on_link)(struct sim_node *n))
 {
     struct sim s;
     uint32_t at_b[SIM_SENDERS] = {0}, got = 0;
     unsigned updates = 0;
 
-    (void)state;
     sim_init(&s, 7);
+    s.on_link = on_link;
     sim_connect_up(&s);
     sim_run(&s, s.now + BP_SEC);
     assert_null(s.a.link == NULL ? NULL : bp_conn_peer_cert(bp_link_conn(s.a.link), &(size_t){0}));
@@ -139,7 +159,49 @@ static void link_key_update_goes_on(void **state)
         updates += ngtcp2_conn_initiate_key_update(bp_link_conn(s.a.link)->q, s.now) == 0;
     }
     assert_true(updates >= 3);
+    assert_int_equal(bp_link_conn(s.a.link)->fast_keys,
+                     bp_packet_crypt_fast() && !bp_link_conn(s.a.link)->plain_crypto);
     sim_free(&s);
+}
+
+static void link_key_update_goes_on(void **state)
+{
+    (void)state;
+    key_updates(NULL);
+}
+
+/* A node with many idle peers wakes up for several of them at once. */
+static void link_idle_deadlines_are_on_a_grid(void **state)
+{
+    struct sim s;
+    bp_time at, early;
+
+    (void)state;
+    sim_init(&s, 11);
+    s.keepalive = 2 * BP_SEC;
+    sim_connect_up(&s);
+    sim_run(&s, s.now + 300 * BP_MS);
+    at = bp_conn_deadline(bp_link_conn(s.a.link), s.now);
+    early = ngtcp2_conn_get_expiry(bp_link_conn(s.a.link)->q);
+    assert_true(early > s.now + BP_SEC);
+    assert_int_equal(at % (250 * BP_MS), 0);
+    assert_true(at >= early && at < early + 250 * BP_MS);
+    /* Something is under way: its loss is noticed in time. */
+    sim_send_message(&s.a, 0, 0, 100);
+    sim_flush(&s);
+    early = ngtcp2_conn_get_expiry(bp_link_conn(s.a.link)->q);
+    at = bp_conn_deadline(bp_link_conn(s.a.link), s.now);
+    assert_true(at == early || at == s.now + BP_MS);
+    sim_free(&s);
+}
+
+/* Both kinds of packet protection, with each other and alone. */
+static void link_packet_libraries_interoperate(void **state)
+{
+    (void)state;
+    key_updates(a_is_plain);
+    key_updates(b_is_plain);
+    key_updates(both_are_plain);
 }
 
 static void link_ticks_pass_while_data_is_blocked(void **state)
@@ -321,6 +383,8 @@ int main(void)
         cmocka_unit_test(link_reordering_network_delivers_in_order),
         cmocka_unit_test(link_lossy_network_delivers_in_order),
         cmocka_unit_test(link_key_update_goes_on),
+        cmocka_unit_test(link_idle_deadlines_are_on_a_grid),
+        cmocka_unit_test(link_packet_libraries_interoperate),
         cmocka_unit_test(link_ticks_pass_while_data_is_blocked),
         cmocka_unit_test(link_other_key_pinned_at_server_refused),
         cmocka_unit_test(link_other_key_pinned_at_client_refused),

@@ -15,6 +15,9 @@ static void err_classes_follow_ranges(void **state)
     assert_int_equal(bp_err_class(BP_E_NOMEM), BP_ERR_FATAL);
     assert_string_equal(bp_err_atom(BP_E_AUTH_KEY_MISMATCH), "key_mismatch");
     assert_string_equal(bp_err_atom(-999), "unknown_error");
+    assert_int_equal(bp_err_from_atom("key_mismatch"), BP_E_AUTH_KEY_MISMATCH);
+    assert_int_equal(bp_err_from_atom("key_mismatch "), 0);
+    assert_int_equal(bp_err_from_atom(""), 0);
     assert_int_equal(bp_err_from_close_code(bp_err_close_code(BP_E_FRAME_TOO_LARGE)),
                      BP_E_FRAME_TOO_LARGE);
     assert_int_equal(bp_err_from_close_code(0), BP_E_PEER_CLOSED);

@@ -169,6 +169,14 @@ static void idle_membership_is_known_by_its_name(void **state)
          "640011 62617272656c5f7032705f627269646765");
     IN(P "68 05 61 10" X "7700" BRIDGE "6a");
     assert_int_equal(idle.own, 4);
+    OUT(H "68 04 61 06" A "7700" REX "83 68 02" A "7710 66656174757265735f72657175657374");
+    assert_int_equal(idle.greetings, 1);
+    OUT(H "68 04 61 06" A "7700" REX "83 68 02" A "7710 66656174757265735f72657175657375");
+    OUT(H "68 04 61 06" A "7700"
+          "7703 726579"
+          "83 7710 66656174757265735f72657175657374");
+    assert_int_equal(idle.greetings, 1);
+    assert_int_equal(idle.own, 4);
     assert_int_equal(idle.n, 0);
 }
 

@@ -180,6 +180,34 @@ static void trust_bad_name_never_becomes_a_path(void **state)
     assert_int_equal(strlen(longest), 251);
 }
 
+static void trust_others_may_write_warned(void **state)
+{
+    static const mode_t loose[] = {0720, 0702, 0777, 01777};
+    char d[PATH_MAX];
+    char p[PATH_MAX];
+    struct bp_errbuf err;
+
+    tmpdir_path(state, "keys", d);
+    bp_errbuf_reset(&err);
+    bp_trust_warn_loose(d, &err); /* nothing is there */
+    assert_false(err.warning);
+    assert_int_equal(bp_trust_store(d, "a@h", key_of(1), NULL), 0);
+    assert_int_equal(chmod(d, 0755), 0); /* keys that are trusted are no secret */
+    bp_trust_warn_loose(d, &err);
+    assert_false(err.warning);
+    for (size_t i = 0; i < 2 * sizeof(loose) / sizeof(loose[0]); i++) {
+        tmpdir_path(state, i % 2 == 0 ? "keys" : "keys/trusted", p);
+        assert_int_equal(chmod(p, loose[i / 2]), 0);
+        bp_errbuf_reset(&err);
+        bp_trust_warn_loose(d, &err);
+        assert_true(err.warning);
+        says(&err, p);
+        says(&err, "chmod go-w");
+        assert_int_equal(chmod(p, 0700), 0);
+    }
+    bp_trust_warn_loose(d, NULL);
+}
+
 static void trust_delete_forgets(void **state)
 {
     char d[PATH_MAX];
@@ -317,6 +345,59 @@ static void trust_racing_pins_one_wins(void **state)
     }
 }
 
+struct successor {
+    const char *dir;
+    pthread_barrier_t *start;
+    int rc;
+};
+
+static void *follow(void *arg)
+{
+    struct successor *s = arg;
+
+    (void)pthread_barrier_wait(s->start);
+    s->rc = bp_trust_replace(s->dir, "a@h", key_of(1), key_of(2), NULL);
+    return NULL;
+}
+
+/* An operator takes a key away, or pins another, while a peer's rotation is followed: what the
+ * operator did is what stays. */
+static void trust_replace_never_undoes_what_others_did(void **state)
+{
+    char d[PATH_MAX];
+    char p[PATH_MAX];
+    int followed = 0;
+
+    tmpdir_path(state, "", d);
+    for (int round = 0; round < 400; round++) {
+        bool revoke = round % 2 == 0;
+        pthread_barrier_t start;
+        struct successor s = {d, &start, 1};
+        uint8_t key[BP_KEY_LEN];
+        pthread_t th;
+
+        assert_int_equal(bp_trust_store(d, "a@h", key_of(1), NULL), 0);
+        assert_int_equal(pthread_barrier_init(&start, NULL, 2), 0);
+        assert_int_equal(pthread_create(&th, NULL, follow, &s), 0);
+        (void)pthread_barrier_wait(&start);
+        for (volatile int i = 0; i < round * 200; i++) {
+        }
+        assert_int_equal(revoke ? bp_trust_delete(d, "a@h", NULL)
+                                : bp_trust_store(d, "a@h", key_of(3), NULL),
+                         0);
+        assert_int_equal(pthread_join(th, NULL), 0);
+        (void)pthread_barrier_destroy(&start);
+        assert_true(s.rc == 0 || s.rc == BP_E_MISMATCH);
+        followed += s.rc == 0;
+        assert_int_equal(bp_trust_lookup(d, "a@h", key, NULL), revoke ? BP_E_NOT_FOUND : 0);
+        if (!revoke) {
+            assert_memory_equal(key, key_of(3), sizeof(key));
+        }
+        assert_int_equal(tmpdir_count(tmpdir_path(state, "trusted", p)), revoke ? 0 : 1);
+    }
+    print_message("# %d of 400 were followed before\n", followed);
+}
+
 static const struct CMUnitTest tests[] = {
     TMPDIR_TEST(trust_stored_key_found_by_name_and_key),
     TMPDIR_TEST(trust_path_is_where_the_pin_is),
@@ -325,10 +406,12 @@ static const struct CMUnitTest tests[] = {
     TMPDIR_TEST(trust_garbage_file_named_with_cure),
     TMPDIR_TEST(trust_replace_only_the_key_that_was_seen),
     TMPDIR_TEST(trust_bad_name_never_becomes_a_path),
+    TMPDIR_TEST(trust_others_may_write_warned),
     TMPDIR_TEST(trust_delete_forgets),
     TMPDIR_TEST(trust_list_shows_pins_and_broken_pins_only),
     TMPDIR_TEST(trust_file_in_place_of_directory_reported),
     TMPDIR_TEST(trust_racing_pins_one_wins),
+    TMPDIR_TEST(trust_replace_never_undoes_what_others_did),
 };
 
 T_MAIN(tests)

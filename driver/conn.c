@@ -220,12 +220,14 @@ void drv_conn_del(struct drv_conn *c)
 
 const char *drv_conn_peer(const struct drv_conn *c)
 {
-    static _Thread_local char text[BP_NODE_NAME_MAX + BP_ADDR_TEXT_MAX + 8];
+    static _Thread_local char text[BP_NODE_NAME_MAX + 3 * BP_ADDR_TEXT_MAX];
     char addr[BP_ADDR_TEXT_MAX];
     const char *name = bp_link_peer_name(c->link);
 
     bp_addr_text(&c->peer, addr);
-    if (name[0] != '\0') {
+    if (c->relay != NULL) {
+        snprintf(text, sizeof(text), "%s (%s through %s)", name, addr, drv_relay_name(c->relay));
+    } else if (name[0] != '\0') {
         snprintf(text, sizeof(text), "%s (%s)", name, addr);
     } else {
         snprintf(text, sizeof(text), "%s", addr);
@@ -506,10 +508,24 @@ void drv_conn_datagram(struct drv_conn *c, const struct bp_addr *remote, const u
     }
 }
 
+/* QUIC knows the peer by the address that was dialled, whatever is in between. */
+static void relayed(struct drv_conn *c, const uint8_t *p, size_t len, bp_time now)
+{
+    size_t left = drv_relay_unwrap(c->rx_relay, p, len);
+
+    if (left > 0) {
+        drv_conn_datagram(c, &c->peer, p + (len - left), left, now);
+    }
+}
+
 void drv_conn_batch(struct drv_conn *c, const struct bp_udp_rx *rx, bp_time now)
 {
     for (size_t off = 0; off < rx->len; off += rx->seg) {
         size_t len = rx->len - off < rx->seg ? rx->len - off : rx->seg;
+        if (c->rx_relay != NULL) {
+            relayed(c, rx->data + off, len, now);
+            continue;
+        }
         drv_conn_datagram(c, &rx->remote, rx->data + off, len, now);
     }
 }
@@ -534,6 +550,10 @@ void drv_conn_refused(struct drv_conn *c, bp_time now)
 {
     struct bp_conn_stats st;
 
+    if (c->relay != NULL && c->alive) {
+        drv_relay_refused(c); /* that says nothing of the peer */
+        return;
+    }
     bp_conn_stats(bp_link_conn(c->link), &st);
     if (c->refused == 0 || st.last_authentic > c->refused_at) {
         c->refused = 0;

@@ -4,6 +4,7 @@
  * beside the old one until its path is validated; then it takes the old one's place, which still
  * receives what is under way and is closed a little later.
  *
+ *   IDLE --migrate--> OPENING, of a relay that takes time --> CID
  *   IDLE --migrate--> CID --an id for the path--> VALIDATING --answered--> IDLE
  *                      ^-------- not answered ---------'
  *   IDLE --migrate, we did not dial--> ASKED --the dialler's answer--> IDLE
@@ -23,20 +24,30 @@
 #define OLD_PATHS       4u /* sockets of former paths that are still read */
 #define OLD_FOR         BP_SEC
 #define RETRY           (20 * BP_MS) /* for a connection id */
+#define LEFT_PATHS      8u           /* that we remember */
 #define TIMEOUT_DEFAULT (5 * BP_SEC)
 #define TIMEOUT_MAX_MS  3600000u
 
-enum move_state { MOVE_IDLE, MOVE_CID, MOVE_VALIDATING, MOVE_BACK, MOVE_ASKED };
+enum move_state { MOVE_IDLE, MOVE_OPENING, MOVE_CID, MOVE_VALIDATING, MOVE_BACK, MOVE_ASKED };
 
 struct path {
     int fd;
     struct bp_addr local;
     struct bp_udp_tx tx;
+    struct drv_relay *relay;
     bp_time close_at;
+};
+
+/* A path that was left, as the peer can tell it from others. */
+struct left {
+    struct bp_addr key;
+    bp_time until; /* not to be used again */
 };
 
 struct drv_move {
     enum move_state state;
+    struct left left[LEFT_PATHS];
+    unsigned n_left;  /* ever */
     struct path next; /* fd -1: none */
     struct path old[OLD_PATHS];
     unsigned n_old;
@@ -74,6 +85,16 @@ static void copy_options(int from, int to, int family)
     }
 }
 
+static void use_next(struct drv_conn_port *cp)
+{
+    struct drv_conn *c = cp->conn;
+    struct path *next = &c->move->next;
+
+    copy_options(c->fd, next->fd, c->peer.u.sa.sa_family);
+    next->tx = (struct bp_udp_tx){.peer = c->peer, .relay = drv_relay_tx(next->relay)};
+    select_path(cp, next->fd, 1);
+}
+
 static int open_next(struct drv_conn_port *cp, const struct bp_addr *want)
 {
     struct drv_conn *c = cp->conn;
@@ -82,6 +103,13 @@ static int open_next(struct drv_conn_port *cp, const struct bp_addr *want)
     bool share;
     int rc;
 
+    if (next->relay != NULL) {
+        rc = drv_relay_open(cp, next->relay, &c->peer, &next->fd, &next->local);
+        if (rc == 0) {
+            use_next(cp);
+        }
+        return rc;
+    }
     erl_drv_mutex_lock(drv_node.lock);
     bound = drv_node.bound;
     erl_drv_mutex_unlock(drv_node.lock);
@@ -91,9 +119,7 @@ static int open_next(struct drv_conn_port *cp, const struct bp_addr *want)
         next->fd = -1;
         return rc;
     }
-    copy_options(c->fd, next->fd, c->peer.u.sa.sa_family);
-    next->tx = (struct bp_udp_tx){.peer = c->peer};
-    select_path(cp, next->fd, 1);
+    use_next(cp);
     return 0;
 }
 
@@ -105,6 +131,8 @@ static void close_next(struct drv_conn_port *cp)
         select_path(cp, next->fd, 0);
         next->fd = -1;
     }
+    drv_relay_close(cp, next->relay);
+    next->relay = NULL;
 }
 
 static void close_oldest(struct drv_conn_port *cp)
@@ -113,11 +141,46 @@ static void close_oldest(struct drv_conn_port *cp)
     int fd = m->old[0].fd;
 
     cp->conn->rx_local = &m->old[0].local;
-    drv_conn_port_drain(cp->conn, fd);
+    drv_conn_port_drain(cp->conn, fd, m->old[0].relay);
     cp->conn->rx_local = NULL;
     select_path(cp, fd, 0);
+    drv_relay_close(cp, m->old[0].relay);
     m->n_old--;
     memmove(m->old, m->old + 1, m->n_old * sizeof(m->old[0]));
+}
+
+/* Two sockets of one machine are two paths, two ways to one relay may be one. */
+static void path_key(const struct bp_addr *local, const struct drv_relay *relay,
+                     struct bp_addr *key)
+{
+    *key = *local;
+    if (relay != NULL) {
+        drv_relay_key(relay, key);
+    }
+}
+
+static void leave_path(struct drv_move *m, const struct bp_addr *local,
+                       const struct drv_relay *relay, bp_time pto, bp_time now)
+{
+    struct left *l = &m->left[m->n_left++ % LEFT_PATHS];
+
+    path_key(local, relay, &l->key);
+    l->until = now + BP_PATH_REST + 4 * pto;
+}
+
+/* When the path of `next` may be used. */
+static bp_time rested_at(const struct drv_move *m)
+{
+    struct bp_addr key;
+    bp_time at = 0;
+
+    path_key(&m->next.local, m->next.relay, &key);
+    for (unsigned i = 0; i < LEFT_PATHS; i++) {
+        if (bp_addr_equal(&m->left[i].key, &key) && m->left[i].until > at) {
+            at = m->left[i].until;
+        }
+    }
+    return at;
 }
 
 /* The path of `next` is the connection's now. */
@@ -142,17 +205,21 @@ static void change_over(struct drv_conn_port *cp, bp_time now)
         close_oldest(cp);
     }
     bp_conn_stats(bp_link_conn(c->link), &st);
+    leave_path(m, &c->local, c->relay, st.pto, now);
     m->old[m->n_old++] =
         (struct path){.fd = c->fd,
                       .local = c->local,
+                      .relay = c->relay,
                       .close_at = now + (OLD_FOR > 3 * st.pto ? OLD_FOR : 3 * st.pto)};
     m->next.tx.syscalls += c->tx.syscalls;
     m->next.tx.lost += c->tx.lost;
     c->fd = m->next.fd;
     c->local = m->next.local;
     c->tx = m->next.tx;
+    c->relay = m->next.relay;
     c->refused = 0;
     m->next.fd = -1;
+    m->next.relay = NULL;
 }
 
 unsigned drv_move_divert(struct drv_conn *c, const uint8_t *buf, struct bp_tx_run *runs, unsigned n)
@@ -181,13 +248,13 @@ void drv_move_ready(struct drv_conn_port *cp, int fd)
     }
     if (m->next.fd == fd) {
         local = m->next.local;
-        drv_conn_port_read(cp, fd, &local);
+        drv_conn_port_read(cp, fd, &local, m->next.relay);
         return;
     }
     for (unsigned i = 0; i < m->n_old; i++) {
         if (m->old[i].fd == fd) {
             local = m->old[i].local;
-            drv_conn_port_read(cp, fd, &local);
+            drv_conn_port_read(cp, fd, &local, m->old[i].relay);
             return;
         }
     }
@@ -274,7 +341,14 @@ static void try_path(struct drv_conn_port *cp, bp_time now)
     struct drv_conn *c = cp->conn;
     struct drv_move *m = c->move;
     bool dead = m->at_once || on_dead_path(c);
-    int rc = bp_conn_migrate(bp_link_conn(c->link), &m->next.local, &c->peer, dead, now);
+    bp_time rested = rested_at(m);
+    int rc;
+
+    if (rested > now) {
+        m->retry_at = rested;
+        return;
+    }
+    rc = bp_conn_migrate(bp_link_conn(c->link), &m->next.local, &c->peer, dead, now);
 
     m->waits_for = rc;
     if (rc == 0) {
@@ -290,34 +364,80 @@ static void try_path(struct drv_conn_port *cp, bp_time now)
 }
 
 /* 0: it has begun, and finish() will be called; else nothing has. */
-static int begin(struct drv_conn_port *cp, const struct bp_addr *want, bp_time timeout, bp_time now)
+static int begin(struct drv_conn_port *cp, const struct bp_addr *want, struct drv_relay *relay,
+                 bp_time timeout, bp_time now)
 {
     struct drv_conn *c = cp->conn;
     struct drv_move *m = move_of(c);
-    int rc;
+    int rc = 0;
 
     if (m == NULL) {
-        return BP_E_NOMEM;
+        rc = BP_E_NOMEM;
+    } else if (bp_link_phase(c->link) != BP_LINK_UP || c->fd < 0) {
+        rc = BP_E_STATE;
+    } else if (m->state != MOVE_IDLE) {
+        rc = BP_E_BUSY;
     }
-    if (bp_link_phase(c->link) != BP_LINK_UP || c->fd < 0) {
-        return BP_E_STATE;
+    if (rc != 0) {
+        drv_relay_close(cp, relay);
+        return rc;
     }
-    if (m->state != MOVE_IDLE) {
-        return BP_E_BUSY;
-    }
+    m->next.relay = relay;
     if (c->inbound) {
-        rc = want->len != 0 ? BP_E_NOT_DIALLER : bp_link_path_ask(c->link);
+        rc = want->len != 0 || relay != NULL ? BP_E_NOT_DIALLER : bp_link_path_ask(c->link);
         m->state = rc == 0 ? MOVE_ASKED : MOVE_IDLE;
     } else if (bp_conn_peer_refuses_migration(bp_link_conn(c->link))) {
         rc = BP_E_MIGRATION_DISABLED;
     } else {
         rc = open_next(cp, want);
-        m->state = rc == 0 ? MOVE_CID : MOVE_IDLE;
+        m->state = rc == 0 ? MOVE_CID : rc == 1 ? MOVE_OPENING : MOVE_IDLE;
+        rc = rc == 1 ? 0 : rc;
         m->retry_at = now;
     }
     m->waits_for = 0;
     m->deadline = now + timeout;
-    return rc;
+    return rc; /* with a relay that has failed, if any: reply_begin says why */
+}
+
+bool drv_move_relay_opened(struct drv_conn_port *cp, const struct drv_relay *r, int rc, int fd,
+                           const struct bp_addr *local)
+{
+    struct drv_move *m = cp->conn->move;
+
+    if (m == NULL || m->next.relay != r || m->state != MOVE_OPENING) {
+        return false;
+    }
+    if (rc != 0) {
+        drv_log(DRV_WARNING, "relay_failed", drv_conn_peer(cp->conn), "%s: %s", drv_relay_name(r),
+                drv_relay_text(r));
+        finish(cp, rc);
+        return true;
+    }
+    m->next.fd = fd;
+    m->next.local = *local;
+    use_next(cp);
+    m->state = MOVE_CID;
+    m->retry_at = 0;
+    return true;
+}
+
+struct drv_relay *drv_move_relay(const struct drv_conn *c, unsigned i)
+{
+    const struct drv_move *m = c->move;
+    unsigned n = 0;
+
+    if (m == NULL) {
+        return NULL;
+    }
+    if (m->next.relay != NULL && n++ == i) {
+        return m->next.relay;
+    }
+    for (unsigned k = 0; k < m->n_old; k++) {
+        if (m->old[k].relay != NULL && n++ == i) {
+            return m->old[k].relay;
+        }
+    }
+    return NULL;
 }
 
 /* --- as time goes by ----------------------------------------------------- */
@@ -370,7 +490,7 @@ void drv_move_settle(struct drv_conn_port *cp, bp_time now)
 
     if (c->alive && bp_link_path_asked(c->link)) {
         const struct bp_addr any = {0};
-        rc = begin(cp, &any, TIMEOUT_DEFAULT, now);
+        rc = begin(cp, &any, NULL, TIMEOUT_DEFAULT, now);
         if (rc == 0) {
             c->move->for_peer = true;
         } else {
@@ -427,7 +547,7 @@ void drv_move_stop(struct drv_conn_port *cp)
 
 /* --- control ------------------------------------------------------------- */
 
-static void reply_begin(int rc, struct drv_reply *r)
+static void reply_begin(const struct drv_conn *c, int rc, struct drv_reply *r)
 {
     switch (rc) {
     case 0:
@@ -438,6 +558,9 @@ static void reply_begin(int rc, struct drv_reply *r)
     case BP_E_LIMIT:
         drv_reply_error(r, rc, strerror(errno));
         break;
+    case BP_E_RELAY:
+        drv_reply_error(r, rc, drv_relay_text(c->move->next.relay));
+        break;
     case BP_E_INVALID:
         drv_reply_error(r, rc, "the local address is not of the peer's family");
         break;
@@ -446,7 +569,8 @@ static void reply_begin(int rc, struct drv_reply *r)
     }
 }
 
-/* 1: address, 2: its port (both optional); 3: timeout in ms; 4: id of the message to the caller */
+/* 1: address, 2: its port (both optional); 3: timeout in ms; 4: id of the message to the caller;
+ * 20 and up: a relay (relay.c) */
 static void op_migrate(struct drv_conn_port *cp, const uint8_t *p, size_t len, struct drv_reply *r)
 {
     struct bp_addr want = {0};
@@ -454,6 +578,7 @@ static void op_migrate(struct drv_conn_port *cp, const uint8_t *p, size_t len, s
     uint64_t port = 0;
     uint64_t ms = 0;
     uint64_t id = 0;
+    struct drv_relay *relay = NULL;
     int rc;
 
     (void)drv_args_uint(p, len, 2, &port);
@@ -464,13 +589,19 @@ static void op_migrate(struct drv_conn_port *cp, const uint8_t *p, size_t len, s
         drv_reply_error(r, BP_E_INVALID, NULL);
         return;
     }
-    rc = begin(cp, &want, ms * BP_MS, drv_now());
+    rc = drv_relay_parse(&relay, p, len);
+    if (rc == 0) {
+        rc = begin(cp, &want, relay, ms * BP_MS, drv_now());
+    }
     if (rc == 0) {
         cp->conn->move->tell = true;
         cp->conn->move->caller = driver_caller(cp->p.port);
         cp->conn->move->id = id;
     }
-    reply_begin(rc, r);
+    reply_begin(cp->conn, rc, r);
+    if (rc != 0 && cp->conn->move != NULL && cp->conn->move->state == MOVE_IDLE) {
+        close_next(cp);
+    }
 }
 
 static void put_addr(struct drv_reply *r, uint8_t key, const struct bp_addr *a)
@@ -485,12 +616,13 @@ static void put_addr(struct drv_reply *r, uint8_t key, const struct bp_addr *a)
 }
 
 /* 1, 2: local address and port of the path; 3, 4: the peer's; 5, 6: what a new socket to the peer
- * would have now, empty and 0 without a route. */
+ * would have now, empty and 0 without a route; 7: the relay, empty if there is none. */
 static void op_path(const struct drv_conn *c, struct drv_reply *r)
 {
     const struct bp_addr any = {0};
     struct bp_addr local = c->local;
     struct bp_addr best = {0};
+    const char *relay = c->relay != NULL ? drv_relay_name(c->relay) : "";
     struct sockaddr_storage ss;
     socklen_t len = sizeof(ss);
     int fd;
@@ -505,6 +637,7 @@ static void op_path(const struct drv_conn *c, struct drv_reply *r)
     put_addr(r, 1, &local);
     put_addr(r, 3, &c->peer);
     put_addr(r, 5, &best);
+    drv_reply_tlv(r, 7, relay, strlen(relay));
 }
 
 bool drv_move_op(struct drv_conn_port *cp, unsigned op, const uint8_t *p, size_t len,

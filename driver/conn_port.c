@@ -63,6 +63,25 @@ void drv_conn_port_open_socket(struct drv_conn_port *cp)
     driver_select(cp->p.port, (ErlDrvEvent)(intptr_t)c->fd, ERL_DRV_READ | ERL_DRV_USE, 1);
 }
 
+void drv_conn_port_relay_opened(struct drv_conn_port *cp, int rc, int fd,
+                                const struct bp_addr *local)
+{
+    struct drv_conn *c = cp->conn;
+
+    (void)local; /* QUIC has a name for the path since before the relay was there */
+    if (rc != 0) {
+        char text[512];
+        snprintf(text, sizeof(text), "%s: %s", drv_relay_name(c->relay), drv_relay_text(c->relay));
+        drv_conn_port_fail(cp, rc, text);
+        return;
+    }
+    c->fd = fd;
+    c->tx.peer = c->peer;
+    c->tx.relay = drv_relay_tx(c->relay);
+    cp->fd_selected = true;
+    driver_select(cp->p.port, (ErlDrvEvent)(intptr_t)fd, ERL_DRV_READ | ERL_DRV_USE, 1);
+}
+
 struct drv_port *drv_conn_port_start(ErlDrvPort port, const char *args)
 {
     struct drv_conn_port *cp = bp_mem_zalloc(drv_mem(), 1, sizeof(*cp));
@@ -93,7 +112,7 @@ struct drv_port *drv_conn_port_start(ErlDrvPort port, const char *args)
 }
 
 /* What is there may belong to the next connection of the same peer. */
-void drv_conn_port_drain(struct drv_conn *c, int fd)
+void drv_conn_port_drain(struct drv_conn *c, int fd, const struct drv_relay *relay)
 {
     struct drv_scratch *s = drv_scratch_take();
     struct bp_addr nobody = c->peer;
@@ -105,12 +124,14 @@ void drv_conn_port_drain(struct drv_conn *c, int fd)
     if (s == NULL || connect(fd, &nobody.u.sa, nobody.len) != 0) {
         n = 0;
     }
+    c->rx_relay = relay;
     for (int round = 0; round < DRAIN_ROUNDS && n > 0; round++) {
         n = bp_udp_recv(fd, s->rx, rx, &refused);
         for (int i = 0; i < n; i++) {
             drv_conn_batch(c, &rx[i], drv_now());
         }
     }
+    c->rx_relay = NULL;
     if (s != NULL) {
         drv_scratch_give(s);
     }
@@ -123,7 +144,7 @@ void drv_conn_port_stop(struct drv_conn_port *cp)
     if (c != NULL) {
         drv_conn_finish(c, c->fd, 0, NULL, drv_now());
         if (c->fd >= 0) {
-            drv_conn_port_drain(c, c->fd);
+            drv_conn_port_drain(c, c->fd, c->relay);
         }
         drv_move_stop(cp);
         erl_drv_mutex_lock(drv_node.lock);
@@ -137,6 +158,8 @@ void drv_conn_port_stop(struct drv_conn_port *cp)
             (void)close(c->fd);
         }
         c->fd = -1;
+        drv_relay_close(cp, c->relay);
+        c->relay = NULL;
     }
     drv_port_wake_close(&cp->p);
 }
@@ -396,7 +419,8 @@ void drv_conn_port_settle(struct drv_conn_port *cp, bp_time now)
     }
 }
 
-void drv_conn_port_read(struct drv_conn_port *cp, int fd, const struct bp_addr *local)
+void drv_conn_port_read(struct drv_conn_port *cp, int fd, const struct bp_addr *local,
+                        const struct drv_relay *relay)
 {
     struct drv_conn *c = cp->conn;
     struct drv_scratch *s = drv_scratch_take();
@@ -410,10 +434,12 @@ void drv_conn_port_read(struct drv_conn_port *cp, int fd, const struct bp_addr *
         bool refused;
         int n = bp_udp_recv(fd, s->rx, rx, &refused);
         c->rx_local = local;
+        c->rx_relay = relay;
         for (int i = 0; i < n; i++) {
             drv_conn_batch(c, &rx[i], now);
         }
         c->rx_local = NULL;
+        c->rx_relay = NULL;
         if (refused && local == NULL) {
             drv_conn_refused(c, now);
         }
@@ -441,10 +467,12 @@ void drv_conn_port_ready(struct drv_conn_port *cp, int fd, bool writable)
             cp->idle_turn = false;
             (void)bp_link_idle_close(c->link);
         }
+    } else if (fd != c->fd && drv_relay_ready(cp, fd)) {
+        /* What it did goes out below. */
     } else if (!writable) {
         /* Also when the link has failed: a new connection of the same peer begins here. */
         if (fd == c->fd) {
-            drv_conn_port_read(cp, fd, NULL);
+            drv_conn_port_read(cp, fd, NULL, c->relay);
         } else {
             drv_move_ready(cp, fd);
         }

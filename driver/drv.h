@@ -8,6 +8,7 @@
  *   conn_ctl.c   control operations of connection ports
  *   conn.c       a connection: link, socket, timer; under whichever port owns it now
  *   conn_migrate.c moving a connection to another socket and path
+ *   relay.c      what datagrams go through instead of a UDP socket of our own
  *   conn_why.c   why a connection failed, in words that help
  *   key_ops.c    control operations on the node's own keys and certificate
  *   demux.c      connection id -> connection, for datagrams that came to the wrong socket
@@ -101,7 +102,9 @@ enum drv_op {
     OP_IDLE_ANSWER = 71,
     OP_MIGRATE = 110,
     OP_PATH = 111,
-    OP_ROUTE_WATCH = 112
+    OP_ROUTE_WATCH = 112,
+    OP_RELAY_TAKE = 113,
+    OP_RELAY_GIVE = 114
 };
 
 enum drv_level { DRV_ERROR, DRV_WARNING, DRV_INFO, DRV_DEBUG };
@@ -200,6 +203,7 @@ enum drv_conn_place {
 };
 
 struct drv_move;
+struct drv_relay;
 
 struct drv_conn {
     struct drv_conn *next; /* in the node's list of half-open or orphaned connections */
@@ -237,6 +241,8 @@ struct drv_conn {
     struct bp_addr peer; /* what `fd` is connected to */
     struct bp_udp_tx tx;
     struct drv_move *move;          /* other paths than that of `fd`; NULL: there are none */
+    struct drv_relay *relay;        /* of `fd`; NULL: none */
+    const struct drv_relay *rx_relay; /* that of what is being read */
     const struct bp_addr *rx_local; /* the path that is being read; NULL: that of `fd` */
     bool more;      /* after a flush: more could be sent */
     uint8_t *stash; /* what a full socket did not take */
@@ -334,6 +340,47 @@ void drv_move_stop(struct drv_conn_port *cp);
 bool drv_move_op(struct drv_conn_port *cp, unsigned op, const uint8_t *p, size_t len,
                  struct drv_reply *r);
 
+/* --- relay.c ------------------------------------------------------------- */
+
+/*
+ * What a connection's datagrams go through, from the arguments of CONNECT or MIGRATE; NULL if they
+ * name none. An error is in `err`, or "". Errors: BP_E_INVALID, BP_E_NOMEM.
+ */
+int drv_relay_parse(struct drv_relay **out, const uint8_t *p, size_t len);
+/*
+ * Opens it for datagrams to `remote`. 0: `*fd` is its socket, not selected yet, and `*local` a name
+ * for the path; 1: that takes time, drv_relay_opened will be called. Errors: BP_E_RELAY,
+ * BP_E_LIMIT, BP_E_SYSTEM; `text` of drv_relay_text.
+ */
+int drv_relay_open(struct drv_conn_port *cp, struct drv_relay *r, const struct bp_addr *remote,
+                   int *fd, struct bp_addr *local);
+/* One of relay.c's descriptors has something; false: it is none. */
+bool drv_relay_ready(struct drv_conn_port *cp, int fd);
+/* What was sent through it must be wrapped in; NULL without relay. */
+const struct bp_udp_relay *drv_relay_tx(const struct drv_relay *r);
+/* Takes the wrapping off; 0: such a datagram is nobody's. */
+size_t drv_relay_unwrap(const struct drv_relay *r, const uint8_t *p, size_t len);
+/* Replaces the name of a path by what the peer may see of it. */
+void drv_relay_key(const struct drv_relay *r, struct bp_addr *key);
+/* A datagram was refused where the relay should be: says so, once. */
+void drv_relay_refused(struct drv_conn *c);
+/* What it is, for people, and why it failed. */
+const char *drv_relay_name(const struct drv_relay *r);
+const char *drv_relay_text(const struct drv_relay *r);
+/* Gives all but the datagrams' socket back; NULL is a no-op. */
+void drv_relay_close(struct drv_conn_port *cp, struct drv_relay *r);
+/* True if `op` is one of relay.c's; the result is in `reply`. */
+bool drv_relay_op(struct drv_conn_port *cp, unsigned op, const uint8_t *p, size_t len,
+                  struct drv_reply *reply);
+
+/* conn_port.c and conn_migrate.c: the relay that was being opened is there, or has failed (rc). */
+void drv_conn_port_relay_opened(struct drv_conn_port *cp, int rc, int fd,
+                                const struct bp_addr *local);
+bool drv_move_relay_opened(struct drv_conn_port *cp, const struct drv_relay *r, int rc, int fd,
+                           const struct bp_addr *local);
+/* The relays of other paths than c->fd's, in any order; NULL: no more. */
+struct drv_relay *drv_move_relay(const struct drv_conn *c, unsigned i);
+
 /* --- ports --------------------------------------------------------------- */
 
 enum drv_port_kind { PORT_NODE, PORT_CONN };
@@ -395,9 +442,10 @@ void drv_conn_port_outputv(struct drv_conn_port *cp, ErlIOVec *ev);
 /* Gives the connection its own socket; a failure fails the link. */
 void drv_conn_port_open_socket(struct drv_conn_port *cp);
 /* Reads what a socket of the connection holds, of the path from `local` (NULL: that of c->fd). */
-void drv_conn_port_read(struct drv_conn_port *cp, int fd, const struct bp_addr *local);
+void drv_conn_port_read(struct drv_conn_port *cp, int fd, const struct bp_addr *local,
+                        const struct drv_relay *relay);
 /* Reads what waits in a socket that is about to be closed, after it has left the peer's address. */
-void drv_conn_port_drain(struct drv_conn *c, int fd);
+void drv_conn_port_drain(struct drv_conn *c, int fd, const struct drv_relay *relay);
 /* Ends the link for a reason outside of it; the first reason stays. */
 void drv_conn_port_fail(struct drv_conn_port *cp, int err, const char *text);
 /* Sends, delivers, tells, fails and sets the timer, as the link now demands. */

@@ -13,7 +13,7 @@
 -type place() :: barrel_p2p | quic | dist | both.
 -type type() :: boolean | {one_of, [term()]} | {integer, integer(), integer()} | timeout | port | dir
               | dir_or_none | name_list | cookie | backends | list | servers | text | module | callback | address
-              | advertise | watchdog | ignored | refused | {optional, type()}.
+              | advertise | watchdog | relays | ignored | refused | {optional, type()}.
 -type key() :: #{key := atom(), place := place(), default := term(), type := type(),
                  flags := [string()], doc := string()}.
 
@@ -59,6 +59,8 @@ transport() ->
      {barrel_p2p, migrate_on_route_change, false, boolean, [],
       "Moves the connections that this node dialled when the machine's addresses or routes change so "
       "that another local address is the right one; the application must run."},
+     {barrel_p2p, relays, [], relays, [],
+      "Nodes that are dialled through something else than this machine's UDP: `docs/relay.md`."},
      {barrel_p2p, log_level, info, {one_of, [error, warning, info, debug]}, [],
       "What the driver reports to `logger`."},
      {dist, congestion_threshold, 2, ignored, [], "Tuning of upstream's carrier."},
@@ -218,6 +220,7 @@ check(address, V) -> V =:= any orelse V =:= undefined orelse is_address(V);
 check(advertise, V) -> is_advertised(V) orelse (list_of(fun is_advertised/1, V) andalso
                                                  V =/= [] andalso length(V) =< 8);
 check(watchdog, V) -> V =:= off orelse list_of(fun is_watchdog/1, V);
+check(relays, V) -> list_of(fun is_relay/1, V);
 check(ignored, _) -> true;
 check(refused, V) -> V =:= undefined.
 
@@ -245,6 +248,9 @@ expects(callback) -> "{Module, Function} or \"Module:Function\"";
 expects(address) -> "an IP address or any";
 expects(advertise) -> "Host, {Host, Port} or a list of at most 8 of them";
 expects(watchdog) -> "off, or a list of {srtt_ms, N}, {strikes, N}, {period_ms, N}";
+expects(relays) ->
+    "a list of {Node, {udp_relay, Host, Port} | {socks5, Host, Port} | {socks5, Host, Port, Map} | "
+        "{fd, N} | {process, Name} | {module, Module, Opts}}";
 expects(ignored) -> "anything: it has no effect";
 expects(refused) -> "left out".
 
@@ -267,6 +273,9 @@ is_address(V) ->
                            {ok, _} -> true;
                            {error, _} -> false
                        end.
+
+is_relay({Node, Adapter}) -> is_atom(Node) andalso barrel_p2p_relay:adapter_ok(Adapter);
+is_relay(_) -> false.
 
 is_watchdog({srtt_ms, V}) -> check({integer, 1, 3600000}, V);
 is_watchdog({strikes, V}) -> check({integer, 1, 1000}, V);

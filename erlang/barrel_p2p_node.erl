@@ -245,6 +245,7 @@ init([]) ->
             case barrel_p2p_drv:open_node() of
                 {ok, Port} ->
                     barrel_p2p_discovery:create_table(),
+                    barrel_p2p_relay:create_table(),
                     {ok, #state{port = Port}};
                 {error, Reason} -> {stop, Reason}
             end;

@@ -8,9 +8,10 @@
 
 -type options() :: #{timeout => 1..3600000,
                      local => inet:ip_address() | string() |
-                              {inet:ip_address() | string(), inet:port_number()}}.
+                              {inet:ip_address() | string(), inet:port_number()},
+                     socket_backend => adapter | udp, socket_adapter => barrel_p2p_relay:adapter()}.
 -type reason() :: not_connected | no_conn | peer_disable_migration | no_spare_cid | not_dialler |
-                  timeout | busy | path_failed | eaddrinuse | {bad_option, term()} |
+                  timeout | busy | path_failed | relayed | {relay_failed, binary()} | eaddrinuse | {bad_option, term()} |
                   {system_error, binary()}.
 
 -define(TIMEOUT_MS, 5000).
@@ -21,8 +22,13 @@ migrate(Node, Opts) ->
     case options(Opts) of
         {ok, Local, Timeout} ->
             case port(Node) of
-                {ok, Port} -> migrate(Node, Port, Local, Timeout);
-                {error, _} = Error -> Error
+                {ok, Port} ->
+                    case adapter(Node, Port, Local, Opts) of
+                        {error, _} = Error -> Error;
+                        Adapter -> migrate(Node, Port, Local, Timeout, Adapter)
+                    end;
+                {error, _} = Error ->
+                    Error
             end;
         {error, _} = Error ->
             Error
@@ -40,10 +46,32 @@ option(local, Wanted, {ok, _, Timeout}) ->
         {ok, Local} -> {ok, Local, Timeout};
         error -> {error, {bad_option, {local, Wanted}}}
     end;
+option(socket_backend, Backend, {ok, _, _} = Ok) when Backend =:= adapter; Backend =:= udp ->
+    Ok;
+option(socket_adapter, Adapter, {ok, _, _} = Ok) ->
+    case barrel_p2p_relay:adapter_ok(Adapter) of
+        true -> Ok;
+        false -> {error, {bad_option, socket_adapter}}
+    end;
 option(_, _, {error, _} = Error) ->
     Error;
 option(Key, Value, _) ->
     {error, {bad_option, {Key, Value}}}.
+
+%% Through what the new path goes: as asked for, else as configured. A relay that was chosen for one
+%% dial is not left by accident.
+adapter(_, _, any, #{socket_adapter := Adapter}) -> Adapter;
+adapter(_, _, _, #{socket_adapter := _}) -> {error, {bad_option, local}};
+adapter(_, _, _, #{socket_backend := udp}) -> none;
+adapter(_, _, _, #{socket_backend := adapter}) -> {error, {bad_option, socket_backend}};
+adapter(Node, Port, any, _) ->
+    case {barrel_p2p_relay:configured(Node), barrel_p2p_drv_path:path(Port)} of
+        {none, {ok, #{relay := Relay}}} when Relay =/= undefined -> {error, relayed};
+        {Adapter, {ok, #{relay := Relay}}} when Relay =/= undefined -> Adapter;
+        _ -> none
+    end;
+adapter(_, _, _, _) ->
+    none.
 
 local({Host, Port}) when is_integer(Port), Port >= 0, Port =< 65535 ->
     case local(Host) of
@@ -78,10 +106,10 @@ port(Node) ->
         false -> {error, not_connected}
     end.
 
-migrate(Node, Port, Local, Timeout) ->
+migrate(Node, Port, Local, Timeout, Adapter) ->
     Monitor = monitor(port, Port),
     Id = erlang:unique_integer([positive]),
-    Result = case barrel_p2p_drv_path:migrate(Port, Local, Timeout, Id) of
+    Result = case begin_move(Node, Port, Local, Timeout, Id, Adapter) of
                  ok ->
                      receive
                          {barrel_p2p_path, Id, ok} -> ok;
@@ -97,6 +125,24 @@ migrate(Node, Port, Local, Timeout) ->
     receive {barrel_p2p_path, Id, _} -> ok after 0 -> ok end,
     report(Node, Port, Result).
 
+begin_move(Node, Port, Local, Timeout, Id, Adapter) ->
+    case barrel_p2p_relay:arguments(Adapter) of
+        {ok, Relay} ->
+            case barrel_p2p_drv_path:migrate(Port, Local, Timeout, Id, Relay) of
+                ok -> opened(Adapter, Port, Node);
+                {error, _} = Error -> Error
+            end;
+        {error, _} = Error ->
+            Error
+    end.
+
+opened(Adapter, Port, Node) ->
+    case barrel_p2p_drv_path:path(Port) of
+        {ok, #{remote := Remote}} -> barrel_p2p_relay:opened(Adapter, Port, Node, Remote);
+        {error, _} = Error -> Error
+    end.
+
+reason({error, {relay_failed, Text}}, _) -> {error, {relay_failed, Text}};
 reason({error, {system_error, Text}}, _) -> {error, {system_error, Text}};
 reason({error, {badarg, _}}, Local) -> {error, {bad_option, {local, Local}}};
 reason({error, {limit, Text}}, _) -> {error, {system_error, Text}};

@@ -20,6 +20,7 @@
                      datagram_size := pos_integer(), pending := non_neg_integer(),
                      local := barrel_p2p_drv_path:endpoint() | undefined,
                      remote := barrel_p2p_drv_path:endpoint() | undefined,
+                     relay := binary() | undefined,
                      migrations := non_neg_integer(), silent_ms := non_neg_integer()}.
 -type no_connection() :: not_connected | no_conn.
 
@@ -29,8 +30,8 @@ summary(Node) ->
     case barrel_p2p_path:port(Node) of
         {ok, Port} ->
             case {barrel_p2p_drv:conn_stats(Port), barrel_p2p_drv_path:path(Port)} of
-                {{ok, Counters}, {ok, #{local := Local, remote := Remote}}} ->
-                    {ok, (map(Counters))#{local => Local, remote => Remote}};
+                {{ok, Counters}, {ok, #{local := Local, remote := Remote, relay := Relay}}} ->
+                    {ok, (map(Counters))#{local => Local, remote => Remote, relay => Relay}};
                 _ ->
                     {error, not_connected}
             end;

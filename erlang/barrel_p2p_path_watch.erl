@@ -107,7 +107,7 @@ bad(_, _) ->
 %% Only who dialled can know: the socket of an accepted connection is bound to the node's address.
 follow_route({Node, Port, #{direction := dialled}}, S) ->
     case barrel_p2p_drv_path:path(Port) of
-        {ok, #{local := {Ip, _}, route := Route}} when Route =/= undefined, Route =/= Ip ->
+        {ok, #{local := {Ip, _}, route := Route, relay := undefined}} when Route =/= undefined, Route =/= Ip ->
             move(Node, ["the way to it begins at ", inet:ntoa(Route), " now, not at ",
                         inet:ntoa(Ip)], S);
         _ ->

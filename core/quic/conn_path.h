@@ -23,6 +23,10 @@
 int bp_conn_migrate(struct bp_conn *c, const struct bp_addr *local, const struct bp_addr *remote,
                     bool at_once, bp_time now) BP_MUST_CHECK;
 
+/* A path that was left must not be used again for so long: the peer may still be validating it, and
+ * with ngtcp2 1.11 it would lose count of connection ids. */
+#define BP_PATH_REST (1500 * BP_MS)
+
 /* The peer has sent disable_active_migration. */
 bool bp_conn_peer_refuses_migration(const struct bp_conn *c);
 

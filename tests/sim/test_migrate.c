@@ -141,6 +141,25 @@ static void hundred_moves_lose_nothing(void **state)
     finish(&t);
 }
 
+/* The same few paths again and again. A server of ngtcp2 1.11 retires a connection id twice when it
+ * is moved back to a path while it still validates the one before (ERR_CONNECTION_ID_LIMIT in the
+ * end): the host waits for so long, BP_PATH_REST. */
+static void back_and_forth_breaks_nothing(void **state)
+{
+    struct move_test t;
+
+    (void)state;
+    start(&t, 7);
+    run(&t, BP_SEC);
+    for (unsigned i = 0; i < 120; i++) {
+        t.port = (uint16_t)(20000 + (i % 5 == 4 ? 2 : i % 2));
+        assert_int_equal(move(&t, "192.0.2.7", i % 7 == 3, BP_SEC), BP_PATH_VALID);
+        run(&t, BP_PATH_REST + (i * 13 % 90) * 5 * BP_MS);
+    }
+    drain(&t);
+    finish(&t);
+}
+
 /* The old path takes nothing any more, for a while. */
 static void moves_off_a_dead_path(void **state)
 {
@@ -306,6 +325,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(hundred_moves_lose_nothing),
+        cmocka_unit_test(back_and_forth_breaks_nothing),
         cmocka_unit_test(moves_off_a_dead_path),
         cmocka_unit_test(path_that_does_not_answer_is_not_used),
         cmocka_unit_test(who_may_not_move_is_refused),

@@ -38,6 +38,8 @@ forward(Front, Back, To, Client, N) ->
         {count, From} ->
             From ! {self(), N},
             forward(Front, Back, To, Client, N);
+        mute ->
+            receive stop -> ok end;
         stop ->
             ok
     end.

@@ -9,13 +9,14 @@
          end_per_testcase/2]).
 -export([forwarder/1, forwarder_of_an_unknown_node/1, socks/1, socks_with_password/1,
          socks_that_refuses/1, descriptor/1, process/1, module/1, from_relay_to_relay/1,
-         relay_dies/1, configured/1, options/1, recipes_of_the_documentation/1]).
+         relay_falls_silent/1, relay_dies/1, configured/1, options/1, recipes_of_the_documentation/1]).
 
 suite() -> [{timetrap, {seconds, 90}}].
 
 all() ->
     [forwarder, forwarder_of_an_unknown_node, socks, socks_with_password, socks_that_refuses,
-     descriptor, process, module, from_relay_to_relay, relay_dies, configured, options,
+     descriptor, process, module, from_relay_to_relay, relay_falls_silent,
+     relay_dies, configured, options,
      recipes_of_the_documentation].
 
 init_per_suite(Config) ->
@@ -223,18 +224,40 @@ from_relay_to_relay(Config) ->
     [bp_relay:stop(R) || {R, _} <- Relays].
 
 %% The connection is moved off it while nothing gets through, and nothing is lost.
-relay_dies(Config) ->
+relay_falls_silent(Config) ->
     {A, B, Port} = pair(Config),
     {Relay, At} = bp_relay:forwarder(Port),
     ok = set(A, B, via({udp_relay, "127.0.0.1", At})),
     true = bp_cluster:connect(A, B),
     Loads = start_load({A, B}),
     timer:sleep(500),
-    bp_relay:stop(Relay),
-    bp_cluster:wait_log(A, ["relay_down", "nobody takes datagrams"]),
+    Relay ! mute,
+    bp_cluster:until(fun() -> maps:get(in_recovery, summary(A, B)) end),
     ?EQ(ok, migrate(A, B, #{socket_backend => udp})),
     #{relay := undefined} = summary(A, B),
-    finish_load(Loads).
+    finish_load(Loads),
+    bp_relay:stop(Relay).
+
+%% Its ports are closed: who dialled through it says so, once, and the connection ends as it does when a
+%% peer's port is closed.
+relay_dies(Config) ->
+    {A, B, Port} = pair(Config),
+    {Relay, At} = bp_relay:forwarder(Port),
+    ok = set(A, B, via({udp_relay, "127.0.0.1", At})),
+    true = bp_cluster:connect(A, B),
+    Name = bp_cluster:name(B),
+    Watch = bp_cluster:run(A, fun() -> bp_wan_load:watch(Name) end),
+    Loads = start_load({A, B}),
+    timer:sleep(500),
+    bp_relay:stop(Relay),
+    bp_cluster:wait_log(A, ["relay_down", "nobody takes datagrams"]),
+    bp_cluster:wait_log(B, ["connection_down", "econnrefused"]),
+    _ = Loads,
+    _ = bp_cluster:disconnect(A, B),
+    bp_cluster:until(fun() -> bp_cluster:connect(A, B) end),
+    #{relay := undefined} = summary(A, B),
+    [{nodedown, _, _} | _] = bp_cluster:run(A, fun() -> bp_wan_load:watched(Watch) end),
+    ?EQ(1, length(binary:matches(bp_cluster:log(A), <<"relay_down peer">>))).
 
 configured(Config) ->
     {A, B, Port} = pair(Config),

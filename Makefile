@@ -12,6 +12,7 @@ ERL ?= erl
 ERLC ?= erlc
 CLANG ?= clang
 PKG_CONFIG ?= pkg-config
+OBJCOPY ?= objcopy
 B := build/$(BUILD)
 Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %-7s %s\n' '$(1)' '$(2)')
@@ -57,8 +58,13 @@ DEP_LIBS += -lIPSec_MB
 endif
 endif
 # The command needs of Erlang only libei, and that to be built: `make cli` runs no erl.
-ifneq ($(filter-out cli install deps deps-test help clean demo test soak bench bench-idle ci,$(or $(MAKECMDGOALS),all)),)
-ERL_ROOT := $(shell $(ERL) -noinput -boot start_clean -eval 'io:put_chars(code:root_dir()), halt().')
+ifneq ($(filter-out cli install-cli install-lib examples deps deps-test help clean demo test soak bench bench-idle ci,$(or $(MAKECMDGOALS),all)),)
+ERL_ROOT := $(shell command -v $(ERL) >/dev/null && $(ERL) -noinput -boot start_clean -eval 'io:put_chars(code:root_dir()), halt().')
+endif
+# Beams of another OTP are compiled anew: OTP 29 does not load all that OTP 25 made, nor 25 those of 29.
+ifneq ($(filter all erlang,$(or $(MAKECMDGOALS),all)),)
+ERL_IS := $(ERL_ROOT) $(wildcard $(ERL_ROOT)/releases/*/OTP_VERSION)
+$(if $(ERL_ROOT),$(shell echo '$(ERL_IS)' | cmp -s - ebin/.otp || { mkdir -p ebin; rm -f ebin/*.beam; echo '$(ERL_IS)' >ebin/.otp; }))
 endif
 ERL_INC ?= $(if $(ERL_ROOT),$(ERL_ROOT)/usr/include)
 # libei: its header is beside erl_driver.h; the library is static, so nothing of OTP is needed at run time.
@@ -76,18 +82,25 @@ CORE_SRC := $(wildcard core/*/*.c)
 IO_SRC := $(wildcard io/*.c)
 DRV_SRC := $(wildcard driver/*.c)
 CLI_SRC := $(wildcard cli/*.c)
+CNODE_SRC := $(wildcard cnode/*.c)
 SUPPORT_SRC := $(wildcard tests/support/*.c)
 obj = $(patsubst %.c,$(B)/%.o,$(1))
 CORE_LIB := $(B)/libcore.a
 IO_LIB := $(B)/libio.a
 CLI_LIB := $(B)/libcli.a
+CNODE_LIB := $(B)/libcnode.a
 CLI := $(B)/cli/barrel-p2p
 VERSION := $(shell sed -n 's/.*{vsn, "\(.*\)"}.*/\1/p' erlang/barrel_p2p.app.src)
 DRIVER := priv/barrel_p2p_drv.so
+# The number of the shared library's interface; another one where programs must be built again.
+SOVERSION := 0
+LIB_SHARED := $(B)/libbarrel_p2p.so
+LIB_STATIC := $(B)/libbarrel_p2p.a
 BEAMS := $(patsubst erlang/%.erl,ebin/%.beam,$(wildcard erlang/*.erl))
 
 all: check-deps driver erlang cli ## ebin/ and priv/, which a node needs, and the command
 driver: $(DRIVER) ## priv/barrel_p2p_drv.so
+lib: $(LIB_SHARED) $(LIB_STATIC) ## libbarrel_p2p for C programs, in build/release/
 erlang: $(BEAMS) ebin/barrel_p2p.app ## ebin/*.beam
 cli: bin/barrel-p2p ## the command; needs libei to be built, and no Erlang to run
 
@@ -96,7 +109,7 @@ $(B)/%.o: %.c
 	$(call say,CC,$<)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
-$(B)/io/%.o $(B)/driver/%.o $(B)/cli/%.o $(B)/tests/%.o $(B)/bench/%.o: override CPPFLAGS += -D_GNU_SOURCE
+$(B)/io/%.o $(B)/driver/%.o $(B)/cnode/%.o $(B)/cli/%.o $(B)/tests/%.o $(B)/bench/%.o: override CPPFLAGS += -D_GNU_SOURCE
 
 $(CORE_LIB): $(call obj,$(CORE_SRC))
 	$(call say,AR,$@)
@@ -112,6 +125,32 @@ $(B)/barrel_p2p_drv.so: $(call obj,$(DRV_SRC)) $(IO_LIB) $(CORE_LIB) driver/expo
 	$(Q)$(CC) -shared -o $@ $(filter %.o %.a,$^) $(LDFLAGS) \
 	  -Wl,--version-script=driver/exports.map -Wl,-z,now $(DEP_LIBS)
 
+# --- libbarrel_p2p -----------------------------------------------------------
+
+$(B)/cnode/node.o: override CPPFLAGS += -DBP_VERSION='"$(VERSION)"'
+$(B)/cnode/node.o: erlang/barrel_p2p.app.src
+
+# For tests, which look inside.
+$(CNODE_LIB): $(call obj,$(CNODE_SRC))
+	$(call say,AR,$@)
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+$(LIB_SHARED).$(SOVERSION): $(call obj,$(CNODE_SRC)) $(IO_LIB) $(CORE_LIB) cnode/exports.map
+	$(call say,LD,$@)
+	$(Q)$(CC) -shared -o $@ $(filter %.o %.a,$^) $(LDFLAGS) -Wl,-soname,$(notdir $@) \
+	  -Wl,--version-script=cnode/exports.map -Wl,-z,now $(DEP_LIBS)
+
+$(LIB_SHARED): $(LIB_SHARED).$(SOVERSION)
+	$(Q)ln -sf $(notdir $<) $@
+
+# One object in which only the interface is global: what is inside cannot clash with a program's
+# own symbols, or with those of another library.
+$(LIB_STATIC): $(call obj,$(CNODE_SRC)) $(IO_LIB) $(CORE_LIB)
+	$(call say,AR,$@)
+	$(Q)$(LD) -r -o $(B)/barrel_p2p.o $(filter %.o,$^) --start-group $(filter %.a,$^) --end-group
+	$(Q)$(OBJCOPY) --localize-hidden $(B)/barrel_p2p.o
+	$(Q)rm -f $@ && ar rcs $@ $(B)/barrel_p2p.o
+
 # All but the program itself, so that tests can take a part.
 $(CLI_LIB): $(filter-out %/barrel-p2p.o,$(call obj,$(CLI_SRC)))
 	$(call say,AR,$@)
@@ -120,9 +159,9 @@ $(CLI_LIB): $(filter-out %/barrel-p2p.o,$(call obj,$(CLI_SRC)))
 $(B)/cli/options.o: override CPPFLAGS += -DBP_VERSION='"$(VERSION)"'
 $(B)/cli/options.o: erlang/barrel_p2p.app.src
 
-$(CLI): $(B)/cli/barrel-p2p.o $(CLI_LIB) $(IO_LIB) $(CORE_LIB)
+$(CLI): $(B)/cli/barrel-p2p.o $(CLI_LIB) $(CNODE_LIB) $(IO_LIB) $(CORE_LIB)
 	$(call say,LD,$@)
-	$(Q)$(CC) -o $@ $^ $(LDFLAGS) $(EI_LIB) $(CLI_LIBS)
+	$(Q)$(CC) -o $@ $^ $(LDFLAGS) $(EI_LIB) $(DEP_LIBS) $(CLI_LIBS)
 
 bin/barrel-p2p: build/release/cli/barrel-p2p
 	@mkdir -p bin
@@ -153,15 +192,56 @@ check-deps:
 # --- installing ------------------------------------------------------------
 
 PREFIX ?= /usr/local
-BINDIR ?= $(PREFIX)/bin
+# Not from the environment: erl sets one for its children.
+BINDIR := $(PREFIX)/bin
+LIBDIR ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+PKGCONFIGDIR ?= $(LIBDIR)/pkgconfig
+ERLLIBDIR ?= $(LIBDIR)/erlang/lib
 MANDIR ?= $(PREFIX)/share/man
 COMPLETIONDIR ?= $(PREFIX)/share/bash-completion/completions
+APPDIR := $(ERLLIBDIR)/barrel_p2p-$(VERSION)
+RELEASE_LIB := build/release/libbarrel_p2p
 
-install: bin/barrel-p2p ## the command, its man page and completion (DESTDIR= PREFIX=)
+# The OTP application is left out where there is no Erlang.
+install: install-cli install-lib $(if $(ERL_ROOT),install-app) ## all of it (DESTDIR= PREFIX=)
+
+install-cli: bin/barrel-p2p ## the command, its man page and completion
 	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(COMPLETIONDIR)
 	install -m 755 bin/barrel-p2p $(DESTDIR)$(BINDIR)/barrel-p2p
 	install -m 644 cli/man/barrel-p2p.1 $(DESTDIR)$(MANDIR)/man1/barrel-p2p.1
 	install -m 644 cli/completion/barrel-p2p.bash $(DESTDIR)$(COMPLETIONDIR)/barrel-p2p
+
+fill_pc = sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(INCLUDEDIR)|' \
+  -e 's|@VERSION@|$(VERSION)|; s|@LIBS@|$(DEP_LIBS) -pthread|' \
+  -e 's|@EI_INC@|$(EI_INC)|; s|@EI_LIBDIR@|$(patsubst %/,%,$(dir $(EI_LIB)))|'
+
+install-lib: $(RELEASE_LIB).so.$(SOVERSION) $(RELEASE_LIB).a ## the library, headers, pkg-config files
+	install -d $(DESTDIR)$(LIBDIR) $(DESTDIR)$(PKGCONFIGDIR) $(DESTDIR)$(INCLUDEDIR)/barrel_p2p \
+	  $(DESTDIR)$(MANDIR)/man3
+	install -m 755 $(RELEASE_LIB).so.$(SOVERSION) $(DESTDIR)$(LIBDIR)/
+	ln -sf libbarrel_p2p.so.$(SOVERSION) $(DESTDIR)$(LIBDIR)/libbarrel_p2p.so
+	install -m 644 $(RELEASE_LIB).a $(DESTDIR)$(LIBDIR)/
+	install -m 644 include/barrel_p2p/*.h $(DESTDIR)$(INCLUDEDIR)/barrel_p2p/
+	install -m 644 cnode/man/libbarrel_p2p.3 $(DESTDIR)$(MANDIR)/man3/
+	$(fill_pc) cnode/barrel_p2p.pc.in >$(DESTDIR)$(PKGCONFIGDIR)/barrel_p2p.pc
+	$(fill_pc) cnode/barrel_p2p_ei.pc.in >$(DESTDIR)$(PKGCONFIGDIR)/barrel_p2p_ei.pc
+
+# For a node's code path: below OTP's own lib/, or ERL_LIBS=$(ERLLIBDIR).
+install-app: driver erlang ## the OTP application
+	install -d $(DESTDIR)$(APPDIR)/ebin $(DESTDIR)$(APPDIR)/priv
+	install -m 644 $(BEAMS) ebin/barrel_p2p.app $(DESTDIR)$(APPDIR)/ebin/
+	install -m 755 $(DRIVER) $(DESTDIR)$(APPDIR)/priv/
+
+# --- examples --------------------------------------------------------------
+
+EXAMPLES := $(patsubst %.c,build/release/%,$(wildcard examples/cnode/*.c))
+examples: $(EXAMPLES) ## C nodes, in build/release/examples/cnode/
+$(EXAMPLES): build/release/%: %.c build/release/libbarrel_p2p.so
+	@mkdir -p $(@D)
+	$(call say,CC,$@)
+	$(Q)$(CC) -std=c11 -O2 -g $(WARN) $(if $(CI),-Werror) -Iinclude -isystem $(EI_INC) -o $@ $< \
+	  -Lbuild/release -lbarrel_p2p -Wl,-rpath,'$$ORIGIN/../..' $(EI_LIB) -pthread
 
 # --- setting up, trying out ------------------------------------------------
 
@@ -195,4 +275,4 @@ include tests/tests.mk
 
 -include $(shell find build -name '*.d' 2>/dev/null)
 
-.PHONY: docs all driver erlang cli install check-deps deps deps-test demo clean help
+.PHONY: docs all driver lib erlang cli examples install install-cli install-lib install-app check-deps deps deps-test demo clean help

@@ -159,8 +159,9 @@ measure(Carrier, Options) ->
         all ->
             Connects = fun(A, B, S) -> connects(Ours, A, B, S) end,
             Parts = [{"round trips", fun round_trips/3}, {"messages", fun messages/3}, Bulk,
-                     {"ping during bulk", fun ping/3}, {"connect", Connects},
-                     {"third node", fun third/3}],
+                     {"ping during bulk", fun ping/3}]
+                ++ [{"user stream", fun user_stream/3} || Ours]
+                ++ [{"connect", Connects}, {"third node", fun third/3}],
             measure(Carrier, [a, b, c], Parts, Sizes, {#{}, []})
     end.
 
@@ -229,6 +230,15 @@ ping(A, B, #{ping_ms := Ms}) ->
     Name = bp_bench_carrier:name(B),
     {P50, P99, Rate} = call(A, ping_under_bulk, [Name, Name, #{ms => Ms}]),
     #{bulk_ping_p50 => P50, bulk_ping_p99 => P99, bulk_ping_rate => Rate}.
+
+%% The ratio is of a bulk transfer right beside it.
+user_stream(A, B, #{bulk_ms := Ms, ping_ms := PingMs} = Sizes) ->
+    Name = bp_bench_carrier:name(B),
+    {N, S, _} = stream(A, B, 1, 1000000, Ms, Sizes),
+    {N1, S1} = call(A, user_stream, [Name, #{ms => Ms}]),
+    {P50, P99, Rate} = call(A, ping_beside_user_stream, [Name, #{ms => PingMs}]),
+    #{user_stream => N1 / S1, user_stream_ratio => N1 / S1 / (N / S), user_stream_ping_p50 => P50,
+      user_stream_ping_p99 => P99, user_stream_ping_rate => Rate}.
 
 third(A, B, #{ping_ms := Ms, more := [C | _]}) ->
     {P50, P99, _} = call(A, ping_under_bulk, [bp_bench_carrier:name(B), bp_bench_carrier:name(C),

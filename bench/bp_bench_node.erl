@@ -3,9 +3,9 @@
 %% carrier: the functions are called over the nodes' standard input and output.
 -module(bp_bench_node).
 
--export([round_trips/2, stream/2, ping_under_bulk/3, connect/1, disconnect/1, await/2,
-         conn_stat/2, memory/0]).
--export([echo/0, sink/1]).
+-export([round_trips/2, stream/2, ping_under_bulk/3, user_stream/2, ping_beside_user_stream/2,
+         connect/1, disconnect/1, await/2, conn_stat/2, memory/0]).
+-export([echo/0, sink/1, stream_sink/2]).
 
 -define(WAIT_MS, 20000).
 
@@ -64,6 +64,67 @@ ping_under_bulk(BulkNode, PingNode, #{ms := Ms}) ->
               N = receive {Bulk, sent, C} -> C end,
               {P50, P99, N * 1.0e9 / (now_ns() - T0)}
       end).
+
+%% Writes of 1 MB on one user stream of this carrier for `ms` milliseconds; the clock stops when the
+%% reader on Node, whose count is checked, has said that it has all. Returns {Writes, Seconds}.
+-spec user_stream(node(), #{ms := pos_integer()}) -> {pos_integer(), float()}.
+user_stream(Node, #{ms := Ms}) ->
+    in_fresh_process(
+      fun() ->
+              Bin = rand:bytes(1000000),
+              Stream = open_user_stream(Node),
+              T0 = now_ns(),
+              N = write_until(Stream, Bin, T0 + Ms * 1000000, 0),
+              {N, (now_ns() - T0) / 1.0e9}
+      end).
+
+%% As ping_under_bulk/3, with such a stream in place of the bulk sender.
+-spec ping_beside_user_stream(node(), #{ms := pos_integer()}) -> {float(), float(), float()}.
+ping_beside_user_stream(Node, #{ms := Ms}) ->
+    in_fresh_process(
+      fun() ->
+              Parent = self(),
+              Bin = rand:bytes(1000000),
+              Writer = spawn_link(fun() ->
+                  Stream = open_user_stream(Node),
+                  Parent ! {self(), ready},
+                  receive {go, End} -> ok end,
+                  Parent ! {self(), sent, write_until(Stream, Bin, End, 0)}
+              end),
+              receive {Writer, ready} -> ok end,
+              Echo = start_echo(Node),
+              Ping = rand:bytes(64),
+              _ = [trip(Echo, Ping) || _ <- lists:seq(1, 100)],
+              T0 = now_ns(),
+              Settled = T0 + 200 * 1000000,
+              End = Settled + Ms * 1000000,
+              Writer ! {go, End},
+              {P50, P99} = percentiles(trips_between(Echo, Ping, Settled, End, [])),
+              N = receive {Writer, sent, C} -> C end,
+              {P50, P99, N * 1.0e9 / (now_ns() - T0)}
+      end).
+
+open_user_stream(Node) ->
+    Sink = spawn_link(Node, ?MODULE, stream_sink, [node(), self()]),
+    receive {Sink, ready} -> ok end,
+    {ok, Ref} = quic_dist:open_stream(Node),
+    {Ref, Sink}.
+
+write_until({Ref, Sink} = Stream, Bin, End, N) ->
+    ok = quic_dist:send(Ref, Bin),
+    case now_ns() < End of
+        true ->
+            write_until(Stream, Bin, End, N + 1);
+        false ->
+            ok = quic_dist:close_stream(Ref),
+            Bytes = (N + 1) * byte_size(Bin),
+            receive {Sink, received, Bytes} -> ok;
+                    {Sink, received, Other} -> error({lost, {sent, Bytes}, {received, Other}})
+            end,
+            unlink(Sink),
+            exit(Sink, kill),
+            N + 1
+    end.
 
 %% Time of one net_kernel:connect_node/1 in microseconds.
 -spec connect(node()) -> float().
@@ -130,6 +191,21 @@ sink(N) ->
     receive
         Bin when is_binary(Bin) -> sink(N + 1);
         {finish, From} -> From ! {self(), received, N}, sink(0)
+    end.
+
+%% Takes one user stream of Node, and says how many bytes it brought.
+stream_sink(Node, From) ->
+    ok = quic_dist:accept_streams(Node),
+    From ! {self(), ready},
+    stream_sink(Node, From, 0).
+
+stream_sink(Node, From, N) ->
+    receive
+        {quic_dist_stream, Ref, {data, Bin, true}} ->
+            ok = quic_dist:close_stream(Ref),
+            From ! {self(), received, N + byte_size(Bin)};
+        {quic_dist_stream, _, {data, Bin, false}} ->
+            stream_sink(Node, From, N + byte_size(Bin))
     end.
 
 %% --- local -----------------------------------------------------------------

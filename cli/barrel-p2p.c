@@ -1,9 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The command `barrel-p2p`: the table of subcommands. */
 #include "cli/cli.h"
+#include "cli/remote.h"
 
 #include <stdio.h>
 #include <sys/stat.h>
+
+#define REMOTE_OPTIONS                                                                             \
+    (CLI_OPT_DIR | CLI_OPT_JSON | CLI_OPT_TIMEOUT | CLI_OPT_DISCOVERY | CLI_OPT_REMOTE)
+
+#define FIND_TEXT                                                                                  \
+    "\n\n"                                                                                         \
+    "NODE is looked for where nodes look for each other: --static, endpoint files of this\n"       \
+    "directory and this user, --discovery-dir, DNS."
+
+#define REMOTE_TEXT                                                                                \
+    "\n\n"                                                                                         \
+    "The command is a hidden node, barrel_p2p_USER@HOST, with a key of its own below\n"            \
+    "~/.config/barrel_p2p (or --dir), made at the first use. The cookie is the first line of\n"    \
+    "~/.erlang.cookie, or --cookie, which other users of this machine can see. A node with\n"      \
+    "{auth_trust_mode, strict} must be told the key: `barrel-p2p fingerprint --dir\n"              \
+    "~/.config/barrel_p2p/data/keys` shows it."
 
 static const struct cli_command commands[] = {
     {
@@ -47,6 +64,66 @@ static const struct cli_command commands[] = {
         .name = "cert",
         .summary = "the node's TLS certificate",
         .subs = cli_cert_commands,
+    },
+    {
+        .name = "ping",
+        .args = "NODE",
+        .summary = "connect to a node and say how far away it is",
+        .details =
+            "Finds NODE, connects, and lets both prove who they are: key, cookie, protocol.\n"
+            "Prints its address, its key and the round-trip time of the path." FIND_TEXT
+                REMOTE_TEXT,
+        .examples = "barrel-p2p ping a@host\n"
+                    "barrel-p2p ping a@host --static a@host=192.0.2.1:4433 --timeout 500\n"
+                    "barrel-p2p ping a@host --json",
+        .options = REMOTE_OPTIONS,
+        .min_args = 1,
+        .max_args = 1,
+        .run = cli_ping,
+    },
+    {
+        .name = "call",
+        .args = "NODE MODULE FUNCTION [ARGS|-]",
+        .summary = "call a function on a node",
+        .details =
+            "ARGS is the list of all arguments as Erlang text, [] if it is left out; - is the\n"
+            "standard input. The result is printed as Erlang text on one line. An exception\n"
+            "there is an error here." FIND_TEXT REMOTE_TEXT,
+        .examples = "barrel-p2p call a@host erlang nodes\n"
+                    "barrel-p2p call a@host lists sum '[[1, 2, 3]]'\n"
+                    "barrel-p2p call a@host Elixir.System version",
+        .options = REMOTE_OPTIONS,
+        .min_args = 3,
+        .max_args = 4,
+        .run = cli_rpc,
+    },
+    {
+        .name = "send",
+        .args = "NODE NAME TERM|-",
+        .summary = "send a message to a registered process on a node",
+        .details =
+            "TERM is Erlang text; - is the standard input. When the command ends with success\n"
+            "the message has arrived and there was a process with that name." FIND_TEXT REMOTE_TEXT,
+        .examples = "barrel-p2p send a@host my_server '{reload, \"b.conf\"}'\n"
+                    "barrel-p2p send a@host my_server - < term.txt",
+        .options = REMOTE_OPTIONS,
+        .min_args = 3,
+        .max_args = 3,
+        .run = cli_send,
+    },
+    {
+        .name = "peers",
+        .args = "NODE",
+        .summary = "list the connections of a node, with their paths",
+        .details =
+            "Asks barrel_p2p:peers() on NODE, an Erlang node. --json has all counters of each\n"
+            "connection." FIND_TEXT REMOTE_TEXT,
+        .examples = "barrel-p2p peers a@host\n"
+                    "barrel-p2p peers a@host --json",
+        .options = REMOTE_OPTIONS,
+        .min_args = 1,
+        .max_args = 1,
+        .run = cli_peers,
     },
     {
         .name = "resolve",

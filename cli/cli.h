@@ -20,7 +20,11 @@ enum {
     CLI_NOT_FOUND = 3, /* there is no such key, pin or certificate */
     CLI_UNSAFE = 4,    /* refused: others could read the secret, or write what is trusted */
     CLI_EXISTS = 5,    /* refused: something is there that would be lost */
-    CLI_INVALID = 6    /* the configuration is not one that a node would boot with */
+    CLI_INVALID = 6,   /* the configuration is not one that a node would boot with */
+    CLI_REFUSED = 7,   /* the node refused us, or we it: key, cookie, name */
+    CLI_TIMEOUT = 8,   /* no answer in time */
+    CLI_NO_ANSWER = 9, /* nothing listens there, or the connection has ended */
+    CLI_REMOTE = 10    /* the node did it, and it failed there */
 };
 
 /* Options; a subcommand names those that it has. --help is everywhere. */
@@ -32,7 +36,8 @@ enum {
     CLI_OPT_JSON = 1u << 4,
     CLI_OPT_DISCOVERY =
         1u << 5, /* --config, --static, --discovery-dir, ...: struct cli_discovery */
-    CLI_OPT_TIMEOUT = 1u << 6
+    CLI_OPT_TIMEOUT = 1u << 6,
+    CLI_OPT_REMOTE = 1u << 7 /* who we are for other nodes: --name, --cookie, --trust */
 };
 
 #define CLI_STATIC_MAX 64 /* --static */
@@ -75,6 +80,9 @@ struct cli {
     bool force;
     bool json;
     unsigned timeout_ms; /* 0: not given */
+    const char *self;    /* --name: what we are called */
+    const char *cookie;
+    const char *trust; /* "tofu", "strict" */
     struct cli_discovery discovery;
     int n_args;
     char **args;

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define N_OPTIONS  14
+#define N_OPTIONS  17
 #define NEAR_MAX   32 /* longer words are not guessed */
 #define NEAR_WRONG 2  /* letters that may be wrong */
 #define TABLE_MAX  16
@@ -16,7 +16,16 @@
 #define TIMEOUT_MAX_MS 600000u
 
 /* Options without a letter. */
-enum { ONLY_LONG = 256, DISCOVERY_DIR, RUNTIME_DIR, STATIC, DNS_DOMAIN, DNS_SERVERS, DNS_PORT };
+enum {
+    ONLY_LONG = 256,
+    DISCOVERY_DIR,
+    RUNTIME_DIR,
+    STATIC,
+    DNS_DOMAIN,
+    DNS_SERVERS,
+    DNS_PORT,
+    TRUST
+};
 
 struct option_text {
     unsigned bit; /* 0: every subcommand */
@@ -41,6 +50,9 @@ static const struct option_text option_texts[N_OPTIONS] = {
      "ADDRESS[:PORT],... instead of the system's"},
     {CLI_OPT_DISCOVERY, DNS_PORT, "dns-port", "PORT", "where DNS names none; usually 4433"},
     {CLI_OPT_TIMEOUT, 't', "timeout", "MS", "milliseconds to wait at most"},
+    {CLI_OPT_REMOTE, 'N', "name", "NAME", "be this node, instead of barrel_p2p_USER@HOST"},
+    {CLI_OPT_REMOTE, 'C', "cookie", "COOKIE", "instead of the one in ~/.erlang.cookie"},
+    {CLI_OPT_REMOTE, TRUST, "trust", "MODE", "tofu: take a new node's key, or strict"},
     {CLI_OPT_JSON, 'j', "json", NULL, "print JSON"},
     {0, 'h', "help", NULL, "this text"},
 };
@@ -104,7 +116,7 @@ static void list_commands(FILE *f, const struct cli_command *table, const char *
         }
         (void)snprintf(left, sizeof(left), "%s%s%s %s", parent, parent[0] != '\0' ? " " : "",
                        table->name, table->args);
-        fprintf(f, "  %-30s %s\n", left, table->summary);
+        fprintf(f, "  %-36s %s\n", left, table->summary);
     }
 }
 
@@ -254,6 +266,25 @@ static bool set_discovery(struct cli_discovery *d, int letter)
     return true;
 }
 
+/* Who we are for other nodes. */
+static int set_remote(struct cli *c, int letter)
+{
+    if (letter == 'N') {
+        c->self = optarg;
+        return cli_check_node(c, c->self);
+    }
+    if (letter == 'C') {
+        c->cookie = optarg;
+        return CLI_OK;
+    }
+    c->trust = optarg;
+    if (strcmp(optarg, "tofu") == 0 || strcmp(optarg, "strict") == 0) {
+        return CLI_OK;
+    }
+    fprintf(stderr, "barrel-p2p %s: --trust %s: wanted is tofu or strict\n", c->name, optarg);
+    return see_help(c);
+}
+
 static bool set_timeout(struct cli *c)
 {
     char *end;
@@ -274,6 +305,13 @@ static int set_option(struct cli *c, int letter)
             fprintf(stderr, "barrel-p2p %s: --timeout %s: wanted are milliseconds, 1 to %u\n",
                     c->name, optarg, TIMEOUT_MAX_MS);
             return see_help(c);
+        }
+        break;
+    case 'N':
+    case 'C':
+    case TRUST:
+        if (set_remote(c, letter) != CLI_OK) {
+            return CLI_USAGE;
         }
         break;
     case 'd':

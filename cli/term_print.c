@@ -687,19 +687,31 @@ static int print_one(struct printer *p)
     }
 }
 
-int cli_term_print(FILE *f, ei_x_buff *x, int *at, enum cli_term_style style)
+int cli_term_pad(ei_x_buff *x)
 {
     static const char zeros[PAD];
-    struct printer p = {.f = f, .at = *at, .len = x->index, .style = style};
-    int rc = 0;
 
-    if (p.at < 0 || p.len < p.at || p.len > INT_MAX - PAD - 1024) {
-        return BP_E_INVALID;
+    if (x->index > INT_MAX - PAD - 1024) {
+        return BP_E_NOMEM;
     }
     if (ei_x_append_buf(x, zeros, PAD) != 0) {
         return BP_E_NOMEM;
     }
     x->index -= PAD;
+    return 0;
+}
+
+int cli_term_print(FILE *f, ei_x_buff *x, int *at, enum cli_term_style style)
+{
+    struct printer p = {.f = f, .at = *at, .len = x->index, .style = style};
+    int rc = 0;
+
+    if (p.at < 0 || p.len < p.at) {
+        return BP_E_INVALID;
+    }
+    if (cli_term_pad(x) != 0) {
+        return BP_E_NOMEM;
+    }
     p.buf = x->buff;
     do {
         unsigned depth = p.n_frames;

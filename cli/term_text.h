@@ -49,6 +49,13 @@ enum cli_term_end {
 int cli_term_parse(const char *text, size_t len, enum cli_term_end end, ei_x_buff *x,
                    struct cli_term_err *err) BP_MUST_CHECK;
 
+/*
+ * Makes the bytes behind x->index zero, so many that what libei decodes of a short header (a
+ * version, tuple headers, atoms, small numbers) never leaves the buffer, whatever a peer sent.
+ * BP_E_NOMEM.
+ */
+int cli_term_pad(ei_x_buff *x) BP_MUST_CHECK;
+
 enum cli_term_style {
     CLI_TERM_PLAIN, /* lists and binaries as numbers: io:format("~tw") */
     CLI_TERM_PRETTY /* printable ones as text: io:format("~0tp") of a node with `+pc unicode` */

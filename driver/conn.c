@@ -3,7 +3,6 @@
 #include "driver/drv.h"
 
 #include "auth/node_name.h"
-#include "io/trust_store.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -107,7 +106,7 @@ static void add_cid(struct drv_conn *c, const struct bp_cid *cid)
         return;
     }
     erl_drv_mutex_lock(drv_node.lock);
-    added = drv_demux_add(&drv_node.demux, cid, c);
+    added = bp_cid_map_add(&drv_node.demux, cid, c);
     erl_drv_mutex_unlock(drv_node.lock);
     if (added) {
         c->cids[c->n_cids++] = *cid;
@@ -134,7 +133,7 @@ static void remove_cid(struct drv_conn *c, const struct bp_cid *cid)
 
     if (i >= 0) {
         erl_drv_mutex_lock(drv_node.lock);
-        drv_demux_remove(&drv_node.demux, cid, c);
+        bp_cid_map_remove(&drv_node.demux, cid, c);
         erl_drv_mutex_unlock(drv_node.lock);
         c->cids[i] = c->cids[--c->n_cids];
     }
@@ -157,6 +156,7 @@ int drv_conn_new(struct drv_conn **out, bool server, struct drv_settings *settin
     c->local = lc->conn.local;
     c->peer = lc->conn.remote;
     c->began = now;
+    c->trust.key_dir = c->settings->key_dir;
     drv_mailbox_init(&c->box, -1);
     rc = bp_link_new(&c->link, server, lc, now);
     if (rc != 0) {
@@ -164,6 +164,7 @@ int drv_conn_new(struct drv_conn **out, bool server, struct drv_settings *settin
         drv_free(c);
         return rc;
     }
+    bp_link_user_accept(c->link, true);
     erl_drv_mutex_lock(drv_node.lock);
     c->id = ++drv_node.next_id;
     drv_node.conns++;
@@ -202,7 +203,7 @@ void drv_conn_del(struct drv_conn *c)
     uncount(c);
     erl_drv_mutex_lock(drv_node.lock);
     for (unsigned i = 0; i < c->n_cids; i++) {
-        drv_demux_remove(&drv_node.demux, &c->cids[i], c);
+        bp_cid_map_remove(&drv_node.demux, &c->cids[i], c);
     }
     left = drv_mailbox_take(&c->box);
     drv_node.conns--;
@@ -242,15 +243,6 @@ int drv_conn_error(const struct drv_conn *c)
 
 /* --- events -------------------------------------------------------------- */
 
-/* What is pinned to the peer's name; NULL: nothing is. */
-static void expect(struct drv_conn *c, const uint8_t *pinned)
-{
-    c->was_pinned = pinned != NULL;
-    if (pinned != NULL) {
-        memcpy(c->expected, pinned, sizeof(c->expected));
-    }
-}
-
 static bool take_newcomer(struct drv_conn *c, bp_time now)
 {
     bool ok;
@@ -275,42 +267,25 @@ static void welcome_newcomer(struct drv_conn *c)
     }
 }
 
-/* Looks for the key under any name, which reads the whole trust store: strangers get so many. */
-static int search_key(struct drv_conn *c, const uint8_t *key, struct bp_errbuf *err)
-{
-    char node[BP_NODE_NAME_MAX + 1];
-    int rc = bp_trust_find_by_key(c->settings->key_dir, key, node, err);
-
-    if (rc == 0) {
-        welcome_newcomer(c);
-    }
-    return rc;
-}
-
+/* Looking for a key under any name reads the whole trust store: strangers get so many. */
 static void look_up(struct drv_conn *c, const struct bp_link_event *ev, bp_time now)
 {
     uint8_t key[BP_KEY_LEN];
     struct bp_errbuf err;
+    bool found;
     int rc;
 
-    bp_errbuf_reset(&err);
-    memcpy(c->key, ev->key, sizeof(c->key));
-    c->presented = true;
-    if (ev->by_key) {
-        if (c->inbound && !take_newcomer(c, now)) {
-            return;
-        }
-        rc = search_key(c, ev->key, &err);
-        memcpy(key, ev->key, sizeof(key));
-    } else {
-        rc = bp_trust_lookup(c->settings->key_dir, ev->name, key, &err);
-        expect(c, rc == 0 ? key : NULL);
-    }
-    if (rc == 0 || rc == BP_E_NOT_FOUND) {
-        bp_link_trust(c->link, rc == 0, rc == 0 ? key : NULL, now);
+    if (ev->by_key && c->inbound && !take_newcomer(c, now)) {
         return;
     }
-    /* A trust file that cannot be read must not count as "not pinned". */
+    rc = bp_peer_trust_lookup(&c->trust, ev, &found, key, &err);
+    if (rc == 0) {
+        if (ev->by_key && found) {
+            welcome_newcomer(c);
+        }
+        bp_link_trust(c->link, found, found ? key : NULL, now);
+        return;
+    }
     c->err = rc;
     snprintf(c->err_text, sizeof(c->err_text), "%s", err.text);
     bp_link_fail(c->link, rc, err.text);
@@ -367,9 +342,7 @@ void drv_conn_events(struct drv_conn *c, bp_time now)
             c->authenticated = true;
             count_authenticated(c);
             c->auth_at = drv_now();
-            c->pin = ev.pin;
-            c->has_key = ev.has_key;
-            memcpy(c->key, ev.key, sizeof(c->key));
+            bp_peer_trust_proved(&c->trust, &ev);
             newcomer(c, &ev, now);
             break;
         case BP_LINK_EV_CID_ADDED:
@@ -382,10 +355,7 @@ void drv_conn_events(struct drv_conn *c, bp_time now)
             c->idle_asked = true;
             break;
         case BP_LINK_EV_FAILED:
-            if (!c->has_key && key != NULL) {
-                c->presented = true;
-                memcpy(c->key, key, sizeof(c->key));
-            }
+            bp_peer_trust_claimed(&c->trust, key);
             break;
         default:
             break;
@@ -395,58 +365,25 @@ void drv_conn_events(struct drv_conn *c, bp_time now)
 
 int drv_conn_hs_recv(struct drv_conn *c, const uint8_t **msg, size_t *len)
 {
-    const char *name = bp_link_peer_name(c->link);
-    uint8_t pinned[BP_KEY_LEN];
     struct bp_errbuf err;
     int rc = bp_link_hs_recv(c->link, msg, len);
 
     if (rc != 1 || !bp_link_claimed(c->link) || c->settings->auth_mode != BP_AUTH_BUILTIN) {
         return rc;
     }
-    bp_errbuf_reset(&err);
-    rc = bp_trust_lookup(c->settings->key_dir, name, pinned, &err);
-    if (rc == BP_E_NOT_FOUND ||
-        (rc == 0 && c->has_key && bp_equal_ct(pinned, c->key, sizeof(pinned)))) {
+    rc = bp_peer_trust_name(&c->trust, bp_link_peer_name(c->link), &err);
+    if (rc == 0) {
         return 1;
     }
-    expect(c, rc == 0 ? pinned : NULL);
-    rc = rc == 0 ? BP_E_AUTH_KEY_MISMATCH : rc;
     bp_link_fail(c->link, rc, rc == BP_E_AUTH_KEY_MISMATCH ? NULL : err.text);
-    return rc;
-}
-
-/* A pin that was removed or changed since the key was judged counts, too. */
-static int still_pinned(const struct drv_conn *c, struct bp_errbuf *err)
-{
-    uint8_t pinned[BP_KEY_LEN];
-    int rc = bp_trust_lookup(c->settings->key_dir, bp_link_peer_name(c->link), pinned, err);
-
-    if (rc == BP_E_NOT_FOUND || (rc == 0 && !bp_equal_ct(pinned, c->key, sizeof(pinned)))) {
-        return BP_E_MISMATCH;
-    }
-    return rc;
-}
-
-static int replace_pin(const struct drv_conn *c, struct bp_errbuf *err)
-{
-    char old[BP_FINGERPRINT_TEXT];
-    char new[BP_FINGERPRINT_TEXT];
-    int rc = bp_trust_replace(c->settings->key_dir, bp_link_peer_name(c->link), c->expected, c->key,
-                              err);
-
-    if (rc == 0) {
-        bp_fingerprint_text(c->expected, old);
-        bp_fingerprint_text(c->key, new);
-        drv_log(DRV_WARNING, "key_rotated", drv_conn_peer(c),
-                "its key is %s now: the pinned one, %s, has signed it; the pin was replaced", new,
-                old);
-    }
     return rc;
 }
 
 int drv_conn_pin(struct drv_conn *c, struct bp_errbuf *err)
 {
-    int rc = 0;
+    char note[256];
+    bool replaced;
+    int rc;
 
     uncount(c);
     welcome_newcomer(c);
@@ -455,18 +392,16 @@ int drv_conn_pin(struct drv_conn *c, struct bp_errbuf *err)
     if (c->settings->auth_mode != BP_AUTH_BUILTIN) {
         return 0;
     }
-    if (!c->has_key) {
+    if (!c->trust.has_key) {
         drv_log(DRV_WARNING, "cookie_only", drv_conn_peer(c),
                 "connected without proof of who it is, the cookie was enough: cookie_only_nodes "
                 "names it; take it out of that list if it has a key");
-    } else if (c->pin && c->was_pinned) {
-        rc = replace_pin(c, err);
-    } else if (c->pin) {
-        rc = bp_trust_store_if_new(c->settings->key_dir, bp_link_peer_name(c->link), c->key, err);
-    } else if (c->was_pinned) {
-        rc = still_pinned(c, err);
     }
-    c->pin = false;
+    rc = bp_peer_trust_pin(&c->trust, bp_link_peer_name(c->link), &replaced, note, sizeof(note),
+                           err);
+    if (replaced) {
+        drv_log(DRV_WARNING, "key_rotated", drv_conn_peer(c), "%s", note);
+    }
     return rc;
 }
 
@@ -486,13 +421,13 @@ void drv_conn_datagram(struct drv_conn *c, const struct bp_addr *remote, const u
     struct drv_conn *other;
     bool taken = false;
 
-    drv_dcid(p, len, &cid);
+    bp_cid_of_datagram(p, len, &cid);
     if (cid.len == 0 || find_cid(c, &cid) >= 0) {
         feed(c, remote, p, len, now);
         return;
     }
     erl_drv_mutex_lock(drv_node.lock);
-    other = drv_demux_find(&drv_node.demux, &cid);
+    other = bp_cid_map_find(&drv_node.demux, &cid);
     if (other != NULL && other != c) {
         drv_mailbox_put(&other->box, remote, p, len);
         drv_node.handed_over++;

@@ -102,8 +102,8 @@ static void op_peer(const struct drv_conn *c, struct drv_reply *r)
     bp_addr_ip_text(&c->peer, text);
     drv_reply_tlv(r, 2, text, strlen(text));
     drv_reply_tlv(r, 3, be, sizeof(be));
-    if (c->has_key) {
-        bp_fingerprint_text(c->key, fingerprint);
+    if (c->trust.has_key) {
+        bp_fingerprint_text(c->trust.key, fingerprint);
         drv_reply_tlv(r, 4, fingerprint, strlen(fingerprint));
     }
     drv_reply_tlv(r, 5, &state, 1);
@@ -150,6 +150,13 @@ static void op_pre_nodeup(struct drv_conn_port *cp, struct drv_reply *r)
     }
     if (rc != 0) {
         reply_failure(c, r);
+        if (!c->reported) {
+            /* dist_util gives the reason to nobody, and its process may end before the port's turn.
+             */
+            c->reported = true;
+            drv_log(DRV_WARNING, "connection_refused", drv_conn_peer(c), "%s (%s)",
+                    drv_conn_error_text(c), bp_err_atom(drv_conn_error(c)));
+        }
         return;
     }
     c->alive = true;
@@ -338,8 +345,8 @@ static bool control(struct drv_conn_port *cp, unsigned op, const uint8_t *p, siz
         drv_conn_stats(c, r);
         return true;
     default:
-        return drv_idle_op(c, op, p, len, r) || drv_move_op(cp, op, p, len, r) ||
-               drv_relay_op(cp, op, p, len, r);
+        return drv_idle_op(cp, op, p, len, r) || drv_stream_op(cp, op, p, len, r) ||
+               drv_move_op(cp, op, p, len, r) || drv_relay_op(cp, op, p, len, r);
     }
 }
 
@@ -356,8 +363,13 @@ ErlDrvSSizeT drv_conn_port_control(struct drv_conn_port *cp, unsigned op, const 
     } else if (!control(cp, op, p, len, &r)) {
         return -1;
     }
+    if (cp->p.stopped) {
+        return drv_reply_done(&r, rbuf, rlen); /* OP_IDLE_CLOSE */
+    }
     if (cp->conn != NULL && (op == OP_CONNECT || op == OP_AUTH_SEND)) {
         drv_conn_port_settle(cp, drv_now());
+    } else if (cp->conn != NULL && op >= OP_STREAM_OPEN) {
+        drv_conn_port_push(cp, drv_now());
     } else if (cp->conn != NULL && op != OP_GETSTAT && op != OP_RECV && op != OP_PEER) {
         /* What the operation began goes on outside of it: the VM wants the result first. */
         drv_wake(cp->p.wake_fd);

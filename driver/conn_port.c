@@ -11,7 +11,6 @@
 #define RX_ROUNDS      2
 #define TX_ROUNDS      4u /* batches of 64 KB in one callback; others wait that long */
 #define DRAIN_ROUNDS   64
-#define REF_MIN        512u /* shorter pieces are cheaper to copy than to count */
 #define STACK_SLICES   64u  /* messages with more pieces take memory from the heap */
 #define HS_MESSAGE_MAX 1024u
 
@@ -142,6 +141,7 @@ void drv_conn_port_stop(struct drv_conn_port *cp)
     struct drv_conn *c = cp->conn;
 
     if (c != NULL) {
+        drv_streams_end(cp);
         drv_conn_finish(c, c->fd, 0, NULL, drv_now());
         if (c->fd >= 0) {
             drv_conn_port_drain(c, c->fd, c->relay);
@@ -194,6 +194,7 @@ static void deliver(struct drv_conn_port *cp)
     }
     if (!cp->p.stopped) {
         bp_frame_queue_reset(q);
+        drv_streams_deliver(cp);
     }
 }
 
@@ -235,8 +236,8 @@ static void tell_dialled(struct drv_conn_port *cp)
         drv_tell(cp->p.port, "tls_connected");
         return;
     }
-    if (c->has_key) {
-        bp_fingerprint_text(c->key, fingerprint);
+    if (c->trust.has_key) {
+        bp_fingerprint_text(c->trust.key, fingerprint);
     }
     drv_tell_bins(cp->p.port, "authenticated", NULL, name, strlen(name), fingerprint,
                   strlen(fingerprint));
@@ -261,10 +262,11 @@ static void tell_idle(struct drv_conn_port *cp)
         cp->conn->idle_asked = false;
         drv_tell_of_port("idle_asked", cp->p.port);
     }
-    if (bp_link_idle_due(cp->conn->link) && !cp->idle_turn) {
-        /* What the VM has for this port by now comes first. */
-        cp->idle_turn = true;
-        drv_wake(cp->p.wake_fd);
+    if (bp_link_idle_due(cp->conn->link) != cp->idle_due) {
+        cp->idle_due = !cp->idle_due;
+        if (cp->idle_due) {
+            drv_tell_of_port("idle_due", cp->p.port);
+        }
     }
 }
 
@@ -272,7 +274,10 @@ static void log_down(const struct drv_conn *c)
 {
     int err = drv_conn_error(c);
     bool normal = err == BP_E_PEER_CLOSED || err == BP_E_LOCAL_CLOSE || err == BP_E_IDLE;
+    struct bp_link_stats st;
 
+    bp_link_stats(c->link, &st);
+    normal = normal && st.idle_lost == 0;
     drv_log(normal ? DRV_INFO : DRV_WARNING, "connection_down", drv_conn_peer(c), "%s (%s)",
             drv_conn_error_text(c), bp_err_atom(err));
 }
@@ -287,6 +292,7 @@ static void go_down(struct drv_conn_port *cp)
     if (cp->p.stopped) {
         return;
     }
+    drv_streams_end(cp);
     log_down(cp->conn);
     if (drv_conn_error(cp->conn) == BP_E_IDLE) {
         drv_idle_closed(cp->conn);
@@ -318,9 +324,15 @@ static void want_writable(struct drv_conn_port *cp, bool want)
     }
 }
 
+/* What waits to be sent, of distribution and of user streams. */
+static uint64_t unsent(const struct drv_conn_port *cp)
+{
+    return bp_link_pending(cp->conn->link) + bp_link_user_unsent(cp->conn->link);
+}
+
 static void flush(struct drv_conn_port *cp, bp_time now)
 {
-    bool data = bp_link_pending(cp->conn->link) > 0;
+    bool data = unsent(cp) > 0;
     bool ok = true;
 
     cp->flush_due = false;
@@ -341,6 +353,9 @@ static void flush(struct drv_conn_port *cp, bp_time now)
         cp->flush_due = true;
         drv_wake(cp->p.wake_fd);
     }
+    if (cp->streams != NULL) {
+        drv_streams_flushed(cp);
+    }
 }
 
 /*
@@ -353,7 +368,26 @@ static bool flush_now(const struct drv_conn_port *cp, bp_time now)
     bp_time pause = cp->flush_cost > DRV_FLUSH_AFTER ? cp->flush_cost : DRV_FLUSH_AFTER;
 
     return now - cp->last_flush > pause || bp_link_phase(cp->conn->link) == BP_LINK_FAILED ||
-           bp_link_pending(cp->conn->link) >= DRV_FLUSH_BYTES;
+           unsent(cp) >= DRV_FLUSH_BYTES;
+}
+
+void drv_conn_port_push(struct drv_conn_port *cp, bp_time now)
+{
+    struct drv_conn *c = cp->conn;
+
+    if (bp_link_phase(c->link) != BP_LINK_FAILED && flush_now(cp, now)) {
+        cp->p.worked = true;
+        flush(cp, now);
+        drv_port_timer_arm(&cp->p, drv_conn_deadline(c, now), now);
+        if (bp_link_phase(c->link) != BP_LINK_FAILED) {
+            return;
+        }
+        cp->flush_due = false;
+    }
+    if (!cp->flush_due) {
+        cp->flush_due = true;
+        drv_wake(cp->p.wake_fd); /* a link that has failed ends there */
+    }
 }
 
 /* The peer's address has changed and was validated: the socket follows. */
@@ -463,10 +497,6 @@ void drv_conn_port_ready(struct drv_conn_port *cp, int fd, bool writable)
     }
     if (fd == cp->p.wake_fd) {
         drv_conn_mailbox(c, drv_now());
-        if (cp->idle_turn) {
-            cp->idle_turn = false;
-            (void)bp_link_idle_close(c->link);
-        }
     } else if (fd != c->fd && drv_relay_ready(cp, fd)) {
         /* What it did goes out below. */
     } else if (!writable) {
@@ -547,7 +577,7 @@ static void frame(struct drv_conn_port *cp, const ErlIOVec *ev)
         }
         *s = (struct bp_slice){.base = (const uint8_t *)ev->iov[i].iov_base,
                                .len = ev->iov[i].iov_len};
-        if (bin != NULL && s->len >= REF_MIN) {
+        if (bin != NULL && s->len >= DRV_REF_MIN) {
             driver_binary_inc_refc(bin);
             s->owner = bin;
         }
@@ -581,7 +611,9 @@ void drv_conn_port_outputv(struct drv_conn_port *cp, ErlIOVec *ev)
         drv_conn_port_settle(cp, now);
         return;
     }
-    frame(cp, ev);
+    if (cp->n_reserved == 0 || !drv_stream_command(cp, ev)) {
+        frame(cp, ev);
+    }
     if (flush_now(cp, now)) {
         drv_conn_port_settle(cp, now);
     } else if (!cp->flush_due) {

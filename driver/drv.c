@@ -66,7 +66,7 @@ void drv_port_timer_arm(struct drv_port *p, bp_time at, bp_time now)
 static int drv_init(void)
 {
     drv_node.lock = erl_drv_mutex_create((char *)(uintptr_t) "barrel_p2p");
-    drv_node.demux.seed = drv_now() * 0x9e3779b97f4a7c15u;
+    bp_cid_map_init(&drv_node.demux, drv_mem(), drv_now() * 0x9e3779b97f4a7c15u);
     return drv_node.lock != NULL && gnutls_global_init() == 0 ? 0 : -1;
 }
 
@@ -77,7 +77,7 @@ static void drv_finish(void)
         drv_node.scratch = s->next;
         driver_free(s);
     }
-    drv_demux_free(&drv_node.demux);
+    bp_cid_map_free(&drv_node.demux);
     erl_drv_mutex_destroy(drv_node.lock);
     gnutls_global_deinit();
 }
@@ -228,6 +228,19 @@ static ErlDrvSSizeT drv_control(ErlDrvData data, unsigned int command, char *buf
     return n;
 }
 
+/* An owner or acceptor of streams has ended. */
+static void drv_process_exit(ErlDrvData data, ErlDrvMonitor *monitor)
+{
+    struct drv_port *p = (struct drv_port *)data;
+
+    if (p->stopped || p->kind != PORT_CONN) {
+        return;
+    }
+    enter(p);
+    drv_streams_process_exit((struct drv_conn_port *)p, monitor);
+    leave(p);
+}
+
 static void drv_stop_select(ErlDrvEvent event, void *reserved)
 {
     (void)reserved;
@@ -248,6 +261,7 @@ static ErlDrvEntry entry = {.init = drv_init,
                             .major_version = ERL_DRV_EXTENDED_MAJOR_VERSION,
                             .minor_version = ERL_DRV_EXTENDED_MINOR_VERSION,
                             .driver_flags = ERL_DRV_FLAG_USE_PORT_LOCKING | ERL_DRV_FLAG_SOFT_BUSY,
+                            .process_exit = drv_process_exit,
                             .stop_select = drv_stop_select};
 
 DRIVER_INIT(barrel_p2p_drv)

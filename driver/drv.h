@@ -11,12 +11,14 @@
  *   relay.c      what datagrams go through instead of a UDP socket of our own
  *   conn_why.c   why a connection failed, in words that help
  *   key_ops.c    control operations on the node's own keys and certificate
- *   demux.c      connection id -> connection, for datagrams that came to the wrong socket
+ *   mailbox.c    datagrams that came to the wrong socket
  *   settings.c   CONFIG, as an immutable snapshot that connections share
  *   file_ops.c   control operations on key, trust and TLS files
  *   endpoint_ops.c  endpoint files: operations that threads do
  *   member_ops.c control operations of membership
  *   route_ops.c  telling Erlang of new addresses and routes
+ *   streams.c    user streams: owners, delivery, ends; stream_ops.c their control operations,
+ *                stream_tell.c their messages (all in streams.h), tag_ops.c tags, nif.c pids
  *   resolve.c    DNS: questions by control operation, answers by message
  *   stats.c      counters (counters.def)
  *   args.c       arguments and results of control operations, terms for Erlang, log, memory
@@ -30,10 +32,13 @@
 
 #include "auth/identity.h"
 #include "auth/succession.h"
-#include "dist/link.h"
+#include "dist/link_user.h"
+#include "dist/tags.h"
 #include "io/files.h"
+#include "io/peer_trust.h"
 #include "io/reset_secret.h"
 #include "io/udp.h"
+#include "quic/cid_map.h"
 #include "quic/closing.h"
 #include "quic/listener.h"
 
@@ -44,6 +49,7 @@
 #define DRV_CIDS_MAX    24u  /* ids of one connection: 8 active, some retired, the first one */
 #define DRV_HIGH_WATER  (512u * 1024u)
 #define DRV_LOW_WATER   (256u * 1024u)
+#define DRV_REF_MIN     512u /* shorter pieces are cheaper to copy than to count */
 #define DRV_FLUSH_BYTES (60u * 1024u)
 #define DRV_FLUSH_AFTER (20u * 1000u) /* ns */
 #define DRV_LOG_BURST   50u
@@ -100,6 +106,24 @@ enum drv_op {
     OP_MEMBER_NEEDS = 65,
     OP_IDLE_ASK = 70,
     OP_IDLE_ANSWER = 71,
+    OP_IDLE_CLOSE = 72,
+    OP_STREAM_OPEN = 80,
+    OP_STREAM_SEND = 81,
+    OP_STREAM_RESERVE = 82,
+    OP_STREAM_CLOSE = 83,
+    OP_STREAM_RESET = 84,
+    OP_STREAM_OPTS = 85,
+    OP_STREAM_HOLD = 86,
+    OP_STREAM_OWNER = 87,
+    OP_STREAM_ACCEPT = 88,
+    OP_STREAM_STOP = 89,
+    OP_STREAM_LIST = 90,
+    OP_STREAM_RESUME = 91,
+    OP_STREAM_NODE = 92,
+    OP_TAG_ADD = 100,
+    OP_TAG_REMOVE = 101,
+    OP_TAG_CLEAR = 102,
+    OP_STREAM_WATCHER = 103,
     OP_MIGRATE = 110,
     OP_PATH = 111,
     OP_ROUTE_WATCH = 112,
@@ -131,6 +155,7 @@ struct drv_settings {
     uint32_t max_datagram;
     bool no_migration; /* of the peers */
     enum drv_level log_level;
+    bp_time preamble_timeout; /* of the tag of a user stream */
     struct bp_addr bind;
     uint16_t port;
     int family;
@@ -144,7 +169,7 @@ int drv_settings_new(struct drv_settings **out, const uint8_t *args, size_t len,
 struct drv_settings *drv_settings_ref(struct drv_settings *s);
 void drv_settings_unref(struct drv_settings *s);
 
-/* --- demux.c ------------------------------------------------------------- */
+/* --- mailbox.c ----------------------------------------------------------- */
 
 struct drv_conn;
 
@@ -166,19 +191,6 @@ struct drv_mailbox {
     _Atomic bool nonempty;
 };
 
-struct drv_cid_entry {
-    struct drv_cid_entry *next;
-    struct bp_cid cid;
-    struct drv_conn *conn;
-};
-
-struct drv_demux {
-    struct drv_cid_entry **buckets;
-    size_t n_buckets; /* power of two */
-    size_t n;
-    uint64_t seed;
-};
-
 void drv_mailbox_init(struct drv_mailbox *m, int wake_fd);
 void drv_mailbox_put(struct drv_mailbox *m, const struct bp_addr *remote, const uint8_t *p,
                      size_t len);
@@ -186,13 +198,6 @@ struct drv_pkt *drv_mailbox_take(struct drv_mailbox *m);
 void drv_pkts_free(struct drv_pkt *list);
 /* Calls the port's ready callback soon, from any thread. */
 void drv_wake(int wake_fd);
-
-bool drv_demux_add(struct drv_demux *d, const struct bp_cid *cid, struct drv_conn *c);
-void drv_demux_remove(struct drv_demux *d, const struct bp_cid *cid, const struct drv_conn *c);
-struct drv_conn *drv_demux_find(const struct drv_demux *d, const struct bp_cid *cid);
-void drv_demux_free(struct drv_demux *d);
-/* The destination id of a datagram; len 0 if it has none that could be ours. */
-void drv_dcid(const uint8_t *p, size_t len, struct bp_cid *out);
 
 /* --- conn.c -------------------------------------------------------------- */
 
@@ -220,12 +225,7 @@ struct drv_conn {
     bool newcomer; /* ... and as one that is not known */
     bool announced;
     bool authenticated;
-    bool pin; /* ... `key`, in place of `expected` if that was pinned */
-    bool has_key;
-    uint8_t key[BP_KEY_LEN]; /* with `has_key` proved, with `presented` alone only claimed */
-    bool presented;
-    bool was_pinned; /* `expected` is what is pinned to the peer's name */
-    uint8_t expected[BP_KEY_LEN];
+    struct bp_peer_trust trust; /* in its key */
     bool failed;   /* the link has ended and its last datagrams were sent */
     bool reported; /* ... and the owner was told */
     bool offered;  /* the acceptor was told of it */
@@ -316,7 +316,8 @@ bool drv_key_op(unsigned op, const uint8_t *p, size_t len, struct drv_reply *r);
 /* --- idle_ops.c ---------------------------------------------------------- */
 
 /* True if `op` is one of idle_ops.c's; the result is in `r`. */
-bool drv_idle_op(struct drv_conn *c, unsigned op, const uint8_t *p, size_t len,
+struct drv_conn_port;
+bool drv_idle_op(struct drv_conn_port *cp, unsigned op, const uint8_t *p, size_t len,
                  struct drv_reply *r);
 /* A link ended because nobody used it: counts what that has cost. */
 void drv_idle_closed(const struct drv_conn *c);
@@ -413,9 +414,11 @@ struct drv_conn_port {
     bool dialling;  /* the owner waits for authenticated or failed */
     bool flush_due;
     bool just_read;
-    bool idle_turn; /* the VM has its turn before an unused connection is closed */
+    bool idle_due; /* the peer agrees to close it, and the node's owner was told */
     bp_time last_flush; /* when it was over */
     bp_time flush_cost;
+    struct drv_streams *streams; /* what is known of user streams; NULL: nothing yet */
+    unsigned n_reserved;         /* port commands that will bring bytes for one */
 };
 
 int drv_port_wake_open(struct drv_port *p);
@@ -448,10 +451,39 @@ void drv_conn_port_read(struct drv_conn_port *cp, int fd, const struct bp_addr *
 void drv_conn_port_drain(struct drv_conn *c, int fd, const struct drv_relay *relay);
 /* Ends the link for a reason outside of it; the first reason stays. */
 void drv_conn_port_fail(struct drv_conn_port *cp, int err, const char *text);
+/* Sends soon: at once, unless that was done only just now. */
+void drv_conn_port_push(struct drv_conn_port *cp, bp_time now);
 /* Sends, delivers, tells, fails and sets the timer, as the link now demands. */
 void drv_conn_port_settle(struct drv_conn_port *cp, bp_time now);
 ErlDrvSSizeT drv_conn_port_control(struct drv_conn_port *cp, unsigned op, const uint8_t *p,
                                    size_t len, char **rbuf, ErlDrvSizeT rlen);
+
+/* --- streams.c, stream_ops.c ---------------------------------------------- */
+
+/* Tells the owners what has come. */
+void drv_streams_deliver(struct drv_conn_port *cp);
+/* Bytes went out: there may be room for more. */
+void drv_streams_flushed(struct drv_conn_port *cp);
+/* The connection has ended: tells all owners, gives everything back. */
+void drv_streams_end(struct drv_conn_port *cp);
+void drv_streams_process_exit(struct drv_conn_port *cp, ErlDrvMonitor *monitor);
+/* True if `op` is one of stream_ops.c's; the result is in `r`. */
+bool drv_stream_op(struct drv_conn_port *cp, unsigned op, const uint8_t *p, size_t len,
+                   struct drv_reply *r);
+/* True if the command brought the bytes of a stream. */
+bool drv_stream_command(struct drv_conn_port *cp, const ErlIOVec *ev);
+
+/* --- tag_ops.c ------------------------------------------------------------ */
+
+/* The same for tags and the watcher of owners; called under the node port's lock. */
+bool drv_tag_op(struct drv_node_port *np, unsigned op, const uint8_t *p, size_t len,
+                struct drv_reply *r);
+void drv_tags_stop(void);
+/* Whose tag the bytes begin with; see bp_tags_match. */
+enum bp_tag_match drv_tag_match(const uint8_t *p, size_t len, ErlDrvTermData *owner,
+                                size_t *preamble);
+/* The process that knows when owners have consumed what they were given; false: none. */
+bool drv_stream_watcher(ErlDrvTermData *pid);
 
 /* --- the node ------------------------------------------------------------ */
 
@@ -466,12 +498,15 @@ struct drv_node {
     ErlDrvTermData port;
     ErlDrvTermData owner;
     bool has_owner;
-    struct drv_demux demux;
+    struct bp_cid_map demux;
     struct bp_listener listener;
     struct bp_closing closing;
     struct bp_addr bound;     /* of the listener; len 0: none */
     struct drv_mailbox stray; /* Initials that came to a peer's socket */
     struct drv_conn *orphans;
+    struct bp_tags tags;
+    ErlDrvTermData watcher;
+    bool has_watcher;
     uint32_t next_id;
     struct drv_scratch *scratch;
     uint64_t log_dropped;

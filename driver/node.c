@@ -105,6 +105,7 @@ void drv_node_port_stop(struct drv_node_port *np)
         name_fd = -1;
     }
     drv_member_stop();
+    drv_tags_stop();
     drv_endpoint_stop(np);
     drv_resolve_stop(np);
     drv_route_stop(np);
@@ -217,7 +218,7 @@ static void on_datagram(const struct bp_addr *remote, const uint8_t *p, size_t l
     drv_node.datagrams++;
     bp_listener_classify(&drv_node.listener, p, len, &r);
     if (r.action == BP_LISTENER_ROUTE) {
-        c = drv_demux_find(&drv_node.demux, &r.cid);
+        c = bp_cid_map_find(&drv_node.demux, &r.cid);
         if (c == NULL) {
             r.reply_len = bp_closing_answer(&drv_node.closing, &r.cid, len, reply, cap, now);
             r.action = BP_LISTENER_REPLY;
@@ -507,8 +508,8 @@ ErlDrvSSizeT drv_node_port_control(struct drv_node_port *np, unsigned op, const 
         break;
     default:
         if (!drv_route_op(np, op, &r) && !drv_member_op(op, p, len, &r) &&
-            !drv_endpoint_op(np, op, p, len, &r) && !drv_file_op(op, p, len, &r) &&
-            !drv_key_op(op, p, len, &r)) {
+            !drv_tag_op(np, op, p, len, &r) && !drv_endpoint_op(np, op, p, len, &r) &&
+            !drv_file_op(op, p, len, &r) && !drv_key_op(op, p, len, &r)) {
             return -1;
         }
     }

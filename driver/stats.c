@@ -114,7 +114,9 @@ void drv_conn_stats(const struct drv_conn *c, struct drv_reply *r)
 {
     struct bp_link_stats ls;
     struct bp_conn_stats cs;
+    struct bp_user_stats us;
 
+    bp_link_user_stats(c->link, &us);
     bp_link_stats(c->link, &ls);
     bp_conn_stats(bp_link_conn(c->link), &cs);
     drv_reply_ok(r);

@@ -128,11 +128,25 @@ validate(Dist) ->
         {true, Callback} ->
             check_callback(Callback)
     end,
-    case code:which(quic_dist) of
-        non_existing -> ok;
-        Where -> erlang:error({barrel_p2p_dist, {conflicting_module, quic_dist, Where}})
+    case other_quic_dist() of
+        [] -> ok;
+        [Where | _] -> erlang:error({barrel_p2p_dist, {conflicting_module, quic_dist, Where}})
     end,
     validate_runtime().
+
+%% Files of a module quic_dist that is not ours (the hex package `quic' has one): whichever comes first
+%% in the code path would be used, and half of the other's program with it.
+other_quic_dist() ->
+    Loaded = case code:is_loaded(quic_dist) of
+                 {file, L} when is_list(L) -> [L];
+                 _ -> []
+             end,
+    InPath = [filename:join(Dir, "quic_dist.beam") || Dir <- code:get_path()],
+    [F || F <- Loaded ++ InPath, is_there(F),
+          not is_there(filename:join(filename:dirname(F), ?MODULE_STRING ".beam"))].
+
+is_there(File) ->
+    element(1, prim_file:read_file_info(File)) =:= ok.
 
 %% The values that may also change at run time: each key that is there, against the table.
 -spec validate_runtime() -> ok.
@@ -542,6 +556,7 @@ settings(Name, Port) ->
         ++ [{bind_address, Text} || Text <- bind_address()]
         ++ optional(dist_streams, dist_streams) ++ optional(max_frame_bytes, max_frame_bytes)
         ++ optional(max_datagram_bytes, max_datagram_bytes)
+        ++ [{stream_preamble_timeout_ms, env(stream_preamble_timeout, 10000)}]
         ++ optional(keepalive, keepalive_ms) ++ optional(idle_timeout, idle_timeout_ms).
 
 optional(Key, Setting) ->

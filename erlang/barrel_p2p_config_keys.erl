@@ -61,6 +61,8 @@ transport() ->
       "that another local address is the right one; the application must run."},
      {barrel_p2p, relays, [], relays, [],
       "Nodes that are dialled through something else than this machine's UDP: `docs/relay.md`."},
+     {barrel_p2p, stream_preamble_timeout, 10000, {integer, 1, 3600000}, [],
+      "Milliseconds that a user stream which a peer has opened may take to say its whole tag."},
      {barrel_p2p, log_level, info, {one_of, [error, warning, info, debug]}, [],
       "What the driver reports to `logger`."},
      {dist, congestion_threshold, 2, ignored, [], "Tuning of upstream's carrier."},

@@ -469,12 +469,19 @@ hs_data(Kernel, MyNode, Port, Timer, Peer) ->
              f_setopts_pre_nodeup = fun barrel_p2p_drv:pre_nodeup/1,
              f_setopts_post_nodeup = fun barrel_p2p_drv:post_nodeup/1,
              f_getll = fun(P) -> {ok, P} end,
-             f_address = fun(_, Node) -> net_address(Peer, Node) end,
+             f_address = fun(P, Node) -> name_streams(P, Node, Peer), net_address(Peer, Node) end,
              f_handshake_complete = fun(P, Node, _) -> handshake_complete(P, Node, Peer) end,
              mf_tick = fun ?MODULE:tick/1,
              mf_getstat = fun ?MODULE:getstat/1,
              mf_setopts = fun ?MODULE:setopts/2,
              mf_getopts = fun ?MODULE:getopts/2}.
+
+%% A node with a dynamic name has it from us only now.
+name_streams(Port, Node, #{name := Name}) ->
+    case atom_to_binary(Node, utf8) of
+        Name -> ok;
+        _ -> _ = barrel_p2p_drv_streams:node_name(Port, Node), ok
+    end.
 
 net_address(#{ip := Ip, port := UdpPort} = Peer, Node) ->
     Host = case Peer of

@@ -11,6 +11,7 @@
 -define(NEVER_MS, 16#ffffffff).
 -define(RELEASE_MS, 50).            % between two tries to give a temporary channel back
 -define(RELEASE_TRIES, 40).
+-define(CLOSE_TRIES, 50).
 
 -record(state, {
     %% Channels that are being given back; `new': not seen yet.
@@ -39,8 +40,8 @@ get_age_ms(Node) ->
         [] -> not_tracked
     end.
 
-%% sweeps; asked, refused: other nodes, and what they said; agreed, disagreed: when they asked us;
-%% kept_Why: channels that a sweep left alone; temporary, temporary_closed: channels that membership
+%% sweeps; asked: other nodes, about a channel; closed: when they agreed; called_off: a message came
+%% meanwhile; agreed, disagreed: when they asked us; kept_Why: channels that a sweep left alone; temporary, temporary_closed: channels that membership
 %% had made and gave back. barrel_p2p:info/0 counts what was closed (down_idle_channel) and what that
 %% cost (idle_lost_messages).
 -spec stats() -> #{atom() => non_neg_integer()}.
@@ -56,6 +57,7 @@ release(Node) ->
 
 %% @private
 init([]) ->
+    process_flag(priority, high),       % between consent and close messages can be lost
     arm(),
     {ok, #state{}}.
 
@@ -82,6 +84,8 @@ handle_info({barrel_p2p_node, idle_asked, Port}, S) ->
         {ok, _} -> {noreply, count(disagreed, S)};
         {error, _} -> {noreply, S}
     end;
+handle_info({barrel_p2p_node, idle_due, Port}, S) ->
+    {noreply, close(Port, ?CLOSE_TRIES, S)};
 handle_info(sweep, S) ->
     arm(),
     {noreply, sweep(S)};
@@ -144,6 +148,19 @@ port_of(Node) ->
     case [Port || {N, Port, _} <- barrel_p2p_node:peers(), N =:= Node] of
         [Port | _] -> {ok, Port};
         [] -> not_connected
+    end.
+
+%% Right after a yield the VM has less waiting for the port than at any other time.
+close(_Port, 0, S) ->
+    count(called_off, S);
+close(Port, Tries, S) ->
+    case barrel_p2p_drv:idle_close(Port) of
+        {ok, again} ->
+            erlang:yield(),
+            close(Port, Tries - 1, S);
+        {ok, closed} -> count(closed, S);
+        {ok, called_off} -> count(called_off, S);
+        {error, _} -> S
     end.
 
 %% --- temporary channels ----------------------------------------------------------------

@@ -16,7 +16,7 @@
          fingerprint/1]).
 -export([connect/6, peer/1, recv/1, send/2, tick/1, pre_nodeup/1, post_nodeup/1, getstat/1,
          setopts/2, getopts/2, conn_stats/1]).
--export([idle_ask/3, idle_answer/3]).
+-export([idle_ask/3, idle_answer/3, idle_close/1]).
 -export([member_start/1, member_step/1, member_views/0, member_needs/1, member_stats/0,
          member_stop/0]).
 -export([auth_send/3, auth_recv/1, auth_done/3, peer_certificate/1]).
@@ -24,7 +24,7 @@
 -export([keypair_ensure/1, keypair_save/3, keypair_new/0, public_key/1, sign/2, verify/3,
          random/1, name_match/2]).
 
-%% For barrel_p2p_drv_path.
+%% For barrel_p2p_drv_streams, barrel_p2p_drv_path and barrel_p2p_relay.
 -export([control/3, node_control/2]).
 
 -export_type([error/0, config/0, dist_option/0, file_request/0, file_result/0]).
@@ -98,6 +98,7 @@
 -define(OP_MEMBER_NEEDS, 65).
 -define(OP_IDLE_ASK, 70).
 -define(OP_IDLE_ANSWER, 71).
+-define(OP_IDLE_CLOSE, 72).
 
 %% --- loading -----------------------------------------------------------------
 
@@ -108,7 +109,7 @@ load() ->
     case library() of
         {ok, Dir} ->
             case erl_ddll:load(Dir, ?DRIVER) of
-                ok -> ok;
+                ok -> barrel_p2p_nif:load(filename:join(Dir, ?DRIVER));
                 {error, Desc} -> {error, {driver_not_loaded, load_text(Dir, Desc)}}
             end;
         {error, _} = Error ->
@@ -256,6 +257,7 @@ config_key(keepalive_ms) -> {16, u32};
 config_key(idle_timeout_ms) -> {17, u32};
 config_key(log_level) -> {18, u8};                 % 0 error .. 3 debug
 config_key(max_datagram_bytes) -> {19, u16};
+config_key(stream_preamble_timeout_ms) -> {30, u32};
 config_key(no_migration) -> {31, bool}.
 
 -spec listen() -> {ok, {inet:port_number(), Address :: string()}} | error().
@@ -649,6 +651,17 @@ idle_ask(Port, Temporary, MinAgeMs) ->
 -spec idle_answer(port(), boolean(), non_neg_integer()) -> {ok, use()} | error().
 idle_answer(Port, Allowed, MinAgeMs) ->
     use(control(Port, ?OP_IDLE_ANSWER, [encode(bool, Allowed), <<MinAgeMs:32>>])).
+
+%% The other end has agreed, `{NodePort, {idle_due, Port}}': closes the connection unless a message
+%% came meanwhile. `again': the VM may have had one waiting.
+-spec idle_close(port()) -> {ok, closed | called_off | again} | error().
+idle_close(Port) ->
+    case control(Port, ?OP_IDLE_CLOSE, <<(os:system_time(microsecond)):64>>) of
+        {ok, <<0>>} -> {ok, called_off};
+        {ok, <<1>>} -> {ok, closed};
+        {ok, <<2>>} -> {ok, again};
+        {error, _} = Error -> Error
+    end.
 
 use({ok, <<Use>>}) ->
     {ok, lists:nth(Use + 1, [idle, not_up, not_ours, doubtful, live, used, young, unsent, streams])};

@@ -29,6 +29,7 @@
 
 -record(state, {
     port :: port(),
+    watcher :: pid(),           % of the owners of streams
     kernel :: pid() | undefined,
     acceptor :: pid() | undefined,
     waiting = [] :: [non_neg_integer()],          % newest first
@@ -186,6 +187,7 @@ set_acceptor() ->
 %% The calling process owns the connection to Node, which is up now.
 -spec peer_up(node(), port(), map()) -> ok.
 peer_up(Node, Port, Info) ->
+    barrel_p2p_drv_streams:connected(Node, Port, self()),
     gen_server:cast(?MODULE, {peer_up, self(), Node, Port, Info}).
 
 %% Connections that are up, with what peer_up/3 said.
@@ -246,7 +248,9 @@ init([]) ->
                 {ok, Port} ->
                     barrel_p2p_discovery:create_table(),
                     barrel_p2p_relay:create_table(),
-                    {ok, #state{port = Port}};
+                    barrel_p2p_drv_streams:create_table(),
+                    barrel_p2p_streams:carrier_up(),
+                    {ok, #state{port = Port, watcher = barrel_p2p_stream_watch:start_link()}};
                 {error, Reason} -> {stop, Reason}
             end;
         {error, Reason} ->
@@ -300,6 +304,9 @@ handle_info({Port, {idle_asked, Conn}}, #state{port = Port} = S) ->
         Pid -> Pid ! {?MODULE, idle_asked, Conn}
     end,
     {noreply, S};
+handle_info({Port, {idle_due, Conn}}, #state{port = Port} = S) ->
+    _ = catch barrel_p2p_dist_gc ! {?MODULE, idle_due, Conn},
+    {noreply, S};
 handle_info({Port, {log, Level, Event, Peer, Text}}, #state{port = Port} = S) ->
     {noreply, put_out({report, Level, Event, Peer, Event, Text}, 0, S)};
 handle_info(check_cert, S) ->
@@ -310,12 +317,15 @@ handle_info(flush_held, #state{held = Held} = S) ->
                           S#state{held = []}, Held)};
 handle_info({'DOWN', _, process, Pid, Reason}, #state{peers = Peers} = S) ->
     case maps:take(Pid, Peers) of
-        {{Node, _, _, _}, Rest} ->
+        {{Node, Port, _, _}, Rest} ->
+            barrel_p2p_drv_streams:disconnected(Node, Port, Pid),
             {noreply, put_out({report, info, peer_down, atom_to_binary(Node, utf8), Reason,
                                <<"connection ended">>}, 0, S#state{peers = Rest})};
         error ->
             {noreply, S}
     end;
+handle_info({'EXIT', Watcher, _}, #state{watcher = Watcher} = S) ->
+    {noreply, S#state{watcher = barrel_p2p_stream_watch:start_link()}};
 handle_info({'EXIT', Port, Reason}, #state{port = Port} = S) ->
     write({report, error, node_port_down, <<"any">>, Reason,
            <<"the driver's node port ended: distribution stops">>}, 0),

@@ -260,7 +260,7 @@ int bp_endpoint_file_write(const char *dir, const char *node, const struct bp_en
         return len;
     }
     rc = bp_mkdirs(dir, 0700, err);
-    return rc != 0 ? rc : bp_file_write_atomic(path, text, (size_t)len, 0644, err);
+    return rc != 0 ? rc : bp_file_write_unsynced(path, text, (size_t)len, 0644, err);
 }
 
 int bp_endpoint_file_delete(const char *dir, const char *node, struct bp_errbuf *err)

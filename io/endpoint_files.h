@@ -36,7 +36,8 @@ int bp_endpoint_file_read(struct bp_endpoint_cache *cache, const char *dir, cons
                           struct bp_endpoints *out, const struct bp_endpoint_complaint *complaint,
                           struct bp_errbuf *err) BP_MUST_CHECK;
 
-/* Creates or replaces the file atomically, mode 0644; makes the directory. Errors as above. */
+/* Creates or replaces the file atomically, mode 0644, not synced: a node writes it at each start.
+ * Makes the directory. Errors as above. */
 int bp_endpoint_file_write(const char *dir, const char *node, const struct bp_endpoints *eps,
                            enum bp_endpoint_format format, struct bp_errbuf *err) BP_MUST_CHECK;
 

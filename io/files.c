@@ -345,6 +345,7 @@ struct write_job {
     size_t len;
     unsigned mode;
     bool replace;
+    bool unsynced;
 };
 
 /* Writes a temporary file, whose name goes to `temp`; 0, or -1 with errno and no file. */
@@ -358,7 +359,7 @@ static int write_temp(int dirfd, const struct write_job *job, char temp[static T
         return -1;
     }
     bad = fchmod(fd, (mode_t)job->mode) != 0 || write_full(fd, job->data, job->len) != 0 ||
-          fsync(fd) != 0;
+          (!job->unsynced && fsync(fd) != 0);
     e = errno;
     if (close(fd) != 0 && !bad) {
         bad = 1;
@@ -392,7 +393,7 @@ static int write_at(int dirfd, const struct write_job *job)
         errno = e;
         return -1;
     }
-    return sync_dir(dirfd);
+    return job->unsynced ? 0 : sync_dir(dirfd);
 }
 
 /* The directory of `path`, open; or BP_E_FILE. */
@@ -432,13 +433,19 @@ static int write_file(const struct write_job *job, struct bp_errbuf *err)
 int bp_file_write_atomic(const char *path, const void *data, size_t len, unsigned mode,
                          struct bp_errbuf *err)
 {
-    return write_file(&(struct write_job){path, data, len, mode, true}, err);
+    return write_file(&(struct write_job){path, data, len, mode, true, false}, err);
+}
+
+int bp_file_write_unsynced(const char *path, const void *data, size_t len, unsigned mode,
+                           struct bp_errbuf *err)
+{
+    return write_file(&(struct write_job){path, data, len, mode, true, true}, err);
 }
 
 int bp_file_write_new(const char *path, const void *data, size_t len, unsigned mode,
                       struct bp_errbuf *err)
 {
-    return write_file(&(struct write_job){path, data, len, mode, false}, err);
+    return write_file(&(struct write_job){path, data, len, mode, false, false}, err);
 }
 
 /* --- replacing what was seen --------------------------------------------------- */
@@ -483,7 +490,7 @@ static int swap_in(int dirfd, const char *temp, const char *name, const struct w
 int bp_file_replace_if(const char *path, const void *old, const void *data, size_t len,
                        unsigned mode, struct bp_errbuf *err)
 {
-    const struct write_job job = {path, data, len, mode, true};
+    const struct write_job job = {path, data, len, mode, true, false};
     char temp[TEMP_NAME_LEN];
     int dirfd = open_dir_of(path, err);
     int done;

@@ -63,6 +63,13 @@ int bp_file_write_atomic(const char *path, const void *data, size_t len, unsigne
                          struct bp_errbuf *err) BP_MUST_CHECK;
 
 /*
+ * As bp_file_write_atomic, but not synced: after a power failure it may be gone, empty or the old
+ * one. For what is written again at each start.
+ */
+int bp_file_write_unsynced(const char *path, const void *data, size_t len, unsigned mode,
+                           struct bp_errbuf *err) BP_MUST_CHECK;
+
+/*
  * As bp_file_write_atomic, but never replaces: BP_E_EXISTS if `path` is there, and of several
  * writers exactly one succeeds. The file appears with its whole content.
  */

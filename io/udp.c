@@ -5,6 +5,7 @@
 #include "base/err.h"
 
 #include <errno.h>
+#include <linux/errqueue.h>
 #include <netinet/udp.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -423,4 +424,51 @@ int bp_udp_recv(int fd, uint8_t *mem, struct bp_udp_rx *rx, bool *refused)
         }
     }
     return n;
+}
+
+/* --- what the kernel reports --------------------------------------------- */
+
+void bp_udp_report_refused(int fd)
+{
+    set_int(fd, IPPROTO_IP, IP_RECVERR, 1);
+    set_int(fd, IPPROTO_IPV6, IPV6_RECVERR, 1); /* fails for IPv4 */
+}
+
+static bool is_refusal(struct msghdr *m)
+{
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c != NULL; c = CMSG_NXTHDR(m, c)) {
+        if ((c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_RECVERR) ||
+            (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_RECVERR)) {
+            struct sock_extended_err e;
+            memcpy(&e, CMSG_DATA(c), sizeof(e));
+            return e.ee_errno == ECONNREFUSED;
+        }
+    }
+    return false;
+}
+
+bool bp_udp_refused(int fd, struct bp_addr *whose)
+{
+    union {
+        char buf[512];
+        struct cmsghdr align;
+    } ctl;
+    struct sockaddr_storage to;
+    char byte;
+    struct iovec iov = {.iov_base = &byte, .iov_len = sizeof(byte)};
+    struct msghdr m = {.msg_name = &to,
+                       .msg_namelen = sizeof(to),
+                       .msg_iov = &iov,
+                       .msg_iovlen = 1,
+                       .msg_control = ctl.buf,
+                       .msg_controllen = sizeof(ctl.buf)};
+
+    whose->len = 0;
+    if (recvmsg(fd, &m, MSG_ERRQUEUE | MSG_DONTWAIT) < 0) {
+        return false;
+    }
+    if (is_refusal(&m) && !bp_addr_from_sockaddr(whose, &to, m.msg_namelen)) {
+        whose->len = 0;
+    }
+    return true;
 }

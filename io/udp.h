@@ -80,4 +80,14 @@ struct bp_udp_rx {
  */
 int bp_udp_recv(int fd, uint8_t *mem, struct bp_udp_rx *rx, bool *refused);
 
+/*
+ * For a socket that is not connected, to which the kernel says nothing of refused datagrams unless
+ * asked: from now on it keeps reports (EPOLLERR tells), which bp_udp_refused takes.
+ */
+void bp_udp_report_refused(int fd);
+
+/* The next report; false: none. `whose` is the address whose port is closed, in the form of the
+ * socket's family, or without a length for a report of another kind. */
+bool bp_udp_refused(int fd, struct bp_addr *whose);
+
 #endif

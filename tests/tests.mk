@@ -23,9 +23,11 @@ HPVTEST_SRC := $(wildcard tests/membership/test_*.c)
 HPVTEST_BIN := $(patsubst tests/%.c,$(B)/tests/%,$(HPVTEST_SRC))
 HPV_LIB_SRC := tests/membership/overlay.c tests/membership/graph.c
 HPV_REPORT := $(B)/tests/membership/hyparview_report
+CNODETEST_SRC := $(wildcard tests/cnode/test_*.c)
+CNODETEST_BIN := $(patsubst tests/%.c,$(B)/tests/%,$(CNODETEST_SRC))
 FUZZ_MAIN := $(B)/tests/fuzz/standalone_main.o
 
-TEST_LIBS = $(call obj,$(SUPPORT_SRC)) $(CLI_LIB) $(IO_LIB) $(CORE_LIB)
+TEST_LIBS = $(call obj,$(SUPPORT_SRC)) $(CLI_LIB) $(CNODE_LIB) $(IO_LIB) $(CORE_LIB)
 # Of what the command's parts need; --as-needed leaves out what a test does not use.
 TEST_DEP_LIBS = -Wl,--as-needed $(DEP_LIBS) $(CLI_LIBS)
 TERM_PORT := $(B)/tests/cli/term_port
@@ -77,6 +79,19 @@ $(TERM_PORT): $(B)/tests/cli/term_port.o $(CLI_LIB) $(CORE_LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(EI_LIB) $(TEST_DEP_LIBS)
 
+$(CNODETEST_BIN): $(B)/tests/cnode/%: $(B)/tests/cnode/%.o $(B)/tests/cnode/rig.o \
+  $(TEST_LIBS)
+	$(call say,LD,$@)
+	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(DEP_LIBS) $(EI_LIB) -lcmocka
+
+# A C node for the Erlang suites; the shared library, as programs use it.
+CNODE_PEER := $(B)/tests/cnode/cnode_peer
+cnode-peer: $(CNODE_PEER)
+$(CNODE_PEER): $(call obj,tests/cnode/peer.c tests/cnode/peer_ei.c tests/cnode/peer_loop.c) \
+  $(LIB_SHARED)
+	$(call say,LD,$@)
+	$(Q)$(CC) -o $@ $(filter %.o,$^) -L$(B) -lbarrel_p2p -Wl,-rpath,'$$ORIGIN/../..' $(LDFLAGS) $(EI_LIB)
+
 # What real nodes are attacked with; of the release build, since floods have a rate.
 hostile: $(HOSTILE_BIN)
 $(HOSTILE_BIN): $(call obj,$(HOSTILE_SRC)) $(IO_LIB) $(CORE_LIB)
@@ -120,7 +135,7 @@ build/faulty/%/priv/barrel_p2p_drv.so: $(call obj,$(DRV_SRC)) $(IO_LIB) $(CORE_L
 # `make test` in a clean checkout: installs, builds, runs every tier. C tests run under ASan and UBSan.
 test: deps-test ## install, build and run every test
 	@$(MAKE) --no-print-directory all
-	@$(MAKE) --no-print-directory faulty-drivers hostile build/release/tests/wan/wan
+	@$(MAKE) --no-print-directory faulty-drivers hostile cnode-peer build/release/tests/wan/wan
 	@$(MAKE) --no-print-directory BUILD=asan c-tests
 	@$(MAKE) --no-print-directory static
 	@scripts/run-tests --ct all $(patsubst build/release/%,build/asan/%,$(ALL_TEST_BIN))
@@ -136,15 +151,18 @@ check: all ## the C tests only (seconds), under ASan and UBSan
 	@scripts/run-tests $(patsubst build/release/%,build/asan/%,$(ALL_TEST_BIN))
 
 ALL_TEST_BIN := $(patsubst tests/%.c,build/release/tests/%,$(UNIT_SRC) $(SIM_SRC) $(DRVTEST_SRC) \
-  $(WANTEST_SRC) $(CLITEST_SRC) $(HPVTEST_SRC) $(FUZZ_SRC))
+  $(CNODETEST_SRC) $(WANTEST_SRC) $(CLITEST_SRC) $(HPVTEST_SRC) $(FUZZ_SRC))
 
-c-tests: unit-bins sim-bins driver-bins wan-bins cli-bins member-bins replay-bins idle-peers
+c-tests: unit-bins sim-bins driver-bins cnode-bins wan-bins cli-bins member-bins replay-bins idle-peers
 
 # --- rules of the layers, checked without running anything -----------------
 
-static: layering ## checks of the source: layers
+static: layering exports ## checks of the source: layers
 layering: $(CORE_LIB)
 	@scripts/check-layers $(CORE_LIB)
+
+exports: $(LIB_SHARED) $(LIB_STATIC)
+	@scripts/check-exports $(LIB_SHARED) $(LIB_STATIC) libbarrel_p2p.so.$(SOVERSION)
 
 # --- fuzzing: make fuzz T=600 (seconds for each target) --------------------
 
@@ -160,13 +178,13 @@ fuzz: $(FUZZ_BIN) ## run each fuzz target for T seconds (needs clang)
 	  sed -n 's/^stat::number_of_executed_units: /          executions: /p' build/fuzz/$$n.log; \
 	done
 
-FUZZ_CLI_SRC := cli/key_text.c cli/config_value.c cli/config_keys.c $(wildcard cli/term_*.c)
-build/fuzz/%: tests/fuzz/%.c $(CORE_SRC) $(IO_SRC) $(FUZZ_CLI_SRC) $(SUPPORT_SRC)
+FUZZ_PARTS := $(CORE_SRC) $(IO_SRC) cli/key_text.c cli/config_value.c cli/config_keys.c \
+  $(wildcard cli/term_*.c) cnode/ei_stream.c
+build/fuzz/%: tests/fuzz/%.c $(FUZZ_PARTS) $(SUPPORT_SRC)
 	@mkdir -p $(@D)
 	$(call say,CLANG,$@)
 	$(Q)$(CLANG) -std=c11 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
-	  -D_GNU_SOURCE $(CPPFLAGS) -o $@ $< $(CORE_SRC) $(IO_SRC) \
-	  $(FUZZ_CLI_SRC) $(EI_LIB) $(TEST_DEP_LIBS)
+	  -D_GNU_SOURCE $(CPPFLAGS) -o $@ $< $(FUZZ_PARTS) $(EI_LIB) $(TEST_DEP_LIBS)
 
 # --- measuring -------------------------------------------------------------
 
@@ -176,22 +194,31 @@ $(IDLE_PEERS): $(B)/bench/idle_peers.o $(IO_LIB) $(CORE_LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(DEP_LIBS)
 
+# C nodes as programs have them: the shared library.
+C_NODE := $(B)/bench/c_node
+c-node-bench: $(C_NODE)
+$(C_NODE): $(B)/bench/c_node.o $(LIB_SHARED)
+	$(call say,LD,$@)
+	$(Q)$(CC) -o $@ $(filter %.o,$^) -L$(B) -lbarrel_p2p -Wl,-rpath,'$$ORIGIN/..' $(LDFLAGS) $(EI_LIB)
+
 bench: deps-test ## speed of TCP, TLS and this carrier, interleaved (ARGS="--quick")
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory all c-node-bench
 	@bench/run $(ARGS)
+	@BENCH_MAIN=bp_bench_cnode bench/run
 
 bench-idle: deps-test ## memory of an idle connection, CPU of 200
 	@$(MAKE) --no-print-directory all idle-peers
 	@bench/idle_memory $(ARGS)
 
-.PHONY: test hostile soak soak-hostile soak-wan soak-membership report-membership faulty-drivers check \
-  c-tests static layering fuzz bench bench-idle idle-peers unit-bins sim-bins driver-bins wan-bins \
-  cli-bins member-bins replay-bins
+.PHONY: test c-node-bench hostile cnode-peer cnode-bins soak soak-hostile soak-wan soak-membership report-membership faulty-drivers check \
+  c-tests static layering exports fuzz bench bench-idle idle-peers unit-bins sim-bins driver-bins \
+  wan-bins cli-bins member-bins replay-bins
 
 unit-bins: $(UNIT_BIN)
 sim-bins: $(SIM_BIN)
 driver-bins: $(DRVTEST_BIN)
 wan-bins: $(WANTEST_BIN)
 cli-bins: $(CLITEST_BIN) $(CLI) $(TERM_PORT)
+cnode-bins: $(CNODETEST_BIN)
 member-bins: $(HPVTEST_BIN)
 replay-bins: $(REPLAY_BIN)

@@ -26,7 +26,7 @@ _barrel_p2p() {
             finding+=("${all[i]}" "${all[i + 1]}")
             ((i++))
             ;;
-        -k | --key | -t | --timeout) ((i++)) ;;
+        -k | --key | -t | --timeout | -N | --name | -C | --cookie | --trust) ((i++)) ;;
         -?*) ;;
         *) words+=("${all[i]}") ;;
         esac
@@ -43,7 +43,14 @@ _barrel_p2p() {
         mapfile -t COMPREPLY < <(compgen -d -- "$cur")
         return
         ;;
-    -n | --node | -k | --key | -t | --timeout | --static | --dns-domain | --dns-servers | --dns-port) return ;;
+    --trust)
+        mapfile -t COMPREPLY < <(compgen -W 'tofu strict' -- "$cur")
+        return
+        ;;
+    -n | --node | -k | --key | -t | --timeout | --static | --dns-domain | --dns-servers | --dns-port | \
+        -N | --name | -C | --cookie)
+        return
+        ;;
     esac
 
     case "${words[*]:0:2}" in
@@ -53,15 +60,19 @@ _barrel_p2p() {
     cert) options='show renew --help' ;;
     config) options='check --help' ;;
     'config check') options='--json --help' ;;
+    ping* | call* | send* | peers*)
+        options='--config --static --discovery-dir --runtime-dir --dns-domain --dns-servers --dns-port --timeout'
+        options+=' --dir --name --cookie --trust --json --help'
+        ;;
     resolve* | names)
         options='--config --static --discovery-dir --runtime-dir --dns-domain --dns-servers --dns-port --timeout'
         options+=' --node --json --help'
         ;;
-    help) options='keygen fingerprint trust cert resolve names config' ;;
+    help) options='keygen fingerprint trust cert resolve names config ping call send peers' ;;
     'help config') options='check' ;;
     'help trust') options='list add remove show' ;;
     'help cert') options='show renew' ;;
-    '') options='keygen fingerprint trust cert resolve names config help --help --version' ;;
+    '') options='keygen fingerprint trust cert resolve names config ping call send peers help --help --version' ;;
     *) options='--dir --node --json --help' ;;
     esac
 
@@ -70,7 +81,7 @@ _barrel_p2p() {
     'trust remove:2:'* | 'trust show:2:'*)
         options=$("${all[0]}" trust list "${where[@]}" 2>/dev/null | sed 's/ .*//')
         ;;
-    resolve:1:*)
+    resolve:1:* | ping:1:* | call:1:* | send:1:* | peers:1:*)
         options=$("${all[0]}" names "${finding[@]}" --timeout 500 2>/dev/null | sed 's/ .*//')
         ;;
     'fingerprint:1:'* | 'trust add:3:'* | 'cert show:2:'* | 'config check:2:'*)

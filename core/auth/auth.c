@@ -191,8 +191,7 @@ static int introduce(struct bp_auth *a, bool hello, bool challenge, bp_time now,
  * is. */
 static int accept_key(struct bp_auth *a, bp_time now, uint64_t wall_ms)
 {
-    int rc = a->challenged ? 0
-                           : introduce(a, a->cfg.role == BP_AUTH_SERVER, true, now, wall_ms);
+    int rc = a->challenged ? 0 : introduce(a, a->cfg.role == BP_AUTH_SERVER, true, now, wall_ms);
 
     if (rc == 0) {
         a->state = BP_AUTH_ST_WAIT_CHALLENGE;
@@ -261,7 +260,9 @@ static int on_hello(struct bp_auth *a, const struct bp_auth_msg *msg, bp_time no
         (!dynamic && strcmp(a->peer_name, a->cfg.self_name) == 0)) {
         return fail(a, BP_E_AUTH_OWN_IDENTITY, NULL);
     }
-    if (client && strcmp(a->peer_name, a->cfg.dialled_name) != 0) {
+    if (client &&
+        (a->cfg.dialled_name[0] == '\0' ? dynamic
+                                        : strcmp(a->peer_name, a->cfg.dialled_name) != 0)) {
         return fail(a, BP_E_AUTH_NAME_MISMATCH, NULL);
     }
     if (!client && is_cookie_only(a, a->peer_name)) {
@@ -429,7 +430,9 @@ int bp_auth_init(struct bp_auth *a, const struct bp_auth_config *cfg)
     memset(a, 0, sizeof(*a));
     a->state = BP_AUTH_ST_FAILED;
     if (cfg->identity == NULL || cfg->nonce_secret == NULL || !is_node_name(cfg->self_name) ||
-        (cfg->role == BP_AUTH_CLIENT && !is_node_name(cfg->dialled_name)) ||
+        (cfg->role == BP_AUTH_CLIENT &&
+         (cfg->dialled_name == NULL ||
+          (cfg->dialled_name[0] != '\0' && !is_node_name(cfg->dialled_name)))) ||
         (cfg->n_cookie_only != 0 && cfg->cookie_only == NULL)) {
         return BP_E_INVALID;
     }

@@ -11,7 +11,7 @@
  *
  *   client            event                        next
  *   START             bp_auth_start                sends C1 HELLO; WAIT_HELLO
- *   WAIT_HELLO        HELLO of the dialled name    LOOKUP; WAIT_TRUST
+ *   WAIT_HELLO        HELLO of the dialled name    LOOKUP; WAIT_TRUST (any, if none was dialled)
  *                     OK, dialled name cookie-only sends FIN; DONE without identity
  *   WAIT_TRUST        trusted                      sends C2 CHALLENGE; WAIT_CHALLENGE
  *   WAIT_CHALLENGE    CHALLENGE                    sends C3 RESPONSE; WAIT_RESPONSE
@@ -88,7 +88,9 @@ struct bp_auth_config {
     enum bp_auth_role role;
     const struct bp_identity *identity;
     const char *self_name;    /* NUL-terminated, a valid node name */
-    const char *dialled_name; /* the same; clients only */
+    /* Clients only: the same, or "" to take whoever answers, if it has a name and its key is
+     * trusted for that. */
+    const char *dialled_name;
     enum bp_trust_mode trust_mode;
     /* A response is accepted this long after the challenge; twice this is the largest difference of
      * the wall clocks. 0 means BP_AUTH_WINDOW. */

@@ -252,6 +252,11 @@ int bp_hmac_sha256(const void *key, size_t key_len, const void *p, size_t len,
     return from_gnutls(gnutls_hmac_fast(GNUTLS_MAC_SHA256, key, key_len, p, len, out));
 }
 
+int bp_md5(const void *p, size_t len, uint8_t out[static BP_MD5_LEN])
+{
+    return from_gnutls(gnutls_hash_fast(GNUTLS_DIG_MD5, p, len, out));
+}
+
 int bp_random(void *out, size_t len)
 {
     return from_gnutls(gnutls_rnd(GNUTLS_RND_KEY, out, len));

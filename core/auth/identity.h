@@ -9,6 +9,7 @@
 #include "base/types.h"
 
 #define BP_SHA256_LEN       32u
+#define BP_MD5_LEN          16u
 #define BP_FINGERPRINT_TEXT 51u /* "SHA256:", 43 base64 digits, NUL */
 
 /* A key pair in memory. It does not change after `_new`, so that many threads may sign with it. */
@@ -56,10 +57,12 @@ int bp_fingerprint_sha256(const uint8_t pub[static BP_KEY_LEN],
 void bp_fingerprint_text(const uint8_t pub[static BP_KEY_LEN],
                          char out[static BP_FINGERPRINT_TEXT]);
 
-/* Errors of the three: BP_E_NOMEM, BP_E_CRYPTO; then the output is not usable. */
+/* Errors of the four: BP_E_NOMEM, BP_E_CRYPTO; then the output is not usable. */
 int bp_sha256(const void *p, size_t len, uint8_t out[static BP_SHA256_LEN]) BP_MUST_CHECK;
 int bp_hmac_sha256(const void *key, size_t key_len, const void *p, size_t len,
                    uint8_t out[static BP_SHA256_LEN]) BP_MUST_CHECK;
+/* MD5, which the distribution handshake wants for the cookie; good for nothing else. */
+int bp_md5(const void *p, size_t len, uint8_t out[static BP_MD5_LEN]) BP_MUST_CHECK;
 /* Random bytes that are good for keys. */
 int bp_random(void *out, size_t len) BP_MUST_CHECK;
 

@@ -65,6 +65,7 @@ int bp_link_new(struct bp_link **out, bool server, const struct bp_link_config *
     l->n_streams = cfg->dist_streams;
     l->max_frame_bytes =
         cfg->max_frame_bytes != 0 ? cfg->max_frame_bytes : BP_MAX_FRAME_BYTES_DEFAULT;
+    l->user_unread_max = BP_USER_UNREAD_MAX;
     l->auth_slot = -1;
     l->control_slot = -1;
     l->held_tail = &l->held_head;
@@ -109,6 +110,7 @@ void bp_link_del(struct bp_link *l)
     if (l == NULL) {
         return;
     }
+    bp_link_user_del(l);
     bp_conn_del(l->conn);
     bp_link_drop_setup(l);
     for (unsigned i = 0; i < BP_DIST_STREAMS_MAX; i++) {
@@ -331,6 +333,9 @@ bp_time bp_link_deadline(const struct bp_link *l, bp_time now)
         return now;
     }
     at = bp_conn_deadline(l->conn, now);
+    if (l->users != NULL && bp_link_user_deadline(l) < at) {
+        at = bp_link_user_deadline(l);
+    }
     return l->phase != BP_LINK_UP && l->deadline < at ? l->deadline : at;
 }
 
@@ -363,8 +368,12 @@ int bp_link_on_timer(struct bp_link *l, bp_time now)
     if (rc != 0) {
         return fail_conn(l, rc);
     }
+    bp_link_user_on_timer(l);
     return bp_link_advance(l);
 }
+
+/* What ngtcp2 would pace is due by then: nobody comes back for it. */
+#define FINISH_AHEAD BP_SEC
 
 size_t bp_link_finish(struct bp_link *l, uint8_t *buf, size_t cap, struct bp_tx_run *runs,
                       unsigned *n_runs, bp_time now)
@@ -373,6 +382,7 @@ size_t bp_link_finish(struct bp_link *l, uint8_t *buf, size_t cap, struct bp_tx_
 
     *n_runs = 0;
     bp_link_fail(l, BP_E_LOCAL_CLOSE, NULL);
+    now += FINISH_AHEAD;
     if (bp_conn_write(l->conn, buf, cap, runs, n_runs, now) != 0) {
         *n_runs = 0;
     }

@@ -6,8 +6,8 @@
  *
  *   link.c       life and phases          link_rx.c   what arrives on which stream
  *   link_auth.c  authentication           link_tx.c   messages to streams, fences, ticks
- *   link_hs.c    distribution handshake     link_idle.c closing what nobody uses
- *                                          link_path.c moving to another path
+ *   link_hs.c    distribution handshake   link_idle.c closing what nobody uses
+ *   link_user.c  user streams (link_user.h) link_path.c moving to another path
  *
  *   phase        begins when                              what the host does
  *   TLS          bp_link_new                              moves datagrams
@@ -201,6 +201,9 @@ uint64_t bp_link_pending(const struct bp_link *l);
 
 /* From now on what arrives is credited at once; frames are popped from the queue by the host. */
 void bp_link_deliver(struct bp_link *l);
+/* The opposite, for a host that cannot pop as fast as frames come: what arrives is not credited
+ * until bp_link_deliver, so that the peer may send one window and no more. */
+void bp_link_hold(struct bp_link *l);
 bool bp_link_delivering(const struct bp_link *l);
 struct bp_frame_queue *bp_link_frames(struct bp_link *l);
 
@@ -214,16 +217,16 @@ enum bp_link_use {
     BP_LINK_NOT_UP,   /* it is not up, or was not asked about */
     BP_LINK_NOT_OURS, /* another implementation, which cannot agree: it stays */
     BP_LINK_DOUBTFUL, /* bp_idle has lost count */
-    BP_LINK_LIVE,     /* links or monitors across it */
+    BP_LINK_LIVE,     /* links, monitors or user streams across it */
     BP_LINK_USED,     /* there was a message of a process of late, or the host says so */
     BP_LINK_YOUNG,
-    BP_LINK_UNSENT /* something is on its way */
+    BP_LINK_UNSENT, /* something is on its way */
+    BP_LINK_STREAMS /* user streams */
 };
 
 /*
  * May it be closed: idle for `min_idle` and at least that old, nothing alive across it, nothing on
  * its way? `temporary`: no message of a process has ever used it, then its age does not matter.
- * User streams are the host's to know.
  */
 enum bp_link_use bp_link_idle(struct bp_link *l, bp_time min_idle, bool temporary, bp_time now);
 
@@ -231,9 +234,9 @@ enum bp_link_use bp_link_idle(struct bp_link *l, bp_time min_idle, bool temporar
 enum bp_link_use bp_link_idle_ask(struct bp_link *l, bp_time min_idle, bool temporary, bp_time now);
 
 /*
- * The other end has agreed. The host lets its VM have a turn, so that whatever waits there comes as
- * bp_link_send, and then calls bp_link_idle_close: true if the link has failed with BP_E_IDLE,
- * false if it was called off.
+ * The other end has agreed. Once the host knows that its VM has nothing waiting for this link, which
+ * would have come as bp_link_send, it calls bp_link_idle_close: true if the link has failed with
+ * BP_E_IDLE, false if it was called off.
  */
 bool bp_link_idle_due(const struct bp_link *l);
 bool bp_link_idle_close(struct bp_link *l);

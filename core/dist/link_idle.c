@@ -7,7 +7,7 @@
  *
  *   asks: nothing unacknowledged ------- ASK(n) ----->  the host is asked, then this link
  *   still nothing taken or received? <-- YES(n) ------  nothing unacknowledged here either
- *   once more, when the VM had a turn
+ *   the host has a look at its VM
  *   CONNECTION_CLOSE(idle_channel) ------------------>
  *
  * Whoever asks calls it off when a message of the VM comes or goes meanwhile: that alone tells the
@@ -80,7 +80,7 @@ enum bp_link_use bp_link_idle(struct bp_link *l, bp_time min_idle, bool temporar
     if (l->idle.doubtful) {
         return BP_LINK_DOUBTFUL;
     }
-    if (l->idle.n != 0) {
+    if (l->idle.n != 0 || bp_link_user_streams(l) != 0) {
         return BP_LINK_LIVE;
     }
     if (temporary ? (int64_t)l->used > 0 : now - l->used_at < min_idle) {
@@ -110,10 +110,12 @@ enum bp_link_use bp_link_idle_ask(struct bp_link *l, bp_time min_idle, bool temp
 {
     enum bp_link_use use = bp_link_idle(l, min_idle, temporary, now);
 
-    bool waiting = l->ask.asked && l->ask.messages == messages(l) && now - l->ask.asked_at < ANSWER;
+    bool waiting = (l->ask.asked || l->ask.due) && l->ask.messages == messages(l) &&
+                   now - l->ask.asked_at < ANSWER;
 
-    if (use == BP_LINK_IDLE && !l->ask.due && !waiting) {
+    if (use == BP_LINK_IDLE && !waiting) {
         l->ask.round++;
+        l->ask.due = false;
         l->ask.asked = true;
         l->ask.asked_at = now;
         l->ask.messages = messages(l);
@@ -142,7 +144,8 @@ bool bp_link_idle_close(struct bp_link *l)
         return false;
     }
     l->ask.due = false;
-    if (messages(l) != l->ask.messages || l->idle.n != 0 || l->idle.doubtful || !quiet(l)) {
+    if (messages(l) != l->ask.messages || l->idle.n != 0 || bp_link_user_streams(l) != 0 ||
+        l->idle.doubtful || !quiet(l)) {
         l->stats.idle_called_off++;
         return false;
     }

@@ -7,6 +7,7 @@
 #include "dist/hs_split.h"
 #include "dist/idle.h"
 #include "dist/link.h"
+#include "dist/link_user.h"
 #include "dist/order.h"
 #include "dist/route.h"
 
@@ -16,10 +17,9 @@
 #define BP_HS_OUT_BYTES        1024u  /* of one such message */
 #define BP_EXT_AUTH_MAX        65536u /* bytes of an external auth protocol that nobody has read */
 #define BP_AUTH_STREAM_MAX     4096u  /* bytes of the built-in one, ever */
-#define BP_USER_STREAM_REFUSED 0x100u /* WIRE 2 */
 
 /* What a peer may do for nothing: so many at once, then one in a period. Nodes tick once in 15 s,
- * and none of ours opens user streams. */
+ * and of user streams only those count that nobody here wants. */
 #define BP_TICKS_BURST        4096u
 #define BP_TICK_PERIOD        (5 * BP_MS)
 #define BP_USER_STREAMS_BURST 8192u
@@ -129,6 +129,11 @@ struct bp_link {
     struct bp_held **held_tail;
     uint64_t held_bytes;
 
+    struct bp_link_users *users; /* user streams; made for the first one */
+    bool accepts_user_streams;
+    uint64_t user_unread_max;
+    uint64_t uncredited_user; /* bytes of theirs that came before delivery began */
+
     /* link_idle.c */
     struct bp_idle idle;
     uint64_t taken; /* messages of our VM */
@@ -153,6 +158,29 @@ int64_t bp_link_auth_stream(bool server);
 uint64_t bp_link_wall_ms(const struct bp_link *l);
 
 extern const struct bp_conn_ops bp_link_conn_ops;
+
+/* --- link_rx.c, link_tx.c ------------------------------------------------- */
+
+/* BP_E_FLOOD, with words. */
+int bp_link_flood(struct bp_link *l, const char *what);
+/* The slot of a data stream, which is opened when it is first used: most connections need few. */
+int bp_link_data_slot(struct bp_link *l, unsigned stream);
+
+/* --- link_user.c ---------------------------------------------------------- */
+
+/* First bytes of a stream of the peer; what the connection reports of it later (bp_conn_ops). */
+int bp_link_user_begun(struct bp_link *l, int64_t id, const uint8_t *p, size_t len, bool fin);
+int bp_link_user_data(void *user, struct bp_user_tx *t, const uint8_t *p, size_t len, bool fin);
+int bp_link_user_on_reset(void *user, struct bp_user_tx *t, uint64_t code);
+void bp_link_user_on_stop(void *user, struct bp_user_tx *t, uint64_t code);
+void bp_link_user_closed(void *user, struct bp_user_tx *t);
+/* When a parked stream's time is over. */
+bp_time bp_link_user_deadline(const struct bp_link *l);
+void bp_link_user_on_timer(struct bp_link *l);
+/* Before the connection is deleted. */
+void bp_link_user_del(struct bp_link *l);
+/* One more stream that nobody wants: 0 or BP_E_FLOOD. */
+int bp_link_user_unwanted(struct bp_link *l);
 
 /* --- link_auth.c ---------------------------------------------------------- */
 

@@ -6,7 +6,7 @@
  *   peer's first uni stream (2 or 3)     authentication
  *   0                                    distribution handshake, then ticks
  *   peer's bidi 4..64 or 1..61           frames, from the distribution handshake on
- *   peer's bidi above                    user streams: refused
+ *   peer's bidi above                    user streams (link_user.c)
  *   anything else                        ends the connection
  */
 #include "dist/link_impl.h"
@@ -105,7 +105,7 @@ static int auth_data(struct bp_link *l, int64_t id, const uint8_t *p, size_t len
 
 /* --- rates --------------------------------------------------------------- */
 
-static int flood(struct bp_link *l, const char *what)
+int bp_link_flood(struct bp_link *l, const char *what)
 {
     snprintf(l->text, sizeof(l->text), "the peer floods us with %s", what);
     return BP_E_FLOOD;
@@ -115,16 +115,7 @@ static int ticked(struct bp_link *l, uint64_t n)
 {
     return n == 0 || bp_rate_take(&l->tick_rate, n, BP_TICKS_BURST, BP_TICK_PERIOD, l->now)
                ? 0
-               : flood(l, "ticks");
-}
-
-static int user_stream(struct bp_link *l)
-{
-    l->stats.user_streams_refused++;
-    return bp_rate_take(&l->user_stream_rate, 1, BP_USER_STREAMS_BURST, BP_USER_STREAM_PERIOD,
-                        l->now)
-               ? 0
-               : flood(l, "user streams");
+               : bp_link_flood(l, "ticks");
 }
 
 /* --- stream 0 ------------------------------------------------------------ */
@@ -261,9 +252,7 @@ static int on_stream_data(void *user, int64_t id, const uint8_t *p, size_t len, 
         return data(l, index, id, p, len, fin);
     }
     if (index == USER_STREAM && (l->phase == BP_LINK_HANDSHAKE || l->phase == BP_LINK_UP)) {
-        bp_conn_credit(l->conn, id, len);
-        bp_conn_refuse_stream(l->conn, id, BP_USER_STREAM_REFUSED);
-        return user_stream(l);
+        return bp_link_user_begun(l, id, p, len, fin);
     }
     return BP_E_STREAM_UNEXPECTED;
 }
@@ -272,11 +261,15 @@ static int on_stream_reset(void *user, int64_t id, uint64_t code)
 {
     struct bp_link *l = user;
 
-    (void)code;
     if (id == bp_link_auth_stream(!l->server)) {
         return l->phase >= BP_LINK_HANDSHAKE ? 0 : BP_E_STREAM_RESET;
     }
-    return data_index(l, id) == USER_STREAM ? user_stream(l) : BP_E_STREAM_RESET;
+    if (data_index(l, id) != USER_STREAM) {
+        return BP_E_STREAM_RESET;
+    }
+    /* Given up before a byte of it came, or refused here already. */
+    bp_conn_refuse_stream(l->conn, id, code);
+    return bp_link_user_unwanted(l);
 }
 
 static void on_acked(void *user, unsigned slot, uint64_t offset)
@@ -305,7 +298,11 @@ const struct bp_conn_ops bp_link_conn_ops = {.handshake_done = on_handshake_done
                                              .stream_data = on_stream_data,
                                              .stream_reset = on_stream_reset,
                                              .acked = on_acked,
-                                             .cid = on_cid};
+                                             .cid = on_cid,
+                                             .user_data = bp_link_user_data,
+                                             .user_reset = bp_link_user_on_reset,
+                                             .user_stopped = bp_link_user_on_stop,
+                                             .user_closed = bp_link_user_closed};
 
 /* --- delivery ------------------------------------------------------------ */
 
@@ -320,6 +317,13 @@ void bp_link_deliver(struct bp_link *l)
             l->uncredited[i] = 0;
         }
     }
+    bp_conn_credit_connection(l->conn, (size_t)l->uncredited_user);
+    l->uncredited_user = 0;
+}
+
+void bp_link_hold(struct bp_link *l)
+{
+    l->delivering = false;
 }
 
 bool bp_link_delivering(const struct bp_link *l)

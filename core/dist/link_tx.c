@@ -19,8 +19,7 @@ static void release_slices(struct bp_link *l, struct bp_slice *slices, size_t n)
     }
 }
 
-/* The slot of a data stream, which is opened when it is first used: most connections need few. */
-static int data_slot(struct bp_link *l, unsigned stream)
+int bp_link_data_slot(struct bp_link *l, unsigned stream)
 {
     int64_t id;
 
@@ -40,7 +39,7 @@ static int put_frame(struct bp_link *l, unsigned stream, struct bp_slice *slices
 {
     uint8_t head[FRAME_HEAD] = {(uint8_t)(len >> 24), (uint8_t)(len >> 16), (uint8_t)(len >> 8),
                                 (uint8_t)len};
-    int opened = data_slot(l, stream);
+    int opened = bp_link_data_slot(l, stream);
     unsigned slot = opened >= 0 ? (unsigned)opened : 0;
     int rc = opened >= 0 ? bp_conn_put_copy(l->conn, slot, head, sizeof(head)) : opened;
 

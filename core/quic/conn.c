@@ -15,6 +15,7 @@
 #define MAX_WINDOW              (256u * 1024u * 1024u)
 #define MAX_STREAM_WINDOW       (64u * 1024u * 1024u)
 #define MAX_STREAMS             100u /* WIRE 0.2 */
+#define MAX_STREAMS_BIDI        256u /* 17 are for distribution, the others user streams at once */
 #define ACTIVE_CID_LIMIT        8u
 /* ngtcp2 shows its ACK delay (a fraction of the round-trip time) as a deadline. */
 #define MIN_TIMER               BP_MS
@@ -112,7 +113,7 @@ static void fill_params(ngtcp2_transport_params *p, const struct bp_conn_config 
     p->initial_max_stream_data_bidi_local = INITIAL_MAX_STREAM_DATA;
     p->initial_max_stream_data_bidi_remote = INITIAL_MAX_STREAM_DATA;
     p->initial_max_stream_data_uni = INITIAL_MAX_STREAM_DATA;
-    p->initial_max_streams_bidi = MAX_STREAMS;
+    p->initial_max_streams_bidi = MAX_STREAMS_BIDI;
     p->initial_max_streams_uni = MAX_STREAMS;
     p->max_idle_timeout = cfg->idle_timeout;
     p->active_connection_id_limit = ACTIVE_CID_LIMIT;

@@ -7,6 +7,7 @@
  *   conn_write.c      what goes into the next datagrams, and in which order
  *   conn_path.c       moving to another path
  *   conn_mtu.c        what to do when a path stops taking large datagrams
+ *   conn_user.c       user streams: their turn to write, their end (conn_user.h)
  *   sendq.c           bytes of a stream until they are acknowledged
  *   tls_session.c     TLS 1.3
  *
@@ -23,6 +24,7 @@
 
 struct bp_conn;
 struct bp_tls_cred;
+struct bp_user_tx;
 
 #define BP_CID_LEN     8u     /* of the connection ids that we issue */
 #define BP_CID_MAX     20u    /* RFC 9000, 17.2 */
@@ -53,6 +55,16 @@ struct bp_conn_ops {
     void (*acked)(void *user, unsigned slot, uint64_t offset);
     /* We issued, or the peer retired, a connection id. */
     void (*cid)(void *user, const struct bp_cid *cid, bool added);
+
+    /* Of user streams that were opened or adopted (conn_user.h); needed where there are any.
+     * As stream_data; the peer reset what it writes; it wants no more of what we write, which is
+     * noticed when there is something to write, or at the end. */
+    int (*user_data)(void *user, struct bp_user_tx *t, const uint8_t *p, size_t len, bool fin);
+    int (*user_reset)(void *user, struct bp_user_tx *t, uint64_t code);
+    void (*user_stopped)(void *user, struct bp_user_tx *t, uint64_t code);
+    /* All of it has arrived on both sides, or is of no interest any more: QUIC has forgotten the
+     * stream, and `t` may be freed. */
+    void (*user_closed)(void *user, struct bp_user_tx *t);
 };
 
 struct bp_conn_config {

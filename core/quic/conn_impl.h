@@ -4,6 +4,7 @@
 #define BP_CONN_IMPL_H
 
 #include "quic/conn_path.h"
+#include "quic/conn_user.h"
 #include "quic/tls_session.h"
 
 #include <ngtcp2/ngtcp2.h>
@@ -72,6 +73,12 @@ struct bp_conn {
     bool unpaced;
     bool flight_full; /* no data for now: see flight_limit */
 
+    struct bp_user_tx *user_head; /* user streams with something to write, the next one first */
+    uint64_t user_unsent;
+    uint64_t user_unacked;
+    bp_time user_progress; /* as a stream's, of all user streams together */
+    bool user_full;        /* as flight_full */
+
     bool small; /* no large datagrams for now (conn_mtu.c) */
     bp_time small_for;
     bp_time small_until;
@@ -102,6 +109,19 @@ void bp_conn_path_validated(struct bp_conn *c, const ngtcp2_path *path, bool ok)
 bool bp_conn_take_decrypted(void);
 /* The slot of a stream that we write, or -1. */
 int bp_conn_slot_of(const struct bp_conn *c, int64_t id);
+/* conn_user.c, for its siblings. How much of the connection's window user streams may use; who is
+ * next, NULL if none can be written; QUIC took bytes; a packet is full; the stream's window is; the
+ * peer wants no more of it; acknowledged up to `offset`; the window
+ * has opened; QUIC has closed it. */
+uint64_t bp_conn_user_window(const struct bp_conn *c);
+struct bp_user_tx *bp_conn_user_next(const struct bp_conn *c);
+void bp_conn_user_took(struct bp_conn *c, struct bp_user_tx *t, size_t len, bool fin);
+void bp_conn_user_turn(struct bp_conn *c);
+void bp_conn_user_blocked(struct bp_conn *c, struct bp_user_tx *t);
+void bp_conn_user_stopped(struct bp_conn *c, struct bp_user_tx *t);
+void bp_conn_user_acked(struct bp_conn *c, struct bp_user_tx *t, uint64_t offset);
+void bp_conn_user_unblock(struct bp_conn *c, struct bp_user_tx *t);
+void bp_conn_user_closed(struct bp_conn *c, struct bp_user_tx *t, uint64_t code);
 /* The largest datagram that may be sent now: all that ngtcp2 wants, or little. */
 size_t bp_conn_datagram_limit(struct bp_conn *c, bp_time now);
 /* A stream may be written again: look at the run queue from its start. */

@@ -29,7 +29,7 @@ static bool stalled(const struct bp_conn *c, bp_time now)
             return true;
         }
     }
-    return false;
+    return c->user_unacked > 0 && now - c->user_progress >= limit;
 }
 
 size_t bp_conn_datagram_limit(struct bp_conn *c, bp_time now)
@@ -46,6 +46,7 @@ size_t bp_conn_datagram_limit(struct bp_conn *c, bp_time now)
         for (unsigned i = 0; i < c->n_streams; i++) {
             c->streams[i].progress = now;
         }
+        c->user_progress = now;
     }
     if (ngtcp2_conn_get_path_max_tx_udp_payload_size(c->q) <= NGTCP2_MAX_UDP_PAYLOAD_SIZE ||
         !stalled(c, now)) {

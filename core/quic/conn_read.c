@@ -59,8 +59,10 @@ static int on_stream_data(ngtcp2_conn *q, uint32_t flags, int64_t id, uint64_t o
 
     (void)q;
     (void)offset;
-    (void)stream_user;
-    rc = c->ops->stream_data(c->user, id, p, len, (flags & NGTCP2_STREAM_DATA_FLAG_FIN) != 0);
+    rc = stream_user != NULL
+             ? c->ops->user_data(c->user, stream_user, p, len,
+                                 (flags & NGTCP2_STREAM_DATA_FLAG_FIN) != 0)
+             : c->ops->stream_data(c->user, id, p, len, (flags & NGTCP2_STREAM_DATA_FLAG_FIN) != 0);
     return rc == 0 ? 0 : refuse(c, rc);
 }
 
@@ -68,10 +70,14 @@ static int on_acked(ngtcp2_conn *q, int64_t id, uint64_t offset, uint64_t len, v
                     void *stream_user)
 {
     struct bp_conn *c = user;
-    int slot = bp_conn_slot_of(c, id);
+    int slot;
 
     (void)q;
-    (void)stream_user;
+    if (stream_user != NULL) {
+        bp_conn_user_acked(c, stream_user, offset + len);
+        return 0;
+    }
+    slot = bp_conn_slot_of(c, id);
     if (slot >= 0) {
         struct bp_stream *s = &c->streams[slot];
         bp_sendq_acked(&s->q, offset + len, &c->pool, &c->owner);
@@ -85,11 +91,11 @@ static int on_stream_reset(ngtcp2_conn *q, int64_t id, uint64_t final_size, uint
                            void *user, void *stream_user)
 {
     struct bp_conn *c = user;
-    int rc = c->ops->stream_reset(c->user, id, code);
+    int rc = stream_user != NULL ? c->ops->user_reset(c->user, stream_user, code)
+                                 : c->ops->stream_reset(c->user, id, code);
 
     (void)q;
     (void)final_size;
-    (void)stream_user;
     return rc == 0 ? 0 : refuse(c, rc);
 }
 
@@ -99,9 +105,12 @@ static int on_stream_close(ngtcp2_conn *q, uint32_t flags, int64_t id, uint64_t 
     struct bp_conn *c = user;
     int slot = bp_conn_slot_of(c, id);
 
-    (void)flags;
-    (void)code;
-    (void)stream_user;
+    if (stream_user != NULL) {
+        /* Whether the peer may open another one is the link's to say. */
+        code = (flags & NGTCP2_STREAM_CLOSE_FLAG_APP_ERROR_CODE_SET) != 0 ? code : 0;
+        bp_conn_user_closed(c, stream_user, code);
+        return 0;
+    }
     if (slot >= 0) {
         struct bp_stream *s = &c->streams[slot];
         /* ngtcp2 no longer reads from it, so nothing needs to be kept for retransmission. */
@@ -129,8 +138,9 @@ static int on_stream_window(ngtcp2_conn *q, int64_t id, uint64_t max_data, void 
 
     (void)q;
     (void)max_data;
-    (void)stream_user;
-    if (slot >= 0) {
+    if (stream_user != NULL) {
+        bp_conn_user_unblock(c, stream_user);
+    } else if (slot >= 0) {
         bp_conn_unblock(c, &c->streams[slot]);
     }
     return 0;

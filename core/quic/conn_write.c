@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What goes into the next datagrams: urgent streams first (auth, dist control with its ticks),
- * then data in the order in which it was queued among all streams, skipping blocked streams.
+ * then data in the order in which it was queued among all streams, skipping blocked streams; then
+ * user streams (conn_user.c).
  */
 #include "quic/conn_impl.h"
 
@@ -15,12 +16,14 @@
 /*
  * ngtcp2 counts what was sent since it last was asked for the pace, and nothing takes back what was
  * counted: who begins to pace after a while without must wait for all that went out meanwhile,
- * seconds on a fast path. So a connection that once went without pacing stays without it.
+ * seconds on a fast path. So a connection that once went without pacing stays without it. Before
+ * the round trip is known there is no pace either: the initial window is small (RFC 9002, 7.2), and
+ * half a handshake that waits for a timer of a millisecond takes twice as long.
  */
 static bool paced(struct bp_conn *c, const ngtcp2_conn_info *info)
 {
-    c->unpaced = c->unpaced || info->min_rtt < PACING_MIN_RTT; /* UINT64_MAX: not measured yet */
-    return !c->unpaced;
+    c->unpaced = c->unpaced || info->min_rtt < PACING_MIN_RTT;
+    return !c->unpaced && info->min_rtt != UINT64_MAX;
 }
 
 /* Of the connection's window: ticks pass while the peer takes no data (256 of them). */
@@ -33,6 +36,9 @@ static bool paced(struct bp_conn *c, const ngtcp2_conn_info *info)
  */
 #define FLIGHT_MIN    (512u * 1024u)
 #define FLIGHT_PER_US 4096u
+
+/* User streams fill part of it: a message that comes meanwhile waits less. */
+#define USER_SHARE(flight) ((flight) / 4 * 3)
 
 static uint64_t flight_limit(const ngtcp2_conn_info *info)
 {
@@ -355,6 +361,60 @@ static int stopped(struct bp_conn *c, struct bp_stream *s)
     return NGTCP2_ERR_CALLBACK_FAILURE;
 }
 
+/* Where bytes for a packet come from: a stream of distribution or a user stream. */
+struct source {
+    struct bp_stream *s; /* or NULL */
+    int slot;            /* of it */
+    struct bp_user_tx *t;
+    const struct bp_sendq *q;
+    int64_t id;
+    bool fin;
+    uint64_t window; /* of the connection's */
+};
+
+/* False: nothing can be written. */
+static bool next_source(struct bp_conn *c, struct source *src)
+{
+    src->slot = c->handshake_done || c->early_ready ? next_slot(c) : -1;
+    src->t = NULL;
+    if (src->slot >= 0) {
+        src->s = &c->streams[src->slot];
+        src->q = &src->s->q;
+        src->id = src->s->id;
+        src->fin = src->s->fin;
+        src->window = window_for(c, src->s);
+        return true;
+    }
+    src->s = NULL;
+    src->t = bp_conn_user_next(c);
+    if (src->t == NULL) {
+        return false;
+    }
+    src->q = &src->t->q;
+    src->id = src->t->id;
+    src->fin = src->t->fin;
+    src->window = bp_conn_user_window(c);
+    return true;
+}
+
+/* The peer's window for this stream is used up, or it wants no more (ngtcp2's `code`). */
+static int refused(struct bp_conn *c, const struct source *src, int code)
+{
+    if (code == NGTCP2_ERR_STREAM_DATA_BLOCKED) {
+        if (src->s != NULL) {
+            src->s->blocked = true;
+        } else {
+            bp_conn_user_blocked(c, src->t);
+        }
+        return 0;
+    }
+    if (src->s != NULL) {
+        return stopped(c, src->s);
+    }
+    bp_conn_user_stopped(c, src->t);
+    return 0;
+}
+
 /*
  * One packet into `buf`: asks for streams until it is full. Returns its length, 0 if nothing can
  * be sent now, negative (ngtcp2's code) on failure.
@@ -365,8 +425,8 @@ static ngtcp2_ssize write_packet(struct bp_conn *c, ngtcp2_path *path, uint8_t *
     ngtcp2_pkt_info pi;
 
     for (;;) {
-        int slot = c->handshake_done || c->early_ready ? next_slot(c) : -1;
-        struct bp_stream *s = slot >= 0 ? &c->streams[slot] : NULL;
+        struct source src;
+        bool some = next_source(c, &src);
         struct bp_vec vec[VECS];
         ngtcp2_vec qvec[VECS];
         size_t n_vec = 0;
@@ -375,50 +435,51 @@ static ngtcp2_ssize write_packet(struct bp_conn *c, ngtcp2_path *path, uint8_t *
         ngtcp2_ssize taken = -1;
         ngtcp2_ssize n;
 
-        if (s != NULL) {
-            uint64_t window = window_for(c, s);
-
-            if (window == 0 && s->q.sent < s->q.end) {
-                s->blocked = true; /* retry_blocked() looks again before each batch */
+        if (some) {
+            if (src.window == 0 && src.q->sent < src.q->end) {
+                src.s->blocked = true; /* retry_blocked() looks again before each batch */
                 continue;
             }
-            n_vec = bp_sendq_peek(&s->q, window < cap ? (size_t)window : cap, vec, VECS);
+            n_vec = bp_sendq_peek(src.q, src.window < cap ? (size_t)src.window : cap, vec, VECS);
             for (size_t i = 0; i < n_vec; i++) {
                 /* ngtcp2's vector has no const, but it only reads. */
                 qvec[i] =
                     (ngtcp2_vec){.base = (uint8_t *)(uintptr_t)vec[i].base, .len = vec[i].len};
                 offered += vec[i].len;
             }
-            if (!c->settled || offered < c->unsent) {
+            if (!c->settled || offered < c->unsent + c->user_unsent) {
                 flags |= NGTCP2_WRITE_STREAM_FLAG_MORE; /* there is more for this packet */
             }
-            if (s->fin && s->q.sent + offered == s->q.end) {
+            if (src.fin && src.q->sent + offered == src.q->end) {
                 flags |= NGTCP2_WRITE_STREAM_FLAG_FIN;
             }
         }
-        n = ngtcp2_conn_writev_stream(c->q, path, &pi, buf, cap, &taken,
-                                      s != NULL ? flags : NGTCP2_WRITE_STREAM_FLAG_NONE,
-                                      s != NULL ? s->id : -1, qvec, n_vec, now);
-        if (s != NULL && taken >= 0 && (n >= 0 || n == NGTCP2_ERR_WRITE_MORE)) {
-            took(c, slot, (size_t)taken);
-            if ((flags & NGTCP2_WRITE_STREAM_FLAG_FIN) != 0 && (size_t)taken == offered) {
-                s->fin_sent = true;
+        n = ngtcp2_conn_writev_stream(c->q, path, &pi, buf, cap, &taken, flags,
+                                      some ? src.id : -1, qvec, n_vec, now);
+        if (some && taken >= 0 && (n >= 0 || n == NGTCP2_ERR_WRITE_MORE)) {
+            bool fin = (flags & NGTCP2_WRITE_STREAM_FLAG_FIN) != 0 && (size_t)taken == offered;
+            if (src.s != NULL) {
+                took(c, src.slot, (size_t)taken);
+                src.s->fin_sent = src.s->fin_sent || fin;
+            } else {
+                bp_conn_user_took(c, src.t, (size_t)taken, fin);
             }
         }
         switch (n) {
         case NGTCP2_ERR_WRITE_MORE:
             continue;
         case NGTCP2_ERR_STREAM_DATA_BLOCKED:
-            s->blocked = true;
-            continue;
         case NGTCP2_ERR_STREAM_SHUT_WR:
         case NGTCP2_ERR_STREAM_NOT_FOUND:
-            n = stopped(c, s);
+            n = refused(c, &src, (int)n);
             if (n != 0) {
                 return n;
             }
             continue;
         default:
+            if (some && src.s == NULL) {
+                bp_conn_user_turn(c);
+            }
             return n;
         }
     }
@@ -443,7 +504,7 @@ bool bp_conn_only_acks(const struct bp_conn *c)
 {
     ngtcp2_conn_info info;
 
-    if (!c->settled || c->err != 0 || c->unsent > 0 || c->probe ||
+    if (!c->settled || c->err != 0 || c->unsent > 0 || c->user_head != NULL || c->probe ||
         c->read_since_write >= ACK_AT_ONCE) {
         return false;
     }
@@ -481,6 +542,7 @@ int bp_conn_write(struct bp_conn *c, uint8_t *buf, size_t cap, struct bp_tx_run 
         ngtcp2_ssize n;
 
         c->flight_full = info.bytes_in_flight + used >= max_flight;
+        c->user_full = info.bytes_in_flight + used >= USER_SHARE(max_flight);
         ngtcp2_path_storage_zero(&ps);
         n = write_packet(c, &ps.path, buf + used, limit, now);
         if (n < 0) {
@@ -504,7 +566,7 @@ int bp_conn_write(struct bp_conn *c, uint8_t *buf, size_t cap, struct bp_tx_run 
             ngtcp2_conn_update_pkt_tx_time(c->q, now);
         }
     }
-    if (c->unsent == 0) {
+    if (c->unsent == 0 && c->user_unsent == 0) {
         bp_block_pool_trim(&c->pool);
     }
     return 0;

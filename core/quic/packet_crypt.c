@@ -31,6 +31,22 @@ struct aligned {
     size_t size;
 };
 
+static void aligned_del(void *p)
+{
+    struct aligned head;
+
+    head = ((struct aligned *)p)[-1];
+    bp_wipe(p, head.size);
+    head.mem->release(head.mem->ctx, head.base);
+}
+
+static void *unmark(void *handle)
+{
+    return (uint8_t *)handle - OURS;
+}
+
+#ifdef BP_HAVE_IPSEC_MB
+
 static void *aligned_new(const struct bp_mem *mem, size_t size)
 {
     uint8_t *base = bp_mem_zalloc(mem, 1, size + ALIGN + sizeof(struct aligned));
@@ -46,26 +62,10 @@ static void *aligned_new(const struct bp_mem *mem, size_t size)
     return head + 1;
 }
 
-static void aligned_del(void *p)
-{
-    struct aligned head;
-
-    head = ((struct aligned *)p)[-1];
-    bp_wipe(p, head.size);
-    head.mem->release(head.mem->ctx, head.base);
-}
-
 static void *mark(void *p)
 {
     return (uint8_t *)p + OURS;
 }
-
-static void *unmark(void *handle)
-{
-    return (uint8_t *)handle - OURS;
-}
-
-#ifdef BP_HAVE_IPSEC_MB
 
 static IMB_MGR *make_library(void)
 {

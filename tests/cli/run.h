@@ -9,7 +9,7 @@
 #include <jansson.h>
 
 #define OUT_MAX  65536
-#define ARGS_MAX 16
+#define ARGS_MAX 24
 
 struct run {
     int status; /* exit code; -1: ended by a signal */

@@ -4,9 +4,10 @@
 
 #include <sys/wait.h>
 
-static const char *const commands[] = {"keygen",       "fingerprint", "trust list",  "trust add",
-                                       "trust remove", "trust show",  "cert show",   "cert renew",
-                                       "resolve",      "names",       "config check"};
+static const char *const commands[] = {"keygen",       "fingerprint", "trust list",   "trust add",
+                                       "trust remove", "trust show",  "cert show",    "cert renew",
+                                       "resolve",      "names",       "config check", "ping",
+                                       "call",         "send",        "peers"};
 #define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
 /* Splits "trust add" into two arguments; the buffers are static. */

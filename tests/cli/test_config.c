@@ -196,7 +196,7 @@ static void config_warnings_do_not_fail(void **state)
     check(
         &r, state,
         "[{barrel_p2p, [{auth_trust_mod, strict}, {completely_different, 1}, {dns_domain, \"x\"}, "
-        "{auth_enabled, false}, {dist_gc_min_age_ms, 1}]}, "
+        "{auth_enabled, false}, {address, x}]}, "
         "{quic, [{dist, [{verify, verify_peer}, {nodes, [{'a@h', {\"h\", 1}}, {'b@h', \"h\", "
         "0}]}]}]}].");
     expect_out(&r, 0, "did you mean auth_trust_mode?");
@@ -204,7 +204,7 @@ static void config_warnings_do_not_fail(void **state)
     expect_out(&r, 0, "it belongs into {quic, [{dist, [{dns_domain, _}]}]}");
     expect_out(&r, 0, "peers are NOT authenticated");
     expect_out(&r, 0, "warning: verify: the key has no effect");
-    expect_out(&r, 0, "warning: dist_gc_min_age_ms: the key has no effect");
+    expect_out(&r, 0, "warning: address: the key has no effect");
     expect_out(&r, 0, "({b@h,\"h\",0})");
     expect_out(&r, 0, "the public default 'barrel_p2p' unless -setcookie");
 }

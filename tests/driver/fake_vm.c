@@ -8,7 +8,7 @@
 
 #define FDS_MAX  256u
 #define ATOMS    256u
-#define OWNER_ID 4711u
+#define OWNER_ID VM_OWNER
 
 struct fd_entry {
     int fd;
@@ -274,6 +274,38 @@ static void append_bytes(struct vm_msg *m, const char *p, size_t len)
     }
 }
 
+static void note_stream_terms(struct vm_msg *m, const ErlDrvTermData *t, int *i)
+{
+    switch (t[*i]) {
+    case ERL_DRV_UINT64:
+        append(m, " %llu", (unsigned long long)*(const ErlDrvUInt64 *)t[*i + 1]);
+        *i += 2;
+        break;
+    case ERL_DRV_PID:
+        append(m, " #%lu", (unsigned long)t[*i + 1]);
+        *i += 2;
+        break;
+    case ERL_DRV_BINARY:
+        append_bytes(m, ((const ErlDrvBinary *)t[*i + 1])->orig_bytes + t[*i + 3],
+                     (size_t)t[*i + 2]);
+        *i += 4;
+        break;
+    case ERL_DRV_EXT2TERM: /* a small UTF-8 atom */
+        assert_int_equal(((const uint8_t *)t[*i + 1])[1], 119);
+        append_bytes(m, (const char *)t[*i + 1] + 3, (size_t)t[*i + 2] - 3);
+        *i += 3;
+        break;
+    case ERL_DRV_NIL:
+        *i += 1;
+        break;
+    case ERL_DRV_LIST:
+        *i += 2;
+        break;
+    default:
+        die("a term that it does not use");
+    }
+}
+
 static void note(struct _erl_drv_port *to, const ErlDrvTermData *t, int n)
 {
     struct vm_msg *m;
@@ -313,9 +345,19 @@ static void note(struct _erl_drv_port *to, const ErlDrvTermData *t, int n)
             i += 2;
             break;
         default:
-            die("a term that it does not use");
+            note_stream_terms(m, t, &i);
         }
     }
+}
+
+void vm_note(ErlDrvPort to, const ErlDrvTermData *t, int n)
+{
+    note(to, t, n);
+}
+
+ErlDrvEntry *vm_entry(void)
+{
+    return entry;
 }
 
 int erl_drv_output_term(ErlDrvTermData port, ErlDrvTermData *t, int n)
@@ -329,19 +371,15 @@ int erl_drv_output_term(ErlDrvTermData port, ErlDrvTermData *t, int n)
     return 1;
 }
 
-ErlDrvTermData driver_caller(ErlDrvPort p)
-{
-    (void)p;
-    return OWNER_ID;
-}
-
 int erl_drv_send_term(ErlDrvTermData port, ErlDrvTermData to, ErlDrvTermData *t, int n)
 {
+    struct _erl_drv_port *box = to == OWNER_ID ? &node_owner : vm_mailbox(to);
+
     (void)port;
-    if (to != OWNER_ID) {
-        die("a message to a process that does not exist");
+    if (box == NULL) {
+        return 0; /* it has ended */
     }
-    note(&node_owner, t, n);
+    note(box, t, n);
     return 1;
 }
 
@@ -602,6 +640,7 @@ static void stop(ErlDrvPort p)
 {
     if (p->open) {
         p->open = false;
+        vm_port_gone(p);
         entry->stop(p->data);
     }
     for (unsigned i = 0; i < n_fds; i++) {
@@ -746,6 +785,7 @@ void vm_finish(void)
 {
     vm_close_all();
     entry->finish();
+    vm_procs_finish();
     assert_int_equal(n_fds, 0);
     assert_int_equal(live_bins, 0);
     assert_int_equal(live, 0);

@@ -13,6 +13,7 @@
 #include <erl_driver.h>
 
 #define VM_MSGS_MAX 4096u
+#define VM_OWNER    4711u
 
 /* {Port, {Tag, ...}} as text: "tag atom <text of a binary>", binaries longer than 100 bytes as
  * "<N bytes>". */
@@ -81,6 +82,22 @@ const char *vm_find(ErlDrvPort port, const char *start);
 const struct vm_msg *vm_find_msg(ErlDrvPort port, const char *start);
 void vm_forget(ErlDrvPort port);
 unsigned vm_count(ErlDrvPort port, const char *start);
+
+/* Processes besides the owner, by numbers below 100: each has a mailbox (for vm_find, vm_count and
+ * vm_forget). Control operations are called by the process that vm_caller named last; 0: the owner. */
+ErlDrvPort vm_proc(unsigned pid);
+void vm_caller(unsigned pid);
+/* It ends: ports that monitor it are told. It may live again afterwards. */
+void vm_exit(unsigned pid);
+/* Monitors that are there. */
+unsigned vm_monitors(void);
+
+/* For fake_procs.c. */
+void vm_note(ErlDrvPort to, const ErlDrvTermData *t, int n);
+ErlDrvEntry *vm_entry(void);
+ErlDrvPort vm_mailbox(ErlDrvTermData pid);
+void vm_port_gone(ErlDrvPort p);
+void vm_procs_finish(void);
 
 ErlDrvBinary *vm_bin(const void *data, size_t len);
 long vm_bin_refs(const ErlDrvBinary *bin);

@@ -50,6 +50,7 @@ void good_config(struct tlv *t, void **state)
     tlv_text(t, 4, tmpdir_path(state, "keys", path));
     tlv_uint(t, 5, 1, 1);
     tlv_text(t, 13, "127.0.0.1");
+    tlv_uint(t, 30, 2000, 4); /* of preambles of streams */
     tlv_uint(t, 8, 10000, 4);
 }
 

@@ -103,6 +103,7 @@ static void member_before_start_is_refused(void **state)
     refused(node, OP_MEMBER_STEP, "bad_state");
     refused(node, OP_MEMBER_VIEWS, "bad_state");
     refused(node, OP_MEMBER_STATS, "bad_state");
+    refused(node, OP_MEMBER_NEEDS, "bad_state");
     args.len = 0;
     control(node, OP_MEMBER_STOP);
     assert_true(reply.ok);
@@ -250,6 +251,50 @@ static void member_without_memory_goes_on(void **state)
     vm_close(node);
 }
 
+static bool needs(ErlDrvPort node, const char *name)
+{
+    vm_control(node, OP_MEMBER_NEEDS, name, strlen(name), &reply);
+    assert_true(reply.ok);
+    assert_int_equal(reply.len, 1);
+    return reply.data[0] != 0;
+}
+
+/* A channel is needed from the attempt on until the link or the attempt is gone. */
+static void member_channels_in_use_are_known(void **state)
+{
+    ErlDrvPort node = open_started();
+    (void)state;
+
+    assert_false(needs(node, "a@h"));
+    assert_false(needs(node, ""));
+    event(BP_HPV_DO_JOIN, "a@h");
+    control(node, OP_MEMBER_STEP);
+    assert_true(needs(node, "a@h"));
+    event(BP_HPV_CONNECT_FAILED, "a@h");
+    control(node, OP_MEMBER_STEP);
+    assert_false(needs(node, "a@h"));
+    recv_from("b@h", BP_HPV_NEIGHBOR, 1);
+    control(node, OP_MEMBER_STEP);
+    assert_true(needs(node, "b@h")); /* a link */
+    assert_false(needs(node, "b@hh"));
+    recv_from("b@h", BP_HPV_SHUFFLE, 0);
+    tlv_text(&args, 4, "c@h");
+    tlv_uint(&args, 5, 1, 1);
+    known(0, "c@h");
+    known(5, "d@h");
+    control(node, OP_MEMBER_STEP);
+    recv_from("b@h", BP_HPV_SHUFFLE, 0);
+    tlv_text(&args, 4, "c@h");
+    tlv_uint(&args, 5, 1, 1);
+    known(0, "c@h");
+    control(node, OP_MEMBER_STEP);
+    assert_true(needs(node, "c@h")); /* a reply that waits for a channel */
+    assert_false(needs(node, "self@h"));
+    event(BP_HPV_CHANNEL_DOWN, "b@h");
+    control(node, OP_MEMBER_STEP);
+    vm_close(node);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -257,6 +302,7 @@ int main(void)
         VM_TEST(member_bad_arguments_are_refused),
         VM_TEST(member_effects_are_bytes),
         VM_TEST(member_names_make_room),
+        VM_TEST(member_channels_in_use_are_known),
         VM_TEST(member_without_memory_goes_on),
     };
     return cmocka_run_group_tests(tests, vm_group_setup, vm_group_teardown) != 0;

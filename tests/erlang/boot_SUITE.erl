@@ -415,8 +415,10 @@ conflicting_quic_dist(Config) ->
     Code = [{attribute, 1, module, quic_dist}, {eof, 2}],
     {ok, quic_dist, Beam} = compile:forms(Code),
     write(Config, "elsewhere/quic_dist.beam", Beam),
-    boot_fails(Config, #{name => n, args => ["-pa", file(Config, "elsewhere")]},
-               ["quic_dist", file(Config, "elsewhere/quic_dist.beam")]).
+    %% before ours in the code path, and behind it
+    [boot_fails(Config, #{name => n, args => [Where, file(Config, "elsewhere")]},
+                ["quic_dist", file(Config, "elsewhere/quic_dist.beam")])
+     || Where <- ["-pa", "-pz"]].
 
 boots_as_short_name(Config) ->
     [A, B] = bp_cluster:start_many(Config, [#{name => a, names => short},

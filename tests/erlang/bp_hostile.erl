@@ -82,12 +82,14 @@ stats(Node) ->
 count(#{pid := _} = Node, Name) -> count(stats(Node), Name);
 count(Stats, Name) -> maps:get(atom_to_binary(Name, utf8), Stats, 0).
 
-%% Waits until counter Name is N above what it was in Before.
-counted({Node, Before}, Name, N) ->
-    Want = count(Before, Name) + N,
-    try bp_cluster:until(fun() -> count(stats(Node), Name) =:= Want end, 10000)
+%% Waits until counter Name, or the sum of several, is N above what it was in Before.
+counted(At, Name, N) when is_atom(Name) -> counted(At, [Name], N);
+counted({Node, Before}, Names, N) ->
+    Sum = fun(Stats) -> lists:sum([count(Stats, Name) || Name <- Names]) end,
+    Want = Sum(Before) + N,
+    try bp_cluster:until(fun() -> Sum(stats(Node)) =:= Want end, 10000)
     catch
-        error:{until_timeout, _} -> error({counter, Name, {wanted, Want}, stats(Node)})
+        error:{until_timeout, _} -> error({counter, Names, {wanted, Want}, stats(Node)})
     end.
 
 %% What the node has logged behind byte At.

@@ -7,16 +7,16 @@
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2,
          end_per_testcase/2]).
 -export([idle_channel_closes_and_comes_back/1, channel_in_use_stays/1, ends_of_all_kinds_are_seen/1,
-         other_node_may_refuse/1, closing_costs_a_round_trip/1, temporary_channels_are_given_back/1,
+         other_node_may_refuse/1, closing_costs_a_round_trip/1, calls_while_it_closes/1, temporary_channels_are_given_back/1,
          global_is_let_go/1, global_that_does_not_listen_is_told/1, twelve_nodes_keep_few_channels/1]).
 %% Run in the nodes.
--export([keeper/0, churn/3]).
+-export([keeper/0, churn/3, caller/2]).
 
 suite() -> [{timetrap, {seconds, 170}}].
 
 all() ->
     [idle_channel_closes_and_comes_back, channel_in_use_stays, ends_of_all_kinds_are_seen,
-     other_node_may_refuse, closing_costs_a_round_trip, temporary_channels_are_given_back,
+     other_node_may_refuse, closing_costs_a_round_trip, calls_while_it_closes, temporary_channels_are_given_back,
      global_is_let_go, global_that_does_not_listen_is_told, twelve_nodes_keep_few_channels].
 
 init_per_suite(Config) ->
@@ -94,11 +94,17 @@ connect(A, B) ->
 idle_channel_closes_and_comes_back(Config) ->
     [A, B] = start(Config, [a, b], ?FAST),
     ?EQ(not_tracked, call(A, barrel_p2p_dist_gc, get_age_ms, [name(B)])),
+    Down = bp_cluster:run(A, fun() -> spawn(fun() ->
+        ok = net_kernel:monitor_nodes(true, [nodedown_reason]),
+        watcher([])
+    end) end),
     connect(A, B),
     true = is_integer(call(A, barrel_p2p_dist_gc, get_age_ms, [name(B)])),
     closed(A, B),
     [bp_cluster:wait_log(N, ["connection_down", "idle_channel", "nobody used it"]) || N <- [A, B]],
     [?EQ(1, counter(N, <<"down_idle_channel">>)) || N <- [A, B]],
+    [{nodedown, _, [{nodedown_reason, idle_channel}]}] =
+        [M || M <- watched(A, Down), element(1, M) =:= nodedown],
     ?EQ(1, counter(A, <<"idle_agreed">>) + counter(B, <<"idle_agreed">>)),
     ?EQ(0, counter(A, <<"idle_lost_messages">>) + counter(B, <<"idle_lost_messages">>)),
     %% Both ways it is dialled again, and closed again.
@@ -281,6 +287,37 @@ closing_costs_a_round_trip(Config) ->
     io:format(user, "  from consent to close: ~b us on average, at most ~b us, ~b closes~n",
               [counter(B, <<"idle_window_us">>) div N, counter(B, <<"idle_window_us_max">>), N]),
     ?EQ(0, counter(B, <<"idle_lost_messages">>)).
+
+%% Calls that begin when the channel is about to be closed, again and again.
+calls_while_it_closes(Config) ->
+    [A, B] = start(Config, [a, b], [{dist_gc_min_age_ms, 40}, {dist_gc_sweep_period_ms, 10}]),
+    Refs = [bp_cluster:async(N, fun() -> caller(name(P), 15000) end) || {N, P} <- [{A, B}, {B, A}]],
+    Results = [bp_cluster:await(R) || R <- Refs],
+    {Calls, Failed} = {lists:sum([C || {C, _} <- Results]), lists:append([F || {_, F} <- Results])},
+    Closed = counter(A, <<"down_idle_channel">>),
+    Lost = counter(A, <<"idle_lost_messages">>) + counter(B, <<"idle_lost_messages">>),
+    io:format(user, "  calls ~b, closes ~b, called off ~b, calls that failed ~b, messages lost ~b~n",
+              [Calls, Closed, gc(A, called_off) + gc(B, called_off), length(Failed), Lost]),
+    true = Closed > 20,
+    %% None was lost but in the round trip, where each is counted.
+    length(Failed) =< Lost orelse error({unexpected, Failed, Lost}),
+    true = length(Failed) * 20 < Calls.
+
+%% @private One call every 30 to 90 ms: the channel is closed 40 to 60 ms after each.
+caller(Peer, Ms) ->
+    caller(Peer, erlang:monotonic_time(millisecond) + Ms, 0, []).
+
+caller(Peer, Until, Calls, Failed) ->
+    receive after 30 + rand:uniform(60) -> ok end,
+    case erlang:monotonic_time(millisecond) > Until of
+        true ->
+            {Calls, Failed};
+        false ->
+            case catch gen_server:call({rex, Peer}, {call, erlang, node, [], group_leader()}, 20000) of
+                Peer -> caller(Peer, Until, Calls + 1, Failed);
+                Other -> caller(Peer, Until, Calls + 1, [element(1, element(2, Other)) | Failed])
+            end
+    end.
 
 %% Shuffle replies go to nodes without a channel; with the collector of idle channels off, only
 %% giving them back keeps channels few.

@@ -118,13 +118,17 @@ refused(V, Stage, Reason, Attack) ->
     Before = bp_hostile:stats(V),
     At = byte_size(bp_cluster:log(V)),
     Said = Attack(),
-    bp_hostile:counted({V, Before}, counter(Stage, Reason), 1),
+    bp_hostile:counted({V, Before}, counters(Stage, Reason), 1),
     Word = atom_to_list(Reason),
     Lines = fun() -> length(binary:matches(bp_hostile:log_from(V, At), iolist_to_binary(Word))) end,
     bp_cluster:until(fun() -> Lines() >= 1 end),
     ?EQ(1, length([E || E <- re:split(bp_hostile:log_from(V, At), "\n(?==[A-Z]+ REPORT)"),
                         string:find(E, Word) =/= nomatch])),
     Said.
+
+%% What a member sends right behind its handshake may be judged a moment before nodeup.
+counters(down, Reason) -> [counter(down, Reason), counter(refused, Reason)];
+counters(Stage, Reason) -> [counter(Stage, Reason)].
 
 counter(Stage, Reason) ->
     list_to_atom(atom_to_list(Stage) ++ "_" ++ atom_to_list(Reason)).

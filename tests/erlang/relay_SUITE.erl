@@ -42,7 +42,7 @@ pair(Config, ArgsA) ->
     {A, B, Port}.
 
 set(A, B, Options) ->
-    bp_cluster:call(A, barrel_p2p_relay, set_connect_options, [bp_cluster:name(B), Options]).
+    bp_cluster:call(A, quic_dist, set_connect_options, [bp_cluster:name(B), Options]).
 
 via(Adapter) ->
     #{socket_backend => adapter, socket_adapter => Adapter}.
@@ -280,12 +280,12 @@ configured(Config) ->
 options(Config) ->
     {A, B, _} = pair(Config),
     Name = bp_cluster:name(B),
-    Get = fun() -> bp_cluster:call(A, barrel_p2p_relay, get_connect_options, [Name]) end,
+    Get = fun() -> bp_cluster:call(A, quic_dist, get_connect_options, [Name]) end,
     ?EQ(#{}, Get()),
     Options = #{max_datagram => 1300},
     ok = set(A, B, Options),
     ?EQ(Options, Get()),
-    ok = bp_cluster:call(A, barrel_p2p_relay, clear_connect_options, [Name]),
+    ok = bp_cluster:call(A, quic_dist, clear_connect_options, [Name]),
     ?EQ(#{}, Get()),
     [?EQ({error, {bad_option, Shown}}, set(A, B, O))
      || {O, Shown} <- [{#{foo => 1}, {foo, 1}}, {#{max_datagram => 1}, {max_datagram, 1}},

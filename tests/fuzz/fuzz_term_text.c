@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/err.h"
-#include "cli/term_text.h"
+#include "cli/term_json.h"
 
 static void check(int ok)
 {
@@ -77,6 +77,17 @@ static void as_text(const uint8_t *data, size_t size, enum cli_term_end end)
     (void)ei_x_free(&x);
 }
 
+static void to_json(ei_x_buff *x)
+{
+    json_t *o;
+    int at = 0;
+    int rc = cli_term_json(x, &at, &o);
+
+    check_rc(rc);
+    check((rc == 0) == (o != NULL) && at <= x->index);
+    json_decref(o);
+}
+
 static void as_term(const uint8_t *data, size_t size)
 {
     ei_x_buff x;
@@ -84,6 +95,7 @@ static void as_term(const uint8_t *data, size_t size)
     check(ei_x_new(&x) == 0 && ei_x_append_buf(&x, (const char *)data, (int)size) == 0);
     there_and_back(&x, CLI_TERM_PLAIN, false);
     there_and_back(&x, CLI_TERM_PRETTY, false);
+    to_json(&x);
     (void)ei_x_free(&x);
 }
 

@@ -397,7 +397,8 @@ static void connect_close_lost_is_said_again(void **state)
         sim_run(&s, s.now + 5 * BP_SEC);
         assert_true(hears->failed);
         assert_int_equal(bp_link_error(hears->link), BP_E_PEER_CLOSED);
-        assert_int_equal(closes->closing->answers, 1);
+        /* ngtcp2 1.24 sends a probe beside the keep-alive */
+        assert_in_range(closes->closing->answers, 1, 2);
         sim_free(&s);
     }
 }

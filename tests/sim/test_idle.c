@@ -4,6 +4,7 @@
 #include "support/t.h"
 
 #include "dist/link_impl.h"
+#include "quic/conn_impl.h"
 
 #define MIN_IDLE (300 * BP_SEC)
 
@@ -315,6 +316,42 @@ static void idle_questions_reach_the_host_seldom(void **state)
     sim_free(&s);
 }
 
+/* Seven connection ids instead of our eight: another implementation, for the other end. */
+static void disguise(struct sim_node *n)
+{
+    ngtcp2_transport_params *p =
+        (ngtcp2_transport_params *)(uintptr_t)ngtcp2_conn_get_local_transport_params(
+            n->link->conn->q);
+
+    p->active_connection_id_limit = 7;
+}
+
+static void idle_others_are_neither_asked_nor_heard(void **state)
+{
+    struct sim s;
+    uint64_t queued;
+
+    (void)state;
+    sim_init(&s, 40);
+    s.net.delay = 20 * BP_MS;
+    s.keepalive = 10 * BP_SEC;
+    s.on_link = disguise;
+    sim_connect_up(&s);
+    run(&s, MIN_IDLE + BP_SEC);
+    assert_false(bp_conn_peer_is_ours(s.a.link->conn) || bp_conn_peer_is_ours(s.b.link->conn));
+    queued = bp_conn_queued(s.a.link->conn, (unsigned)s.a.link->control_slot);
+    assert_int_equal(ask(&s, &s.a), BP_LINK_NOT_OURS);
+    assert_int_equal(bp_link_idle_ask(s.a.link, 0, true, s.now), BP_LINK_NOT_OURS);
+    assert_int_equal(bp_conn_queued(s.a.link->conn, (unsigned)s.a.link->control_slot), queued);
+    bp_link_tick(s.b.link);
+    run(&s, BP_SEC);
+    assert_false(s.a.failed || s.b.failed);
+    put_words(&s, &s.a, "69");
+    assert_true(s.b.failed);
+    assert_int_equal(bp_link_error(s.b.link), BP_E_HS_MALFORMED);
+    sim_free(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -327,6 +364,7 @@ int main(void)
         cmocka_unit_test(idle_temporary_is_one_that_no_process_used),
         cmocka_unit_test(idle_odd_words_are_harmless),
         cmocka_unit_test(idle_questions_reach_the_host_seldom),
+        cmocka_unit_test(idle_others_are_neither_asked_nor_heard),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;
 }

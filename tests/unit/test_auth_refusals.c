@@ -41,6 +41,31 @@ static void hello_other_node_than_dialled_refused(void **state)
     }
 }
 
+/* Who dials an address and no name takes whoever is there: by its own name, and by its key. */
+static void nobody_dialled_takes_any_name_but_no_dynamic_one(void **state)
+{
+    struct bp_auth_config cfg = config(CLIENT);
+    struct side s;
+
+    (void)state;
+    cfg.dialled_name = "";
+    bring(&s, &cfg, BP_AUTH_ST_WAIT_HELLO);
+    assert_int_equal(recv_hello(&s, "c@127.0.0.1", bp_identity_pub(ids[SERVER])), 0);
+    assert_string_equal(s.lookup.peer_name, "c@127.0.0.1");
+    assert_false(s.lookup.by_key);
+    assert_int_equal(trust(&s, true, bp_identity_pub(ids[2])), BP_E_AUTH_KEY_MISMATCH);
+    bring(&s, &cfg, BP_AUTH_ST_WAIT_HELLO);
+    assert_int_equal(recv_hello(&s, "nonode@nohost", bp_identity_pub(ids[SERVER])),
+                     BP_E_AUTH_NAME_MISMATCH);
+    bring(&s, &cfg, BP_AUTH_ST_WAIT_HELLO);
+    assert_int_equal(recv_hello(&s, c_name, bp_identity_pub(ids[SERVER])), BP_E_AUTH_OWN_IDENTITY);
+    /* No name, so none that would need no key. */
+    cfg.cookie_only = (const char *const[]){"*@127.0.0.1"};
+    cfg.n_cookie_only = 1;
+    bring(&s, &cfg, BP_AUTH_ST_WAIT_HELLO);
+    assert_int_equal(recv_type(&s, BP_AUTH_MSG_OK), BP_E_AUTH_UNEXPECTED_OK);
+}
+
 static void hello_bad_name_refused(void **state)
 {
     static const char *const bad[] = {"", "x", "../../etc@x", "a@b@c", ".a@b", "a b@c", "a@b\n"};
@@ -366,6 +391,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(hello_own_identity_refused),
         cmocka_unit_test(hello_other_node_than_dialled_refused),
+        cmocka_unit_test(nobody_dialled_takes_any_name_but_no_dynamic_one),
         cmocka_unit_test(hello_bad_name_refused),
         cmocka_unit_test(challenge_own_nonce_refused),
         cmocka_unit_test(challenge_nonce_of_another_own_connection_refused),

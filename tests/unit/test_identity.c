@@ -110,7 +110,7 @@ static void sign_rfc8032_vectors(void **state)
 static void verify_any_flipped_bit_refused(void **state)
 {
     struct bp_identity *id = from_hex(client_seed);
-    uint8_t msg[5] = "hello";
+    uint8_t msg[5] = {'h', 'e', 'l', 'l', 'o'};
     uint8_t pub[BP_KEY_LEN];
     uint8_t sig[BP_SIG_LEN];
 

@@ -4,7 +4,7 @@
 #include "support/t.h"
 
 #include "base/err.h"
-#include "cli/term_text.h"
+#include "cli/term_json.h"
 
 #include <ei.h>
 
@@ -308,6 +308,52 @@ static void term_from_a_peer_is_checked(void **state)
     ei_x_free(&whole);
 }
 
+static void json_is(const char *text, const char *want)
+{
+    ei_x_buff x;
+    json_t *o;
+    char *shown;
+    int at = 0;
+
+    parse(&x, text);
+    assert_int_equal(cli_term_json(&x, &at, &o), 0);
+    assert_int_equal(at, x.index);
+    shown = json_dumps(o, JSON_ENCODE_ANY | JSON_COMPACT | JSON_SORT_KEYS);
+    assert_non_null(shown);
+    assert_string_equal(shown, want);
+    free(shown);
+    json_decref(o);
+    ei_x_free(&x);
+}
+
+static void term_as_json(void **state)
+{
+    char deep[2 * CLI_TERM_JSON_DEPTH + 8];
+    ei_x_buff x;
+    json_t *o;
+    int at = 0;
+
+    (void)state;
+    json_is("#{a => 1, <<\"b\">> => [true, undefined, x], \"c\" => 1.5}",
+            "{\"a\":1,\"b\":[true,null,\"x\"],\"c\":1.5}");
+    json_is("[\"text\", <<\"bin\">>, <<255>>, [1, 2], []]",
+            "[\"text\",\"bin\",\"<<\\\"\xc3\xbf\\\">>\",[1,2],[]]");
+    json_is("{a, 1}", "\"{a,1}\"");
+    json_is("[a | b]", "\"[a|b]\"");
+    json_is("4294967296", "4294967296");
+    json_is("123456789012345678901234567890", "\"123456789012345678901234567890\"");
+    json_is("#{{1, 2} => 3, 4 => 5}", "{\"4\":5,\"{1,2}\":3}");
+
+    memset(deep, '[', CLI_TERM_JSON_DEPTH + 1);
+    deep[CLI_TERM_JSON_DEPTH + 1] = 'a';
+    memset(deep + CLI_TERM_JSON_DEPTH + 2, ']', CLI_TERM_JSON_DEPTH + 1);
+    deep[2 * CLI_TERM_JSON_DEPTH + 3] = '\0';
+    parse(&x, deep);
+    assert_int_equal(cli_term_json(&x, &at, &o), BP_E_LIMIT);
+    assert_null(o);
+    ei_x_free(&x);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -321,6 +367,7 @@ int main(void)
         cmocka_unit_test(term_of_a_file_ends_with_a_full_stop),
         cmocka_unit_test(term_identifiers_show_their_node),
         cmocka_unit_test(term_from_a_peer_is_checked),
+        cmocka_unit_test(term_as_json),
     };
     return ei_init() != 0 || cmocka_run_group_tests(tests, NULL, NULL) != 0;
 }

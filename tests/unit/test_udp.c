@@ -317,6 +317,43 @@ static void families_do_not_mix(void **state)
     (void)close(server);
 }
 
+/* A socket that is not connected is told whose port is closed, if it asks for that. */
+static void refusals_of_many(void **state)
+{
+    struct bp_addr any = {0};
+    struct bp_addr mine;
+    struct bp_addr gone[2];
+    struct bp_addr whose;
+    bool seen[2] = {false, false};
+    int fd = -1;
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        (void)close(listen_at("127.0.0.1", 4, &gone[i]));
+    }
+    assert_int_equal(bp_udp_listen(&fd, &any, 0, 0, &mine), 0);
+    bp_udp_report_refused(fd);
+    assert_false(bp_udp_refused(fd, &whose));
+    for (int i = 0; i < 2; i++) {
+        struct bp_udp_tx tx = {0};
+        struct bp_tx_run run = {.remote = gone[i], .len = 10, .seg = 10};
+        if (mine.u.sa.sa_family == AF_INET6) {
+            bp_addr_map_v6(&gone[i]);
+            run.remote = gone[i];
+        }
+        assert_int_equal(bp_udp_send(fd, &tx, tx_mem, &run, 1), 1);
+    }
+    while (!seen[0] || !seen[1]) {
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        assert_int_equal(poll(&p, 1, 5000), 1);
+        while (bp_udp_refused(fd, &whose)) {
+            seen[0] = seen[0] || bp_addr_equal(&whose, &gone[0]);
+            seen[1] = seen[1] || bp_addr_equal(&whose, &gone[1]);
+        }
+    }
+    (void)close(fd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -329,6 +366,7 @@ int main(void)
         cmocka_unit_test(full_socket_keeps_the_rest),
         cmocka_unit_test(too_large_is_lost_not_stuck),
         cmocka_unit_test(families_do_not_mix),
+        cmocka_unit_test(refusals_of_many),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;

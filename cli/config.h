@@ -67,9 +67,11 @@ enum cli_type {
     CLI_T_ONE_OF,
     CLI_T_PORT,
     CLI_T_REFUSED,
+    CLI_T_RELAYS,
     CLI_T_SERVERS,
     CLI_T_TEXT,
-    CLI_T_TIMEOUT
+    CLI_T_TIMEOUT,
+    CLI_T_WATCHDOG
 };
 
 struct cli_key {

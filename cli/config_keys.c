@@ -207,6 +207,47 @@ static bool is_advertised(struct cli_value v)
     return is_host(v);
 }
 
+/* {srtt_ms, N} and the like. */
+static bool is_watchdog(struct cli_value v)
+{
+    struct cli_value key;
+
+    if (cli_value_tuple(v, &key) != 2) {
+        return false;
+    }
+    return (cli_value_is(key, "srtt_ms") && in_range(cli_value_after(key), 1, 3600000)) ||
+           (cli_value_is(key, "strikes") && in_range(cli_value_after(key), 1, 1000)) ||
+           (cli_value_is(key, "period_ms") && in_range(cli_value_after(key), 10, 3600000));
+}
+
+/* {Node, Adapter}; what is in a map only the node's boot looks at. */
+static bool is_relay(struct cli_value v)
+{
+    char name[MAXATOMLEN_UTF8];
+    struct cli_value node;
+    struct cli_value adapter;
+    struct cli_value kind;
+    struct cli_value arg;
+    int n;
+
+    if (cli_value_tuple(v, &node) != 2 || !cli_value_atom(node, name)) {
+        return false;
+    }
+    adapter = cli_value_after(node);
+    n = cli_value_tuple(adapter, &kind);
+    if (n < 2) {
+        return false;
+    }
+    arg = cli_value_after(kind);
+    if ((cli_value_is(kind, "udp_relay") && n == 3) ||
+        (cli_value_is(kind, "socks5") && (n == 3 || n == 4))) {
+        return is_host(arg) && in_range(cli_value_after(arg), 1, 65535);
+    }
+    return (cli_value_is(kind, "fd") && n == 2 && in_range(arg, 0, INT_MAX)) ||
+           (cli_value_is(kind, "process") && n == 2 && is_some_atom(arg)) ||
+           (cli_value_is(kind, "module") && n == 3 && is_some_atom(arg));
+}
+
 static bool is_server(struct cli_value v)
 {
     struct cli_value host;
@@ -347,10 +388,14 @@ bool cli_key_accepts(const struct cli_key *k, struct cli_value v)
         return in_range(v, 0, 65535) || is_port_text(v);
     case CLI_T_REFUSED:
         return cli_value_is(v, "undefined");
+    case CLI_T_RELAYS:
+        return list_of(v, is_relay, 0, 0);
     case CLI_T_SERVERS:
         return list_of(v, is_server, 0, 0);
     case CLI_T_TIMEOUT:
         return cli_value_is(v, "infinity") || in_range(v, k->min, k->max);
+    case CLI_T_WATCHDOG:
+        return cli_value_is(v, "off") || list_of(v, is_watchdog, 0, 0);
     }
     return false;
 }

@@ -62,7 +62,8 @@ void drv_conn_link_config(struct drv_settings *s, struct bp_link_config *lc)
                                            .reset_secret = s->reset_secret,
                                            .idle_timeout = s->idle_timeout,
                                            .keepalive = s->keepalive,
-                                           .max_datagram = s->max_datagram},
+                                           .max_datagram = s->max_datagram,
+                                           .no_migration = s->no_migration},
                                   .auth = {.identity = s->identity,
                                            .self_name = s->node_name,
                                            .trust_mode = s->trust_mode,
@@ -220,12 +221,14 @@ void drv_conn_del(struct drv_conn *c)
 
 const char *drv_conn_peer(const struct drv_conn *c)
 {
-    static _Thread_local char text[BP_NODE_NAME_MAX + BP_ADDR_TEXT_MAX + 8];
+    static _Thread_local char text[BP_NODE_NAME_MAX + 3 * BP_ADDR_TEXT_MAX];
     char addr[BP_ADDR_TEXT_MAX];
     const char *name = bp_link_peer_name(c->link);
 
     bp_addr_text(&c->peer, addr);
-    if (name[0] != '\0') {
+    if (c->relay != NULL) {
+        snprintf(text, sizeof(text), "%s (%s through %s)", name, addr, drv_relay_name(c->relay));
+    } else if (name[0] != '\0') {
         snprintf(text, sizeof(text), "%s (%s)", name, addr);
     } else {
         snprintf(text, sizeof(text), "%s", addr);
@@ -407,7 +410,7 @@ int drv_conn_pin(struct drv_conn *c, struct bp_errbuf *err)
 static void feed(struct drv_conn *c, const struct bp_addr *remote, const uint8_t *p, size_t len,
                  bp_time now)
 {
-    (void)bp_link_read(c->link, &c->local, remote, p, len, now);
+    (void)bp_link_read(c->link, c->rx_local != NULL ? c->rx_local : &c->local, remote, p, len, now);
     drv_conn_events(c, now);
 }
 
@@ -440,10 +443,24 @@ void drv_conn_datagram(struct drv_conn *c, const struct bp_addr *remote, const u
     }
 }
 
+/* QUIC knows the peer by the address that was dialled, whatever is in between. */
+static void relayed(struct drv_conn *c, const uint8_t *p, size_t len, bp_time now)
+{
+    size_t left = drv_relay_unwrap(c->rx_relay, p, len);
+
+    if (left > 0) {
+        drv_conn_datagram(c, &c->peer, p + (len - left), left, now);
+    }
+}
+
 void drv_conn_batch(struct drv_conn *c, const struct bp_udp_rx *rx, bp_time now)
 {
     for (size_t off = 0; off < rx->len; off += rx->seg) {
         size_t len = rx->len - off < rx->seg ? rx->len - off : rx->seg;
+        if (c->rx_relay != NULL) {
+            relayed(c, rx->data + off, len, now);
+            continue;
+        }
         drv_conn_datagram(c, &rx->remote, rx->data + off, len, now);
     }
 }
@@ -468,6 +485,10 @@ void drv_conn_refused(struct drv_conn *c, bp_time now)
 {
     struct bp_conn_stats st;
 
+    if (c->relay != NULL && c->alive) {
+        drv_relay_refused(c); /* that says nothing of the peer */
+        return;
+    }
     bp_conn_stats(bp_link_conn(c->link), &st);
     if (c->refused == 0 || st.last_authentic > c->refused_at) {
         c->refused = 0;
@@ -532,8 +553,12 @@ static bool unstash(struct drv_conn *c, int fd)
 static bool send_runs(struct drv_conn *c, int fd, const uint8_t *buf, struct bp_tx_run *runs,
                       unsigned n)
 {
-    unsigned done = bp_udp_send(fd, &c->tx, buf, runs, n);
+    unsigned done;
 
+    if (c->move != NULL) {
+        n = drv_move_divert(c, buf, runs, n);
+    }
+    done = bp_udp_send(fd, &c->tx, buf, runs, n);
     if (done < n) {
         stash(c, buf, runs + done, n - done);
         return false;
@@ -607,6 +632,9 @@ void drv_conn_finish(struct drv_conn *c, int fd, int err, const char *why, bp_ti
                                close_len, now);
                 erl_drv_mutex_unlock(drv_node.lock);
             }
+            if (c->move != NULL) {
+                n = drv_move_divert(c, s->tx, runs, n);
+            }
             (void)bp_udp_send(fd, &c->tx, s->tx, runs, n);
         }
         drv_scratch_give(s);
@@ -622,7 +650,10 @@ void drv_conn_finish(struct drv_conn *c, int fd, int err, const char *why, bp_ti
 
 bp_time drv_conn_deadline(const struct drv_conn *c, bp_time now)
 {
-    return c->failed ? BP_TIME_NEVER : bp_link_deadline(c->link, now);
+    bp_time at = c->failed ? BP_TIME_NEVER : bp_link_deadline(c->link, now);
+    bp_time move = c->move != NULL && !c->failed ? drv_move_deadline(c) : BP_TIME_NEVER;
+
+    return move < at ? move : at;
 }
 
 void drv_conn_on_timer(struct drv_conn *c, bp_time now)

@@ -12,6 +12,9 @@ static void op_connect(struct drv_conn_port *cp, const uint8_t *p, size_t len, s
     char ip[BP_ADDR_TEXT_MAX];
     uint64_t port = 0;
     uint64_t ms = 0;
+    uint64_t max_datagram = 0;
+    struct drv_relay *relay = NULL;
+    int fd = -1;
     int rc;
 
     if (cp->conn != NULL || !drv_args_string(p, len, 1, name, sizeof(name)) ||
@@ -31,6 +34,10 @@ static void op_connect(struct drv_conn_port *cp, const uint8_t *p, size_t len, s
         return;
     }
     drv_conn_link_config(s, &lc);
+    if (drv_args_uint(p, len, 5, &max_datagram) && max_datagram >= BP_DGRAM_MIN &&
+        max_datagram < lc.conn.max_datagram) {
+        lc.conn.max_datagram = (uint32_t)max_datagram;
+    }
     lc.conn.local = local;
     rc = bp_addr_parse(&lc.conn.remote, ip, (uint16_t)port);
     if (rc == 0 && local.len != 0 && local.u.sa.sa_family == AF_INET6) {
@@ -45,10 +52,14 @@ static void op_connect(struct drv_conn_port *cp, const uint8_t *p, size_t len, s
         lc.setup_timeout = ms * BP_MS;
     }
     if (rc == 0) {
+        rc = drv_relay_parse(&relay, p, len);
+    }
+    if (rc == 0) {
         rc = drv_conn_new(&cp->conn, false, s, &lc, drv_now());
     }
     drv_settings_unref(s);
     if (rc != 0) {
+        drv_relay_close(cp, relay);
         drv_reply_error(r, rc, NULL);
         return;
     }
@@ -59,7 +70,16 @@ static void op_connect(struct drv_conn_port *cp, const uint8_t *p, size_t len, s
     if (local.len == 0) {
         cp->conn->local.len = 0; /* let the kernel choose */
     }
-    drv_conn_port_open_socket(cp);
+    cp->conn->relay = relay;
+    if (relay != NULL) {
+        struct bp_addr path;
+        rc = drv_relay_open(cp, relay, &lc.conn.remote, &fd, &path);
+        if (rc <= 0) {
+            drv_conn_port_relay_opened(cp, rc, fd, &path);
+        }
+    } else {
+        drv_conn_port_open_socket(cp);
+    }
     cp->conn->local = lc.conn.local;
     if (cp->conn->err != 0) {
         drv_reply_error(r, cp->conn->err, cp->conn->err_text);
@@ -325,7 +345,8 @@ static bool control(struct drv_conn_port *cp, unsigned op, const uint8_t *p, siz
         drv_conn_stats(c, r);
         return true;
     default:
-        return drv_idle_op(cp, op, p, len, r) || drv_stream_op(cp, op, p, len, r);
+        return drv_idle_op(cp, op, p, len, r) || drv_stream_op(cp, op, p, len, r) ||
+               drv_move_op(cp, op, p, len, r) || drv_relay_op(cp, op, p, len, r);
     }
 }
 

@@ -62,6 +62,25 @@ void drv_conn_port_open_socket(struct drv_conn_port *cp)
     driver_select(cp->p.port, (ErlDrvEvent)(intptr_t)c->fd, ERL_DRV_READ | ERL_DRV_USE, 1);
 }
 
+void drv_conn_port_relay_opened(struct drv_conn_port *cp, int rc, int fd,
+                                const struct bp_addr *local)
+{
+    struct drv_conn *c = cp->conn;
+
+    (void)local; /* QUIC has a name for the path since before the relay was there */
+    if (rc != 0) {
+        char text[512];
+        snprintf(text, sizeof(text), "%s: %s", drv_relay_name(c->relay), drv_relay_text(c->relay));
+        drv_conn_port_fail(cp, rc, text);
+        return;
+    }
+    c->fd = fd;
+    c->tx.peer = c->peer;
+    c->tx.relay = drv_relay_tx(c->relay);
+    cp->fd_selected = true;
+    driver_select(cp->p.port, (ErlDrvEvent)(intptr_t)fd, ERL_DRV_READ | ERL_DRV_USE, 1);
+}
+
 struct drv_port *drv_conn_port_start(ErlDrvPort port, const char *args)
 {
     struct drv_conn_port *cp = bp_mem_zalloc(drv_mem(), 1, sizeof(*cp));
@@ -91,11 +110,8 @@ struct drv_port *drv_conn_port_start(ErlDrvPort port, const char *args)
     return &cp->p;
 }
 
-/*
- * What waits in a socket that is about to be closed may belong to the next connection of the same
- * peer. First the socket leaves the peer's address, so that nothing more comes.
- */
-static void drain(struct drv_conn *c)
+/* What is there may belong to the next connection of the same peer. */
+void drv_conn_port_drain(struct drv_conn *c, int fd, const struct drv_relay *relay)
 {
     struct drv_scratch *s = drv_scratch_take();
     struct bp_addr nobody = c->peer;
@@ -104,15 +120,17 @@ static void drain(struct drv_conn *c)
     int n = BP_UDP_RX_BUFS;
 
     bp_addr_set_port(&nobody, 0);
-    if (s == NULL || connect(c->fd, &nobody.u.sa, nobody.len) != 0) {
+    if (s == NULL || connect(fd, &nobody.u.sa, nobody.len) != 0) {
         n = 0;
     }
+    c->rx_relay = relay;
     for (int round = 0; round < DRAIN_ROUNDS && n > 0; round++) {
-        n = bp_udp_recv(c->fd, s->rx, rx, &refused);
+        n = bp_udp_recv(fd, s->rx, rx, &refused);
         for (int i = 0; i < n; i++) {
             drv_conn_batch(c, &rx[i], drv_now());
         }
     }
+    c->rx_relay = NULL;
     if (s != NULL) {
         drv_scratch_give(s);
     }
@@ -126,8 +144,9 @@ void drv_conn_port_stop(struct drv_conn_port *cp)
         drv_streams_end(cp);
         drv_conn_finish(c, c->fd, 0, NULL, drv_now());
         if (c->fd >= 0) {
-            drain(c);
+            drv_conn_port_drain(c, c->fd, c->relay);
         }
+        drv_move_stop(cp);
         erl_drv_mutex_lock(drv_node.lock);
         c->box.wake_fd = -1;
         erl_drv_mutex_unlock(drv_node.lock);
@@ -139,6 +158,8 @@ void drv_conn_port_stop(struct drv_conn_port *cp)
             (void)close(c->fd);
         }
         c->fd = -1;
+        drv_relay_close(cp, c->relay);
+        c->relay = NULL;
     }
     drv_port_wake_close(&cp->p);
 }
@@ -423,6 +444,7 @@ void drv_conn_port_settle(struct drv_conn_port *cp, bp_time now)
     }
     update_busy(cp);
     tell_idle(cp);
+    drv_move_settle(cp, now);
     /* QUIC has no deadline for what it would have sent now, were it asked: a lost frame, say. */
     deadline = drv_conn_deadline(c, now);
     drv_port_timer_arm(&cp->p, later && deadline > now + BP_MS ? now + BP_MS : deadline, now);
@@ -431,7 +453,8 @@ void drv_conn_port_settle(struct drv_conn_port *cp, bp_time now)
     }
 }
 
-static void read_socket(struct drv_conn_port *cp)
+void drv_conn_port_read(struct drv_conn_port *cp, int fd, const struct bp_addr *local,
+                        const struct drv_relay *relay)
 {
     struct drv_conn *c = cp->conn;
     struct drv_scratch *s = drv_scratch_take();
@@ -443,11 +466,15 @@ static void read_socket(struct drv_conn_port *cp)
     for (int round = 0; round < RX_ROUNDS && !cp->p.stopped; round++) {
         bp_time now = drv_now();
         bool refused;
-        int n = bp_udp_recv(c->fd, s->rx, rx, &refused);
+        int n = bp_udp_recv(fd, s->rx, rx, &refused);
+        c->rx_local = local;
+        c->rx_relay = relay;
         for (int i = 0; i < n; i++) {
             drv_conn_batch(c, &rx[i], now);
         }
-        if (refused) {
+        c->rx_local = NULL;
+        c->rx_relay = NULL;
+        if (refused && local == NULL) {
             drv_conn_refused(c, now);
         }
         deliver(cp);
@@ -470,9 +497,15 @@ void drv_conn_port_ready(struct drv_conn_port *cp, int fd, bool writable)
     }
     if (fd == cp->p.wake_fd) {
         drv_conn_mailbox(c, drv_now());
+    } else if (fd != c->fd && drv_relay_ready(cp, fd)) {
+        /* What it did goes out below. */
     } else if (!writable) {
         /* Also when the link has failed: a new connection of the same peer begins here. */
-        read_socket(cp);
+        if (fd == c->fd) {
+            drv_conn_port_read(cp, fd, NULL, c->relay);
+        } else {
+            drv_move_ready(cp, fd);
+        }
         cp->just_read = true;
     }
     if (!cp->p.stopped) {

@@ -7,6 +7,8 @@
  *   node.c       the node port                conn_port.c  connection ports: the data path
  *   conn_ctl.c   control operations of connection ports
  *   conn.c       a connection: link, socket, timer; under whichever port owns it now
+ *   conn_migrate.c moving a connection to another socket and path
+ *   relay.c      what datagrams go through instead of a UDP socket of our own
  *   conn_why.c   why a connection failed, in words that help
  *   key_ops.c    control operations on the node's own keys and certificate
  *   mailbox.c    datagrams that came to the wrong socket
@@ -14,6 +16,7 @@
  *   file_ops.c   control operations on key, trust and TLS files
  *   endpoint_ops.c  endpoint files: operations that threads do
  *   member_ops.c control operations of membership
+ *   route_ops.c  telling Erlang of new addresses and routes
  *   streams.c    user streams: owners, delivery, ends; stream_ops.c their control operations,
  *                stream_tell.c their messages (all in streams.h), tag_ops.c tags, nif.c pids
  *   resolve.c    DNS: questions by control operation, answers by message
@@ -120,7 +123,12 @@ enum drv_op {
     OP_TAG_ADD = 100,
     OP_TAG_REMOVE = 101,
     OP_TAG_CLEAR = 102,
-    OP_STREAM_WATCHER = 103
+    OP_STREAM_WATCHER = 103,
+    OP_MIGRATE = 110,
+    OP_PATH = 111,
+    OP_ROUTE_WATCH = 112,
+    OP_RELAY_TAKE = 113,
+    OP_RELAY_GIVE = 114
 };
 
 enum drv_level { DRV_ERROR, DRV_WARNING, DRV_INFO, DRV_DEBUG };
@@ -145,6 +153,7 @@ struct drv_settings {
     unsigned dist_streams;
     uint32_t max_frame_bytes;
     uint32_t max_datagram;
+    bool no_migration; /* of the peers */
     enum drv_level log_level;
     bp_time preamble_timeout; /* of the tag of a user stream */
     struct bp_addr bind;
@@ -198,6 +207,9 @@ enum drv_conn_place {
     CONN_OWN_PORT
 };
 
+struct drv_move;
+struct drv_relay;
+
 struct drv_conn {
     struct drv_conn *next; /* in the node's list of half-open or orphaned connections */
     struct drv_conn *prev;
@@ -228,6 +240,10 @@ struct drv_conn {
     struct bp_addr local;
     struct bp_addr peer; /* what `fd` is connected to */
     struct bp_udp_tx tx;
+    struct drv_move *move;          /* other paths than that of `fd`; NULL: there are none */
+    struct drv_relay *relay;        /* of `fd`; NULL: none */
+    const struct drv_relay *rx_relay; /* that of what is being read */
+    const struct bp_addr *rx_local; /* the path that is being read; NULL: that of `fd` */
     bool more;      /* after a flush: more could be sent */
     uint8_t *stash; /* what a full socket did not take */
     size_t stash_len;
@@ -306,6 +322,66 @@ bool drv_idle_op(struct drv_conn_port *cp, unsigned op, const uint8_t *p, size_t
 /* A link ended because nobody used it: counts what that has cost. */
 void drv_idle_closed(const struct drv_conn *c);
 
+/* --- conn_migrate.c ------------------------------------------------------ */
+
+struct drv_conn_port;
+
+/* Sends the runs that belong to other paths than that of `c->fd`; moves the rest to the front and
+ * returns their number. Only where c->move != NULL. */
+unsigned drv_move_divert(struct drv_conn *c, const uint8_t *buf, struct bp_tx_run *runs,
+                         unsigned n);
+bp_time drv_move_deadline(const struct drv_conn *c);
+/* A socket of another path has something. */
+void drv_move_ready(struct drv_conn_port *cp, int fd);
+/* After anything happened: goes on with what was begun, answers, tells, closes old sockets. */
+void drv_move_settle(struct drv_conn_port *cp, bp_time now);
+/* The port stops: gives all other sockets back. */
+void drv_move_stop(struct drv_conn_port *cp);
+/* True if `op` is one of conn_migrate.c's; the result is in `r`. */
+bool drv_move_op(struct drv_conn_port *cp, unsigned op, const uint8_t *p, size_t len,
+                 struct drv_reply *r);
+
+/* --- relay.c ------------------------------------------------------------- */
+
+/*
+ * What a connection's datagrams go through, from the arguments of CONNECT or MIGRATE; NULL if they
+ * name none. An error is in `err`, or "". Errors: BP_E_INVALID, BP_E_NOMEM.
+ */
+int drv_relay_parse(struct drv_relay **out, const uint8_t *p, size_t len);
+/*
+ * Opens it for datagrams to `remote`. 0: `*fd` is its socket, not selected yet, and `*local` a name
+ * for the path; 1: that takes time, drv_relay_opened will be called. Errors: BP_E_RELAY,
+ * BP_E_LIMIT, BP_E_SYSTEM; `text` of drv_relay_text.
+ */
+int drv_relay_open(struct drv_conn_port *cp, struct drv_relay *r, const struct bp_addr *remote,
+                   int *fd, struct bp_addr *local);
+/* One of relay.c's descriptors has something; false: it is none. */
+bool drv_relay_ready(struct drv_conn_port *cp, int fd);
+/* What was sent through it must be wrapped in; NULL without relay. */
+const struct bp_udp_relay *drv_relay_tx(const struct drv_relay *r);
+/* Takes the wrapping off; 0: such a datagram is nobody's. */
+size_t drv_relay_unwrap(const struct drv_relay *r, const uint8_t *p, size_t len);
+/* Replaces the name of a path by what the peer may see of it. */
+void drv_relay_key(const struct drv_relay *r, struct bp_addr *key);
+/* A datagram was refused where the relay should be: says so, once. */
+void drv_relay_refused(struct drv_conn *c);
+/* What it is, for people, and why it failed. */
+const char *drv_relay_name(const struct drv_relay *r);
+const char *drv_relay_text(const struct drv_relay *r);
+/* Gives all but the datagrams' socket back; NULL is a no-op. */
+void drv_relay_close(struct drv_conn_port *cp, struct drv_relay *r);
+/* True if `op` is one of relay.c's; the result is in `reply`. */
+bool drv_relay_op(struct drv_conn_port *cp, unsigned op, const uint8_t *p, size_t len,
+                  struct drv_reply *reply);
+
+/* conn_port.c and conn_migrate.c: the relay that was being opened is there, or has failed (rc). */
+void drv_conn_port_relay_opened(struct drv_conn_port *cp, int rc, int fd,
+                                const struct bp_addr *local);
+bool drv_move_relay_opened(struct drv_conn_port *cp, const struct drv_relay *r, int rc, int fd,
+                           const struct bp_addr *local);
+/* The relays of other paths than c->fd's, in any order; NULL: no more. */
+struct drv_relay *drv_move_relay(const struct drv_conn *c, unsigned i);
+
 /* --- ports --------------------------------------------------------------- */
 
 enum drv_port_kind { PORT_NODE, PORT_CONN };
@@ -368,6 +444,11 @@ void drv_conn_port_timeout(struct drv_conn_port *cp);
 void drv_conn_port_outputv(struct drv_conn_port *cp, ErlIOVec *ev);
 /* Gives the connection its own socket; a failure fails the link. */
 void drv_conn_port_open_socket(struct drv_conn_port *cp);
+/* Reads what a socket of the connection holds, of the path from `local` (NULL: that of c->fd). */
+void drv_conn_port_read(struct drv_conn_port *cp, int fd, const struct bp_addr *local,
+                        const struct drv_relay *relay);
+/* Reads what waits in a socket that is about to be closed, after it has left the peer's address. */
+void drv_conn_port_drain(struct drv_conn *c, int fd, const struct drv_relay *relay);
 /* Ends the link for a reason outside of it; the first reason stays. */
 void drv_conn_port_fail(struct drv_conn_port *cp, int err, const char *text);
 /* Sends soon: at once, unless that was done only just now. */
@@ -479,6 +560,14 @@ void drv_resolve_control(struct drv_node_port *np, const uint8_t *p, size_t len,
 bool drv_resolve_ready(int fd);
 void drv_resolve_stop(struct drv_node_port *np);
 void drv_resolve_stats(struct drv_reply *r);
+
+/* --- route_ops.c --------------------------------------------------------- */
+
+/* False: the descriptor is not that of the kernel's reports. */
+bool drv_route_ready(struct drv_node_port *np, int fd);
+/* True if `op` is route_ops.c's; the result is in `r`. */
+bool drv_route_op(struct drv_node_port *np, unsigned op, struct drv_reply *r);
+void drv_route_stop(struct drv_node_port *np);
 
 /* --- member_ops.c -------------------------------------------------------- */
 

@@ -108,6 +108,7 @@ void drv_node_port_stop(struct drv_node_port *np)
     drv_tags_stop();
     drv_endpoint_stop(np);
     drv_resolve_stop(np);
+    drv_route_stop(np);
     the_port = NULL;
     drv_port_wake_close(&np->p);
 }
@@ -328,7 +329,7 @@ void drv_node_port_ready(struct drv_node_port *np, int fd)
     if (fd == np->p.wake_fd) {
         drv_port_wake_read(&np->p);
         read_mailboxes(drv_now());
-    } else if (!drv_resolve_ready(fd) && !drv_endpoint_ready(fd)) {
+    } else if (!drv_resolve_ready(fd) && !drv_endpoint_ready(fd) && !drv_route_ready(np, fd)) {
         read_socket();
     }
     np->p.worked = true;
@@ -506,9 +507,9 @@ ErlDrvSSizeT drv_node_port_control(struct drv_node_port *np, unsigned op, const 
         drv_resolve_control(np, p, len, &r);
         break;
     default:
-        if (!drv_member_op(op, p, len, &r) && !drv_tag_op(np, op, p, len, &r) &&
-            !drv_endpoint_op(np, op, p, len, &r) && !drv_file_op(op, p, len, &r) &&
-            !drv_key_op(op, p, len, &r)) {
+        if (!drv_route_op(np, op, &r) && !drv_member_op(op, p, len, &r) &&
+            !drv_tag_op(np, op, p, len, &r) && !drv_endpoint_op(np, op, p, len, &r) &&
+            !drv_file_op(op, p, len, &r) && !drv_key_op(op, p, len, &r)) {
             return -1;
         }
     }

@@ -32,7 +32,8 @@ enum {
     K_IDLE_MS = 17,
     K_LOG_LEVEL = 18,
     K_MAX_DATAGRAM = 19,
-    K_PREAMBLE_MS = 30
+    K_PREAMBLE_MS = 30,
+    K_NO_MIGRATION = 31
 };
 
 struct drv_settings *drv_settings_ref(struct drv_settings *s)
@@ -72,7 +73,8 @@ static uint64_t number(const uint8_t *p, size_t len, uint8_t key, uint64_t fallb
 
 static bool is_text(uint8_t key)
 {
-    return key <= K_KEY_DIR || key == K_COOKIE_ONLY || key == K_BIND || key > K_MAX_DATAGRAM;
+    return key <= K_KEY_DIR || key == K_COOKIE_ONLY || key == K_BIND ||
+           (key > K_MAX_DATAGRAM && key != K_PREAMBLE_MS && key != K_NO_MIGRATION);
 }
 
 /* A value that cannot be read must not become the default, which may be the less safe one. */
@@ -117,6 +119,7 @@ static int read_numbers(struct drv_settings *s, const uint8_t *p, size_t len, st
         (uint32_t)number(p, len, K_MAX_FRAME, BP_MAX_FRAME_BYTES_DEFAULT, 65536, UINT32_MAX);
     s->max_datagram =
         (uint32_t)number(p, len, K_MAX_DATAGRAM, BP_DGRAM_MAX, BP_DGRAM_MIN, BP_DGRAM_MAX);
+    s->no_migration = number(p, len, K_NO_MIGRATION, 0, 0, 1) != 0;
     s->log_level = (enum drv_level)number(p, len, K_LOG_LEVEL, DRV_INFO, DRV_ERROR, DRV_DEBUG);
     s->preamble_timeout = number(p, len, K_PREAMBLE_MS, 10000, 1, 3600u * 1000u) * BP_MS;
     s->port = (uint16_t)number(p, len, K_PORT, 0, 0, UINT16_MAX);

@@ -96,6 +96,20 @@ static uint64_t span_us(bp_time from, bp_time to)
     return from != 0 && to > from ? (to - from) / 1000 : 0;
 }
 
+static void reply_known(struct drv_reply *r, const char *name, uint64_t value)
+{
+    if (value != BP_UNKNOWN) {
+        drv_reply_stat(r, name, value);
+    }
+}
+
+static uint64_t ms_since(bp_time t)
+{
+    bp_time now = drv_now();
+
+    return now > t ? (now - t) / BP_MS : 0;
+}
+
 void drv_conn_stats(const struct drv_conn *c, struct drv_reply *r)
 {
     struct bp_link_stats ls;
@@ -107,7 +121,7 @@ void drv_conn_stats(const struct drv_conn *c, struct drv_reply *r)
     bp_conn_stats(bp_link_conn(c->link), &cs);
     drv_reply_ok(r);
 #define NODE(name, value)
-#define CONN(name, value) drv_reply_stat(r, name, value);
+#define CONN(name, value) reply_known(r, name, value);
 #include "driver/counters.def"
 #undef NODE
 #undef CONN

@@ -2,7 +2,8 @@
 %% What this node is and whom it is connected to.
 -module(barrel_p2p).
 
--export([info/0, peers/0, config/0]).
+-export([info/0, peers/0, paths/0, config/0]).
+-export([migrate_peer/1, migrate_peer/2]).
 -export([join/1, leave/0, active_view/0, passive_view/0, subscribe/0, subscribe/1, unsubscribe/1]).
 
 %% This node: name, UDP port and address that it listens on (absent without a listener), its key's
@@ -41,6 +42,35 @@ counters(Port) ->
         {ok, Stats} -> Stats;
         {error, _} -> #{}
     end.
+
+%% barrel_p2p_path_stats:summary/1 of each connection over this carrier.
+-spec paths() -> [{node(), barrel_p2p_path_stats:summary()}].
+paths() ->
+    [{Node, Summary} || {Node, _, _} <- lists:keysort(1, barrel_p2p_node:peers()),
+                        {ok, Summary} <- [barrel_p2p_path_stats:summary(Node)]].
+
+%% Moves the connection to Node to another local address or port without losing anything; back when
+%% the new path is validated. docs/migration.md.
+-spec migrate_peer(node()) -> ok | {error, barrel_p2p_path:reason()}.
+migrate_peer(Node) ->
+    barrel_p2p_path:migrate(Node, #{}).
+
+%% timeout: ms, 5000 by default; on an error the path stays as it was. local: the address, or
+%% {Address, Port}, of the new path; the kernel chooses by default. Errors:
+%%
+%%   not_connected            there is no connection to Node, or it ended meanwhile
+%%   no_conn                  the connection uses another carrier
+%%   peer_disable_migration   the peer does not allow it
+%%   no_spare_cid             the peer gave no connection id for another path in time
+%%   not_dialler              Node dialled, and is no node that moves when it is asked; or `local' was
+%%                            given, which only the node that dialled can choose
+%%   timeout                  the peer did not answer on the new path in time
+%%   busy                     the connection is being moved already
+%%   path_failed              Node dialled, and it could not move: its log may say more
+%%   eaddrinuse, {system_error, Text}, {bad_option, Option}
+-spec migrate_peer(node(), barrel_p2p_path:options()) -> ok | {error, barrel_p2p_path:reason()}.
+migrate_peer(Node, Options) ->
+    barrel_p2p_path:migrate(Node, Options).
 
 %% Every configuration key with its value in force and where that came from: default, environment
 %% (sys.config or the command line), or {flag, Name}. Place is `barrel_p2p', `quic', `dist' (in

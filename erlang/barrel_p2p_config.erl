@@ -550,6 +550,7 @@ settings(Name, Port) ->
      {handshake_timeout_ms, handshake_timeout()},
      {timestamp_window_ms, env(auth_timestamp_window, ?DEFAULT_TIMESTAMP_WINDOW_MS)},
      {port, Port}, {family, family(dist(family, auto))},
+     {no_migration, not tuning(active_migration, true)},
      {log_level, log_level(env(log_level, info))}]
         ++ [{cookie_only, Pattern} || Pattern <- env(cookie_only_nodes, [])]
         ++ [{bind_address, Text} || Text <- bind_address()]

@@ -11,9 +11,9 @@
 %% barrel_p2p: `{barrel_p2p, [{Key, _}]}'; quic: `{quic, [{Key, _}]}';
 %% dist: `{quic, [{dist, [{Key, _}]}]}'; both: in barrel_p2p, else in dist.
 -type place() :: barrel_p2p | quic | dist | both.
--type type() :: boolean | {one_of, [atom()]} | {integer, integer(), integer()} | timeout | port | dir
+-type type() :: boolean | {one_of, [term()]} | {integer, integer(), integer()} | timeout | port | dir
               | dir_or_none | name_list | cookie | backends | list | servers | text | module | callback | address
-              | advertise | ignored | refused | {optional, type()}.
+              | advertise | watchdog | relays | ignored | refused | {optional, type()}.
 -type key() :: #{key := atom(), place := place(), default := term(), type := type(),
                  flags := [string()], doc := string()}.
 
@@ -48,6 +48,19 @@ transport() ->
       "Milliseconds of silence after which a peer is asked whether it is there; 0: never."},
      {both, idle_timeout, 300000, {integer, 1000, ?DAY_MS}, [],
       "Milliseconds without a packet after which a connection is over."},
+     {both, active_migration, true, boolean, [],
+      "Whether peers may move their connections to this node to another path "
+      "(`barrel_p2p:migrate_peer/2` there); `false` for nodes behind a load balancer that goes by "
+      "addresses."},
+     {barrel_p2p, migration_watchdog, off, watchdog, [],
+      "Moves a peer's connection to another path when its round trip takes more than `srtt_ms` (200), "
+      "or it is not heard of while data waits, at `strikes` (2) looks in a row, one each `period_ms` "
+      "(5000); the application must run. Empty: these defaults."},
+     {barrel_p2p, migrate_on_route_change, false, boolean, [],
+      "Moves the connections that this node dialled when the machine's addresses or routes change so "
+      "that another local address is the right one; the application must run."},
+     {barrel_p2p, relays, [], relays, [],
+      "Nodes that are dialled through something else than this machine's UDP: `docs/relay.md`."},
      {barrel_p2p, stream_preamble_timeout, 10000, {integer, 1, 3600000}, [],
       "Milliseconds that a user stream which a peer has opened may take to say its whole tag."},
      {barrel_p2p, log_level, info, {one_of, [error, warning, info, debug]}, [],
@@ -208,6 +221,8 @@ check(callback, _) -> true;                     % by barrel_p2p_config:auth_call
 check(address, V) -> V =:= any orelse V =:= undefined orelse is_address(V);
 check(advertise, V) -> is_advertised(V) orelse (list_of(fun is_advertised/1, V) andalso
                                                  V =/= [] andalso length(V) =< 8);
+check(watchdog, V) -> V =:= off orelse list_of(fun is_watchdog/1, V);
+check(relays, V) -> list_of(fun is_relay/1, V);
 check(ignored, _) -> true;
 check(refused, V) -> V =:= undefined.
 
@@ -234,6 +249,10 @@ expects(module) -> "a module";
 expects(callback) -> "{Module, Function} or \"Module:Function\"";
 expects(address) -> "an IP address or any";
 expects(advertise) -> "Host, {Host, Port} or a list of at most 8 of them";
+expects(watchdog) -> "off, or a list of {srtt_ms, N}, {strikes, N}, {period_ms, N}";
+expects(relays) ->
+    "a list of {Node, {udp_relay, Host, Port} | {socks5, Host, Port} | {socks5, Host, Port, Map} | "
+        "{fd, N} | {process, Name} | {module, Module, Opts}}";
 expects(ignored) -> "anything: it has no effect";
 expects(refused) -> "left out".
 
@@ -256,6 +275,14 @@ is_address(V) ->
                            {ok, _} -> true;
                            {error, _} -> false
                        end.
+
+is_relay({Node, Adapter}) -> is_atom(Node) andalso barrel_p2p_relay:adapter_ok(Adapter);
+is_relay(_) -> false.
+
+is_watchdog({srtt_ms, V}) -> check({integer, 1, 3600000}, V);
+is_watchdog({strikes, V}) -> check({integer, 1, 1000}, V);
+is_watchdog({period_ms, V}) -> check({integer, 10, 3600000}, V);
+is_watchdog(_) -> false.
 
 is_advertised({Host, Port}) when is_list(Host); is_binary(Host); is_tuple(Host); is_atom(Host) ->
     is_host(Host) andalso check({integer, 0, 65535}, Port);

@@ -27,6 +27,7 @@
 -define(FAILURE, {?MODULE, failure}).
 -define(CLAIMED, {?MODULE, claimed}).
 -define(UP, {?MODULE, up}).
+-define(THROUGH, {?MODULE, through}).
 -define(REFUSED, {?MODULE, refused}).
 -define(NOKS, {?MODULE, noks}).
 %% How long a connection that the peer prefers may take to arrive before we dial again; doubled each
@@ -285,7 +286,9 @@ do_setup(Kernel, ok, Node, Type, MyNode, NameDomain, SetupTime) ->
     {Name, Host} = split_name(Node, NameDomain),
     Timer = dist_util:start_timer(SetupTime),
     Deadline = erlang:monotonic_time(millisecond) + SetupTime - margin(SetupTime),
-    case addresses(Name, Host) of
+    {Adapter, _} = Through = barrel_p2p_relay:dial_options(Node),
+    put(?THROUGH, Through),
+    case found_or_relayed(addresses(Name, Host), Adapter) of
         {ok, Version, Addresses} ->
             HsData = fun(Port, Peer) ->
                 (hs_data(Kernel, MyNode, Port, Timer, Peer))#hs_data{
@@ -381,6 +384,15 @@ epmd_address(Epmd, Name, Host) ->
             Error
     end.
 
+%% A relay may know where a node is that nobody else can find.
+found_or_relayed({ok, _, _} = Found, _) ->
+    Found;
+found_or_relayed({error, _} = Error, Adapter) ->
+    case barrel_p2p_relay:address(Adapter) of
+        {ok, Address} -> {ok, 5, [Address]};
+        error -> Error
+    end.
+
 dial(_Node, [], _Deadline, Errors) ->
     {error, summary(Errors)};
 dial(Node, [{Ip, UdpPort} | Rest], Deadline, Errors) ->
@@ -417,7 +429,7 @@ at(Text, Ip, UdpPort) ->
 dial_one(Node, Ip, UdpPort, Timeout) ->
     case barrel_p2p_drv:open_connect() of
         {ok, Port} ->
-            case barrel_p2p_drv:connect(Port, atom_to_list(Node), Ip, UdpPort, Timeout) of
+            case barrel_p2p_relay:connect(Port, Node, {Ip, UdpPort}, Timeout, get(?THROUGH)) of
                 ok ->
                     wait_connect(Node, Port, {Ip, UdpPort}, Timeout);
                 {error, _} = Error ->

@@ -14,7 +14,7 @@
 -export([tls_ensure/3, dir_resolve/3]).
 -export([trust_store/3, trust_store_if_new/3, trust_lookup/2, trust_delete/2, trust_list/1,
          fingerprint/1]).
--export([connect/5, peer/1, recv/1, send/2, tick/1, pre_nodeup/1, post_nodeup/1, getstat/1,
+-export([connect/6, peer/1, recv/1, send/2, tick/1, pre_nodeup/1, post_nodeup/1, getstat/1,
          setopts/2, getopts/2, conn_stats/1]).
 -export([idle_ask/3, idle_answer/3, idle_close/1]).
 -export([member_start/1, member_step/1, member_views/0, member_needs/1, member_stats/0,
@@ -24,7 +24,7 @@
 -export([keypair_ensure/1, keypair_save/3, keypair_new/0, public_key/1, sign/2, verify/3,
          random/1, name_match/2]).
 
-%% For barrel_p2p_drv_streams.
+%% For barrel_p2p_drv_streams, barrel_p2p_drv_path and barrel_p2p_relay.
 -export([control/3, node_control/2]).
 
 -export_type([error/0, config/0, dist_option/0, file_request/0, file_result/0]).
@@ -257,7 +257,8 @@ config_key(keepalive_ms) -> {16, u32};
 config_key(idle_timeout_ms) -> {17, u32};
 config_key(log_level) -> {18, u8};                 % 0 error .. 3 debug
 config_key(max_datagram_bytes) -> {19, u16};
-config_key(stream_preamble_timeout_ms) -> {30, u32}.
+config_key(stream_preamble_timeout_ms) -> {30, u32};
+config_key(no_migration) -> {31, bool}.
 
 -spec listen() -> {ok, {inet:port_number(), Address :: string()}} | error().
 listen() ->
@@ -504,12 +505,14 @@ name_match(Pattern, Name) ->
 
 %% Starts dialling Node at Ip:Port; later the port's owner gets `{Port, {authenticated, Name, Fp}}',
 %% `{Port, {tls_connected}}' or `{Port, {failed, Err, Text}}'.
--spec connect(port(), iodata(), inet:ip_address(), inet:port_number(), pos_integer()) ->
-          ok | error().
-connect(Port, Node, Ip, UdpPort, TimeoutMs) ->
+%% Relay: barrel_p2p_relay:arguments/1.
+-spec connect(port(), iodata(), {inet:ip_address(), inet:port_number()}, pos_integer(), iodata(),
+              pos_integer() | undefined) -> ok | error().
+connect(Port, Node, {Ip, UdpPort}, TimeoutMs, Relay, MaxDatagram) ->
     ok(control(Port, ?OP_CONNECT,
                [tlv(1, text(Node)), tlv(2, text(inet:ntoa(Ip))), tlv(3, <<UdpPort:16>>),
-                tlv(4, <<TimeoutMs:32>>)])).
+                tlv(4, <<TimeoutMs:32>>), [tlv(5, <<MaxDatagram:16>>) || MaxDatagram =/= undefined],
+                Relay])).
 
 %% Who is at the other end: name (may be empty), ip, port, fingerprint, state.
 -spec peer(port()) -> {ok, #{name := binary(), ip := inet:ip_address() | undefined,

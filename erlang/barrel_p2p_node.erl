@@ -247,6 +247,7 @@ init([]) ->
             case barrel_p2p_drv:open_node() of
                 {ok, Port} ->
                     barrel_p2p_discovery:create_table(),
+                    barrel_p2p_relay:create_table(),
                     barrel_p2p_drv_streams:create_table(),
                     barrel_p2p_streams:carrier_up(),
                     {ok, #state{port = Port, watcher = barrel_p2p_stream_watch:start_link()}};

@@ -15,4 +15,5 @@ init([]) ->
     {ok, {#{strategy => one_for_one, intensity => 5, period => 10},
           [#{id => barrel_p2p_bridge, start => {barrel_p2p_bridge, start_link, []}},
            #{id => barrel_p2p_streams, start => {barrel_p2p_streams, start_link, []}},
-           #{id => barrel_p2p_dist_gc, start => {barrel_p2p_dist_gc, start_link, []}}]}}.
+           #{id => barrel_p2p_dist_gc, start => {barrel_p2p_dist_gc, start_link, []}},
+           #{id => barrel_p2p_path_watch, start => {barrel_p2p_path_watch, start_link, []}}]}}.

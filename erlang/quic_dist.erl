@@ -26,6 +26,7 @@
          reset_stream/2, setopts/2, controlling_process/2]).
 -export([accept_streams/1, accept_streams/2, stop_accepting/1]).
 -export([list_streams/0, list_streams/1, get_controller/1]).
+-export([set_connect_options/2, get_connect_options/1, clear_connect_options/1]).
 
 -export_type([stream_ref/0, option/0]).
 
@@ -216,3 +217,19 @@ with_port(Node, Fun) ->
         {ok, Port} -> Fun(Port);
         {error, _} = Error -> Error
     end.
+
+%% --- the next dial -------------------------------------------------------------
+
+%% Options of the next time that this node dials Node, once (docs/relay.md).
+-spec set_connect_options(node(), barrel_p2p_relay:options()) ->
+          ok | {error, {bad_option, term()} | not_running}.
+set_connect_options(Node, Options) ->
+    barrel_p2p_relay:set_connect_options(Node, Options).
+
+-spec get_connect_options(node()) -> barrel_p2p_relay:options().
+get_connect_options(Node) ->
+    barrel_p2p_relay:get_connect_options(Node).
+
+-spec clear_connect_options(node()) -> ok.
+clear_connect_options(Node) ->
+    barrel_p2p_relay:clear_connect_options(Node).

@@ -191,6 +191,42 @@ int bp_udp_connect(int *out, const struct bp_addr *local, struct bp_addr *remote
     return 0;
 }
 
+int bp_udp_path(int *out, const struct bp_addr *want, const struct bp_addr *remote, bool share,
+                struct bp_addr *bound)
+{
+    struct bp_addr a = *want;
+    int family = remote->u.sa.sa_family;
+    int on = 1;
+    int fd;
+    int rc;
+
+    if (a.len != 0 && family == AF_INET6) {
+        bp_addr_map_v6(&a);
+    }
+    if (a.len != 0 && (a.u.sa.sa_family != family ||
+                       (family == AF_INET6 && bp_addr_is_mapped(&a) != bp_addr_is_mapped(remote) &&
+                        !IN6_IS_ADDR_UNSPECIFIED(&a.u.v6.sin6_addr)))) {
+        return BP_E_INVALID;
+    }
+    fd = new_socket(family);
+    if (fd < 0) {
+        return sys_error();
+    }
+    if (a.len != 0 && ((share && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) != 0) ||
+                       bind(fd, &a.u.sa, a.len) != 0)) {
+        return close_failed(fd, sys_error());
+    }
+    if (connect(fd, &remote->u.sa, remote->len) != 0) {
+        return close_failed(fd, sys_error());
+    }
+    rc = local_of(fd, bound);
+    if (rc != 0) {
+        return close_failed(fd, rc);
+    }
+    *out = fd;
+    return 0;
+}
+
 /* --- sending ------------------------------------------------------------- */
 
 union gso_control {
@@ -271,9 +307,43 @@ static enum send_result send_some(int fd, struct bp_udp_tx *tx, const uint8_t *b
     return LOST;
 }
 
+/* One datagram at a time, with its header. */
+static unsigned send_relayed(int fd, struct bp_udp_tx *tx, const uint8_t *buf,
+                             struct bp_tx_run *runs, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        struct bp_tx_run *run = &runs[i];
+
+        while (run->len > 0) {
+            size_t len = run->len < run->seg ? run->len : run->seg;
+            struct iovec iov[2] = {
+                {.iov_base = (void *)(uintptr_t)tx->relay->header,
+                 .iov_len = tx->relay->header_len},
+                {.iov_base = (void *)(uintptr_t)(buf + run->off), .iov_len = len}};
+            struct msghdr m = {.msg_iov = iov, .msg_iovlen = 2};
+            enum send_result r = RETRY;
+
+            for (int tries = 0; tries < 4 && r == RETRY; tries++) {
+                tx->syscalls++;
+                r = sendmsg(fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0 ? SENT : judge(tx, false);
+            }
+            if (r == FULL) {
+                return i;
+            }
+            tx->lost += r != SENT;
+            run->off += len;
+            run->len -= len;
+        }
+    }
+    return n;
+}
+
 unsigned bp_udp_send(int fd, struct bp_udp_tx *tx, const uint8_t *buf, struct bp_tx_run *runs,
                      unsigned n)
 {
+    if (tx->relay != NULL) {
+        return send_relayed(fd, tx, buf, runs, n);
+    }
     for (unsigned i = 0; i < n; i++) {
         struct bp_tx_run *run = &runs[i];
 
@@ -350,7 +420,7 @@ int bp_udp_recv(int fd, uint8_t *mem, struct bp_udp_rx *rx, bool *refused)
         r->len = msgs[i].msg_len;
         r->seg = gro_size(&msgs[i].msg_hdr, r->len);
         if (!bp_addr_from_sockaddr(&r->remote, &from[i], msgs[i].msg_hdr.msg_namelen)) {
-            r->len = 0; /* cannot be; empty ones are skipped by everybody */
+            r->remote = (struct bp_addr){0}; /* AF_UNIX, mostly without a name */
         }
     }
     return n;

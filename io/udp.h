@@ -30,10 +30,29 @@ int bp_udp_listen(int *fd, const struct bp_addr *want, uint16_t port, int family
 int bp_udp_connect(int *fd, const struct bp_addr *local, struct bp_addr *remote,
                    struct bp_addr *bound) BP_MUST_CHECK;
 
+/*
+ * A socket for another path to `remote`: bound to `want` (no address: the kernel chooses; port 0:
+ * any free one) and connected. With `share` the port may be one that sockets of this user have
+ * (SO_REUSEPORT): the node's own. `*bound` is what it got, the address that the route to `remote`
+ * has included.
+ * Errors: BP_E_ADDR_IN_USE, BP_E_LIMIT (no descriptors), BP_E_INVALID (the two are of different
+ * families), BP_E_SYSTEM (errno tells).
+ */
+int bp_udp_path(int *fd, const struct bp_addr *want, const struct bp_addr *remote, bool share,
+                struct bp_addr *bound) BP_MUST_CHECK;
+
+/* What lies between a socket and the peer, as far as sending has to know it. */
+struct bp_udp_relay {
+    uint8_t header[32]; /* goes before each datagram */
+    size_t header_len;
+};
+
 struct bp_udp_tx {
     struct bp_addr peer; /* that the socket is connected to; no address: not connected */
-    bool no_gso;         /* the kernel refused it */
-    bool refused;        /* set when ECONNREFUSED was seen; the caller clears it */
+    const struct bp_udp_relay *relay; /* borrowed; NULL: none. Each datagram goes to where the
+                                         socket is connected, which may be AF_UNIX */
+    bool no_gso;                      /* the kernel refused it */
+    bool refused;                     /* set when ECONNREFUSED was seen; the caller clears it */
     uint64_t syscalls;
     uint64_t lost; /* datagrams that the kernel would not take, other than for want of room */
 };
@@ -45,7 +64,8 @@ struct bp_udp_tx {
 unsigned bp_udp_send(int fd, struct bp_udp_tx *tx, const uint8_t *buf, struct bp_tx_run *runs,
                      unsigned n);
 
-/* One received buffer: datagrams of `seg` bytes, the last may be shorter. */
+/* One received buffer: datagrams of `seg` bytes, the last may be shorter. `remote` is no address if
+ * the socket is no UDP socket. */
 struct bp_udp_rx {
     struct bp_addr remote;
     const uint8_t *data;

@@ -7,7 +7,7 @@
  *   link.c       life and phases          link_rx.c   what arrives on which stream
  *   link_auth.c  authentication           link_tx.c   messages to streams, fences, ticks
  *   link_hs.c    distribution handshake   link_idle.c closing what nobody uses
- *   link_user.c  user streams (link_user.h)
+ *   link_user.c  user streams (link_user.h) link_path.c moving to another path
  *
  *   phase        begins when                              what the host does
  *   TLS          bp_link_new                              moves datagrams

@@ -72,6 +72,20 @@ struct bp_link_ask {
     uint64_t agreed_frames;
 };
 
+/* Asking for another path, and being asked (link_path.c). */
+struct bp_link_path {
+    bool asking; /* our ASK(round) waits for an answer */
+    bool answered;
+    uint8_t round;
+    int result;
+    bool asked; /* the host has yet to see the peer's ASK(peer_round) */
+    bool answer_due;
+    uint8_t peer_round;
+    bp_time asked_at;
+    bool busy_due; /* the answer to another ASK(busy_round) */
+    uint8_t busy_round;
+};
+
 struct bp_link {
     struct bp_conn *conn;
     const struct bp_mem *mem;
@@ -127,6 +141,7 @@ struct bp_link {
     bp_time used_at;
     bp_time up_at;
     struct bp_link_ask ask;
+    struct bp_link_path path;
 
     struct bp_link_event *events; /* ring, only there while it holds something */
     unsigned ev_cap;
@@ -199,6 +214,11 @@ void bp_link_idle_note(struct bp_link *l);
 int bp_link_idle_word(struct bp_link *l, const uint8_t word[4]);
 /* The peer has closed it with BP_E_IDLE: says so in l->text. */
 void bp_link_idle_closed(struct bp_link *l);
+
+/* --- link_path.c ---------------------------------------------------------- */
+
+#define BP_LINK_PATH_TAG 0x6du /* first byte of its words */
+void bp_link_path_word(struct bp_link *l, const uint8_t word[4]);
 
 /* --- link.c, link_tx.c ---------------------------------------------------- */
 

@@ -122,7 +122,7 @@ static int ticked(struct bp_link *l, uint64_t n)
 
 /*
  * After the handshake stream 0 carries words of four bytes: ticks, which are zero (WIRE 0.6), and
- * between nodes of our own those of link_idle.c.
+ * between nodes of our own those of link_idle.c and link_path.c.
  */
 static int words(struct bp_link *l, const uint8_t *p, size_t len)
 {
@@ -141,6 +141,9 @@ static int words(struct bp_link *l, const uint8_t *p, size_t len)
         l->word_len = 0;
         if ((l->word[0] | l->word[1] | l->word[2] | l->word[3]) == 0) {
             n++;
+        } else if (l->word[0] == BP_LINK_PATH_TAG) {
+            others++;
+            bp_link_path_word(l, l->word);
         } else {
             others++;
             rc = bp_link_idle_word(l, l->word);

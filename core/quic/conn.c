@@ -53,7 +53,7 @@ static ngtcp2_conn *get_conn(ngtcp2_crypto_conn_ref *ref)
     return c->q;
 }
 
-static void fill_path(const struct bp_addr *local, const struct bp_addr *remote, ngtcp2_path *out)
+void bp_conn_fill_path(const struct bp_addr *local, const struct bp_addr *remote, ngtcp2_path *out)
 {
     /* ngtcp2's type has no const, but it copies what it needs. */
     union {
@@ -117,6 +117,7 @@ static void fill_params(ngtcp2_transport_params *p, const struct bp_conn_config 
     p->initial_max_streams_uni = MAX_STREAMS;
     p->max_idle_timeout = cfg->idle_timeout;
     p->active_connection_id_limit = ACTIVE_CID_LIMIT;
+    p->disable_active_migration = cfg->no_migration;
 }
 
 static int random_cid(ngtcp2_cid *cid, size_t len)
@@ -137,7 +138,7 @@ static int new_client(struct bp_conn *c, const struct bp_conn_config *cfg,
     if (random_cid(&dcid, 16) != 0 || random_cid(&scid, BP_CID_LEN) != 0) {
         return BP_E_CRYPTO;
     }
-    fill_path(&cfg->local, &cfg->remote, &path);
+    bp_conn_fill_path(&cfg->local, &cfg->remote, &path);
     if (ngtcp2_conn_client_new(&c->q, &dcid, &scid, &path, NGTCP2_PROTO_VER_V1, cb, settings,
                                params, &c->qmem, c) != 0) {
         c->q = NULL; /* ngtcp2 leaves a pointer to what it freed */
@@ -169,7 +170,7 @@ static int new_server(struct bp_conn *c, const struct bp_conn_config *cfg,
         return BP_E_CRYPTO;
     }
     params->stateless_reset_token_present = 1;
-    fill_path(&cfg->local, &cfg->remote, &path);
+    bp_conn_fill_path(&cfg->local, &cfg->remote, &path);
     if (ngtcp2_conn_server_new(&c->q, &dcid, &scid, &path, cfg->version, cb, settings, params,
                                &c->qmem, c) != 0) {
         c->q = NULL;
@@ -402,7 +403,7 @@ int bp_conn_read(struct bp_conn *c, const struct bp_addr *local, const struct bp
         return 0; /* ngtcp2 takes no empty datagram */
     }
     (void)bp_conn_take_decrypted();
-    fill_path(local, remote, &path);
+    bp_conn_fill_path(local, remote, &path);
     now = bp_conn_clock(c, now);
     rc = ngtcp2_conn_read_pkt(c->q, &path, &pi, p, len, now);
     c->datagrams_received++;
@@ -578,6 +579,13 @@ void bp_conn_stats(const struct bp_conn *c, struct bp_conn_stats *out)
                                   .bytes_in_flight = info.bytes_in_flight,
                                   .datagram_size = size,
                                   .packets_sent = c->packets_sent,
+#ifdef NGTCP2_CONN_INFO_V2
+                                  .packets_lost = info.pkt_lost,
+#else
+                                  .packets_lost = BP_UNKNOWN,
+#endif
+                                  .migrations = c->migrations,
+                                  .in_recovery = bp_conn_in_recovery(c),
                                   .datagrams_received = c->datagrams_received,
                                   .bytes_sent = c->bytes_sent,
                                   .bytes_received = c->bytes_received,

@@ -5,6 +5,7 @@
  *   conn.c            life, settings, timers, close
  *   conn_read.c       what ngtcp2 reports while it reads
  *   conn_write.c      what goes into the next datagrams, and in which order
+ *   conn_path.c       moving to another path
  *   conn_mtu.c        what to do when a path stops taking large datagrams
  *   conn_user.c       user streams: their turn to write, their end (conn_user.h)
  *   sendq.c           bytes of a stream until they are acknowledged
@@ -79,6 +80,7 @@ struct bp_conn_config {
     bp_time keepalive;         /* PING after that long without a packet; 0: never */
     bp_time handshake_timeout; /* of TLS alone; the link has the deadline of everything */
     uint32_t max_datagram; /* that we send, BP_DGRAM_MIN..BP_DGRAM_MAX; 0: what the path takes */
+    bool no_migration;     /* the peer must not move it (disable_active_migration) */
     /* Server only: from the client's Initial (and its Retry token). */
     uint32_t version;
     struct bp_cid client_scid;
@@ -210,6 +212,9 @@ const uint8_t *bp_conn_peer_cert(const struct bp_conn *c, size_t *len);
 bool bp_conn_peer_is_ours(const struct bp_conn *c);
 const struct bp_addr *bp_conn_remote(const struct bp_conn *c);
 
+/* A count that this version of ngtcp2 does not tell. */
+#define BP_UNKNOWN UINT64_MAX
+
 struct bp_conn_stats {
     bp_time latest_rtt;
     bp_time min_rtt;
@@ -219,6 +224,9 @@ struct bp_conn_stats {
     uint64_t bytes_in_flight;
     uint64_t datagram_size; /* largest that the path takes */
     uint64_t packets_sent;
+    uint64_t packets_lost; /* or BP_UNKNOWN */
+    uint64_t migrations;   /* how often the path has changed, moved by us or by the peer */
+    bool in_recovery;      /* bytes wait for an acknowledgement longer than a probe timeout */
     uint64_t datagrams_received;
     uint64_t bytes_sent;
     uint64_t bytes_received;

@@ -3,7 +3,7 @@
 #ifndef BP_CONN_IMPL_H
 #define BP_CONN_IMPL_H
 
-#include "quic/conn.h"
+#include "quic/conn_path.h"
 #include "quic/conn_user.h"
 #include "quic/tls_session.h"
 
@@ -57,6 +57,9 @@ struct bp_conn {
     uint8_t reset_secret[32];
     struct bp_addr local;
     struct bp_addr remote;
+    enum bp_path_result path_result; /* conn_path.c */
+    struct bp_addr path_local;
+    uint64_t migrations;
 
     struct bp_stream streams[BP_STREAMS_MAX];
     unsigned n_streams;
@@ -96,6 +99,12 @@ void bp_conn_callbacks(ngtcp2_callbacks *cb, bool server);
 int bp_conn_fail(struct bp_conn *c, int lib_err);
 /* `now`, or the latest time that was used: ngtcp2 aborts the process when its clock goes back. */
 bp_time bp_conn_clock(struct bp_conn *c, bp_time now);
+/* `out` points into the two addresses. */
+void bp_conn_fill_path(const struct bp_addr *local, const struct bp_addr *remote, ngtcp2_path *out);
+/* See bp_conn_stats. */
+bool bp_conn_in_recovery(const struct bp_conn *c);
+/* ngtcp2 has finished with a path that was being validated (conn_path.c). */
+void bp_conn_path_validated(struct bp_conn *c, const ngtcp2_path *path, bool ok);
 /* Whether a packet was decrypted on this thread since the last call. */
 bool bp_conn_take_decrypted(void);
 /* The slot of a stream that we write, or -1. */

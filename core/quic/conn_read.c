@@ -195,16 +195,10 @@ static int on_path_validation(ngtcp2_conn *q, uint32_t flags, const ngtcp2_path 
                               const ngtcp2_path *old_path, ngtcp2_path_validation_result res,
                               void *user)
 {
-    struct bp_conn *c = user;
-    struct bp_addr remote;
-
     (void)q;
     (void)flags;
     (void)old_path;
-    if (res == NGTCP2_PATH_VALIDATION_RESULT_SUCCESS &&
-        bp_addr_from_sockaddr(&remote, path->remote.addr, path->remote.addrlen)) {
-        c->remote = remote;
-    }
+    bp_conn_path_validated(user, path, res == NGTCP2_PATH_VALIDATION_RESULT_SUCCESS);
     return 0;
 }
 

@@ -1,84 +1,170 @@
 %% SPDX-License-Identifier: Apache-2.0
-%% A UDP relay between a node that dials and one that is dialled. It never tells either that nobody
-%% listens, as a network that drops ICMP, and notes what passes.
+%% Relays for suites: a UDP forwarder, a tunnel on an AF_UNIX socket, one that is an Erlang process,
+%% and a SOCKS proxy (dante).
 -module(bp_relay).
+-behaviour(barrel_p2p_relay).
 
--export([start/1, start/2, port/1, clear/1, passed/1, stop/1]).
+-export([forwarder/1, tunnel/2, stop/1, count/1]).
+-export([descriptor/1, process/1, open/4]).
+-export([dante/2, stop_dante/1, unused_port/0]).
 
-%% Relays between a port of its own on 127.0.0.1 and Port there.
-start(Port) ->
-    start(Port, 0).
+%% Forwards what comes to it to 127.0.0.1:To, and what comes back to whoever spoke last.
+%% {Pid, Port}; linked.
+forwarder(To) ->
+    start(fun() ->
+        {ok, Front} = gen_udp:open(0, [binary, {ip, {127, 0, 0, 1}}, {recbuf, 4000000}]),
+        {ok, Port} = inet:port(Front),
+        {Port, fun(Back) -> forward(Front, Back, To, undefined, 0) end}
+    end).
 
-%% Each datagram takes Delay ms.
-start(Port, Delay) ->
-    Me = self(),
-    {Pid, Ref} = spawn_monitor(fun() -> init(Me, Port, Delay) end),
+start(Open) ->
+    Self = self(),
+    Pid = spawn_link(fun() ->
+        {Result, Loop} = Open(),
+        {ok, Back} = gen_udp:open(0, [binary, {ip, {127, 0, 0, 1}}, {recbuf, 4000000}]),
+        Self ! {self(), Result},
+        Loop(Back)
+    end),
+    receive {Pid, Result} -> {Pid, Result} end.
+
+forward(Front, Back, To, Client, N) ->
     receive
-        {Pid, Front} -> demonitor(Ref, [flush]), {Pid, Front};
-        {'DOWN', Ref, _, _, Reason} -> error(Reason)
-    end.
-
-port({_, Front}) -> Front.
-
-%% Forgets what has passed.
-clear(Relay) -> ask(Relay, clear).
-
-%% [{to | back, Microseconds of os:system_time, Bytes}] since then, oldest first. "back" is towards
-%% the node that dialled.
-passed(Relay) -> ask(Relay, passed).
-
-stop({Pid, _}) ->
-    Ref = monitor(process, Pid),
-    Pid ! stop,
-    receive {'DOWN', Ref, _, _, _} -> ok end.
-
-ask({Pid, _}, What) ->
-    Ref = monitor(process, Pid),
-    Pid ! {What, self(), Ref},
-    receive
-        {Ref, Answer} -> demonitor(Ref, [flush]), Answer;
-        {'DOWN', Ref, _, _, Reason} -> error(Reason)
-    end.
-
-init(Owner, Port, Delay) ->
-    _ = monitor(process, Owner),
-    Opts = [binary, {ip, {127, 0, 0, 1}}, {active, true}, {buffer, 65536}, {recbuf, 4000000}],
-    {ok, Front} = gen_udp:open(0, Opts),
-    {ok, Back} = gen_udp:open(0, Opts),
-    {ok, Own} = inet:port(Front),
-    Owner ! {self(), Own},
-    loop(#{front => Front, back => Back, port => Port, delay => Delay, client => none,
-           passed => []}).
-
-loop(#{front := Front, back := Back, passed := Passed} = S) ->
-    receive
-        {udp, Front, Addr, Port, Bin} ->
-            Now = os:system_time(microsecond),
-            pass(S, Back, {127, 0, 0, 1}, maps:get(port, S), Bin),
-            loop(S#{client := {Addr, Port}, passed := [{to, Now, byte_size(Bin)} | Passed]});
-        {udp, Back, _, _, Bin} ->
-            Now = os:system_time(microsecond),
-            {Addr, Port} = maps:get(client, S),
-            pass(S, Front, Addr, Port, Bin),
-            loop(S#{passed := [{back, Now, byte_size(Bin)} | Passed]});
-        {late, Socket, Addr, Port, Bin} ->
-            _ = gen_udp:send(Socket, Addr, Port, Bin),
-            loop(S);
-        {clear, From, Ref} ->
-            From ! {Ref, ok},
-            loop(S#{passed := []});
-        {passed, From, Ref} ->
-            From ! {Ref, lists:reverse(Passed)},
-            loop(S);
-        {'DOWN', _, _, _, _} ->
-            ok;
+        {udp, Front, Ip, Port, Data} ->
+            _ = gen_udp:send(Back, {127, 0, 0, 1}, To, Data),
+            forward(Front, Back, To, {Ip, Port}, N + 1);
+        {udp, Back, _, _, Data} ->
+            Client =:= undefined orelse gen_udp:send(Front, Client, Data),
+            forward(Front, Back, To, Client, N + 1);
+        {count, From} ->
+            From ! {self(), N},
+            forward(Front, Back, To, Client, N);
+        mute ->
+            receive stop -> ok end;
         stop ->
             ok
     end.
 
-pass(#{delay := 0}, Socket, Addr, Port, Bin) ->
-    _ = gen_udp:send(Socket, Addr, Port, Bin),
-    ok;
-pass(#{delay := Delay}, Socket, Addr, Port, Bin) ->
-    _ = erlang:send_after(Delay, self(), {late, Socket, Addr, Port, Bin}),
-    ok.
+stop(Pid) ->
+    unlink(Pid),
+    Ref = monitor(process, Pid),
+    Pid ! stop,
+    receive {'DOWN', Ref, process, _, _} -> ok end.
+
+%% Datagrams that it has moved.
+count(Pid) ->
+    Pid ! {count, self()},
+    receive {Pid, N} -> N end.
+
+%% The far end of an AF_UNIX socket: datagrams to Path go to 127.0.0.1:To, and back to the sender.
+tunnel(Path, To) ->
+    start(fun() ->
+        {ok, S} = socket:open(local, dgram),
+        ok = socket:bind(S, #{family => local, path => Path}),
+        {Path, fun(Back) -> tunnel_loop(S, Back, To, undefined, 0) end}
+    end).
+
+tunnel_loop(S, Back, To, Client, N) ->
+    case socket:recvfrom(S, 0, [], nowait) of
+        {ok, {#{path := From}, Data}} ->
+            ok = gen_udp:send(Back, {127, 0, 0, 1}, To, Data),
+            tunnel_loop(S, Back, To, From, N + 1);
+        {select, {select_info, _, Ref}} ->
+            receive
+                {'$socket', S, select, Ref} ->
+                    tunnel_loop(S, Back, To, Client, N);
+                {udp, Back, _, _, Data} ->
+                    _ = socket:cancel(S, {select_info, recvfrom, Ref}),
+                    _ = socket:sendto(S, Data, #{family => local, path => Client}),
+                    tunnel_loop(S, Back, To, Client, N + 1);
+                {count, From} ->
+                    _ = socket:cancel(S, {select_info, recvfrom, Ref}),
+                    From ! {self(), N},
+                    tunnel_loop(S, Back, To, Client, N);
+                stop ->
+                    ok
+            end
+    end.
+
+%% In the node that dials: a socket of its own, connected to Path.
+descriptor(Path) ->
+    Self = self(),
+    Pid = spawn(fun() ->
+        {ok, S} = socket:open(local, dgram),
+        ok = socket:bind(S, #{family => local, path => Path ++ ".a"}),
+        ok = socket:connect(S, #{family => local, path => Path}),
+        {ok, Fd} = socket:getopt(S, {otp, fd}),
+        Self ! {self(), Fd},
+        receive stop -> S end
+    end),
+    receive {Pid, Fd} -> Fd end.
+
+%% In the node that dials: takes and gives datagrams, to and from 127.0.0.1:To.
+process(To) ->
+    {ok, Socket} = gen_udp:open(0, [binary, {ip, {127, 0, 0, 1}}, {recbuf, 4000000}]),
+    receive
+        {barrel_p2p_relay, Handle, _Node, {_, _}} ->
+            ok = barrel_p2p_relay:take(Handle, 100),
+            process(Handle, Socket, To)
+    end.
+
+process(Handle, Socket, To) ->
+    receive
+        {barrel_p2p_datagram, Handle, Data} ->
+            ok = gen_udp:send(Socket, {127, 0, 0, 1}, To, Data);
+        {barrel_p2p_passive, Handle} ->
+            ok = barrel_p2p_relay:take(Handle, 100);
+        {udp, Socket, _, _, Data} ->
+            _ = barrel_p2p_relay:give(Handle, Data)
+    end,
+    process(Handle, Socket, To).
+
+%% The behaviour; Opts is the port, or `fail'.
+open(_, _, _, fail) ->
+    {error, no_such_thing};
+open(Handle, Node, Address, To) ->
+    Pid = spawn(?MODULE, process, [To]),
+    Pid ! {barrel_p2p_relay, Handle, Node, Address},
+    {ok, Pid}.
+
+%% A SOCKS proxy on 127.0.0.1: {ok, {OsPort, Port}} or skip. Method: none | username.
+dante(Dir, Method) ->
+    case lists:filter(fun is_list/1, [os:find_executable(P, "/usr/sbin:/usr/bin:/sbin:/bin")
+                                      || P <- ["danted", "sockd"]]) of
+        [] -> skip;
+        [Program | _] -> {ok, dante(Dir, Method, Program)}
+    end.
+
+dante(Dir, Method, Program) ->
+    Port = unused_port(),
+    File = filename:join(Dir, "danted." ++ integer_to_list(Port)),
+    ok = file:write_file(File ++ ".conf", io_lib:format(
+        "logoutput: ~ts.log~n"
+        "internal: 127.0.0.1 port = ~b~nexternal: 127.0.0.1~n"
+        "socksmethod: ~ts~nclientmethod: none~nuser.privileged: root~nuser.unprivileged: nobody~n"
+        "client pass { from: 0.0.0.0/0 to: 0.0.0.0/0 }~n"
+        "socks pass { from: 0.0.0.0/0 to: 0.0.0.0/0 command: udpassociate }~n"
+        "socks pass { from: 0.0.0.0/0 to: 0.0.0.0/0 command: udpreply }~n",
+        [File, Port, Method])),
+    OsPort = open_port({spawn_executable, Program},
+                       [{args, ["-f", File ++ ".conf", "-p", File ++ ".pid"]}, exit_status,
+                        stderr_to_stdout, hide]),
+    bp_cluster:until(fun() ->
+        case gen_tcp:connect({127, 0, 0, 1}, Port, []) of
+            {ok, S} -> gen_tcp:close(S), true;
+            {error, _} -> false
+        end
+    end),
+    {OsPort, Port}.
+
+%% With its children, which hold the associations.
+stop_dante({OsPort, _}) ->
+    {os_pid, Pid} = erlang:port_info(OsPort, os_pid),
+    Pids = string:lexemes(os:cmd("pgrep -P " ++ integer_to_list(Pid)), "\n"),
+    _ = os:cmd(lists:join(" ", ["kill -9", integer_to_list(Pid) | Pids])),
+    receive {OsPort, {exit_status, _}} -> ok after 5000 -> error(dante_stays) end.
+
+unused_port() ->
+    {ok, S} = gen_tcp:listen(0, [{ip, {127, 0, 0, 1}}]),
+    {ok, Port} = inet:port(S),
+    gen_tcp:close(S),
+    Port.

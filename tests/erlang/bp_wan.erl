@@ -2,7 +2,7 @@
 %% The emulated link (scripts/wan) for suites: starts it, changes it, puts nodes into its two sides.
 -module(bp_wan).
 
--export([start/1, stop/1, set/2, stats/1, side/3, epmd/2]).
+-export([start/1, stop/1, set/2, stats/1, side/3, in_side/3, epmd/2]).
 -export([percentiles/1]).
 
 -export_type([link/0]).
@@ -120,6 +120,11 @@ stats(#{control := Control}) ->
 side(Link, Side, Opts) ->
     Name = bp_cluster:unique(atom_to_list(maps:get(name, Opts, Side))),
     Opts#{node => list_to_atom(Name ++ "@" ++ address(Side)), prefix => prefix(Link, Side)}.
+
+%% Runs a command in a side; what it printed.
+-spec in_side(link(), side(), [string()]) -> string().
+in_side(Link, Side, Command) ->
+    os:cmd(lists:join($\s, prefix(Link, Side) ++ Command)).
 
 address(a) -> "10.77.0.1";
 address(b) -> "10.77.0.2".

@@ -274,7 +274,8 @@ static void transmit(struct sim *s, bool to_b, const struct bp_addr *peer, const
 
     s->net.n_sent++;
     from->largest_sent = len > from->largest_sent ? len : from->largest_sent;
-    if (s->net.cut || (s->net.mtu != 0 && len > s->net.mtu) ||
+    if (s->net.cut || (s->a_moves && bp_addr_equal(peer, &s->a_dead)) ||
+        (s->net.mtu != 0 && len > s->net.mtu) ||
         t_rand(&s->rng) % 1000 < s->net.loss ||
         (s->net.drop != NULL && s->net.drop(s->net.drop_ctx, to_b, p, len))) {
         s->net.n_lost++;
@@ -294,9 +295,11 @@ static void transmit_runs(struct sim *s, bool to_b, const uint8_t *buf,
                           const struct bp_tx_run *runs, unsigned n)
 {
     for (unsigned i = 0; i < n; i++) {
+        const struct bp_addr *a = s->a_moves ? &runs[i].local : &s->a_seen;
+
         for (size_t off = 0; off < runs[i].len; off += runs[i].seg) {
             size_t left = runs[i].len - off;
-            transmit(s, to_b, to_b ? &s->a_seen : &runs[i].remote, buf + runs[i].off + off,
+            transmit(s, to_b, to_b ? a : &runs[i].remote, buf + runs[i].off + off,
                      left < runs[i].seg ? left : runs[i].seg);
         }
     }
@@ -454,7 +457,7 @@ static void deliver(struct sim *s, const struct sim_packet *p)
 {
     struct sim_node *n = p->to_b ? &s->b : &s->a;
 
-    if (!p->to_b && !bp_addr_equal(&p->peer, &s->a_seen)) {
+    if (!p->to_b && !s->a_moves && !bp_addr_equal(&p->peer, &s->a_seen)) {
         s->net.n_stale++;
         return;
     }
@@ -467,8 +470,8 @@ static void deliver(struct sim *s, const struct sim_packet *p)
     if (n->failed) {
         say_again(s, n, p);
     } else if (n->link != NULL) {
-        (void)bp_link_read(n->link, &n->addr, p->to_b ? &p->peer : &s->b.addr, p->data, p->len,
-                           s->now);
+        (void)bp_link_read(n->link, s->a_moves && !p->to_b ? &p->peer : &n->addr,
+                           p->to_b ? &p->peer : &s->b.addr, p->data, p->len, s->now);
         events(s, n);
     }
 }

@@ -1,0 +1,313 @@
+%% SPDX-License-Identifier: Apache-2.0
+%% Real nodes that reach each other through something in between (docs/relay.md).
+-module(relay_SUITE).
+
+-include_lib("common_test/include/ct.hrl").
+-include("bp_test.hrl").
+
+-export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2,
+         end_per_testcase/2]).
+-export([forwarder/1, forwarder_of_an_unknown_node/1, socks/1, socks_with_password/1,
+         socks_that_refuses/1, descriptor/1, process/1, module/1, from_relay_to_relay/1,
+         relay_falls_silent/1, relay_dies/1, configured/1, options/1, recipes_of_the_documentation/1]).
+
+suite() -> [{timetrap, {seconds, 90}}].
+
+all() ->
+    [forwarder, forwarder_of_an_unknown_node, socks, socks_with_password, socks_that_refuses,
+     descriptor, process, module, from_relay_to_relay, relay_falls_silent,
+     relay_dies, configured, options,
+     recipes_of_the_documentation].
+
+init_per_suite(Config) ->
+    case bp_cluster:only(quic) of
+        ok -> Config;
+        Skip -> Skip
+    end.
+
+end_per_suite(_) -> ok.
+
+init_per_testcase(Case, Config) -> bp_cluster:init_case(?MODULE, Case, Config).
+end_per_testcase(_, Config) -> bp_cluster:end_case(Config).
+
+%% ---- helpers ----
+
+pair(Config) ->
+    pair(Config, []).
+
+pair(Config, ArgsA) ->
+    B = bp_cluster:start(Config, #{name => b, args => ["-connect_all", "false"]}),
+    {ok, Port} = bp_cluster:call(B, barrel_p2p_dist, listen_port, []),
+    A = bp_cluster:start(Config, #{name => a, args => ["-connect_all", "false" | ArgsA]}),
+    {A, B, Port}.
+
+set(A, B, Options) ->
+    bp_cluster:call(A, quic_dist, set_connect_options, [bp_cluster:name(B), Options]).
+
+via(Adapter) ->
+    #{socket_backend => adapter, socket_adapter => Adapter}.
+
+summary(Node, Peer) ->
+    {ok, Summary} = bp_cluster:call(Node, barrel_p2p_path_stats, summary, [bp_cluster:name(Peer)]),
+    Summary.
+
+migrate(A, B, Opts) ->
+    Name = bp_cluster:name(B),
+    bp_cluster:run(A, fun() -> barrel_p2p:migrate_peer(Name, Opts) end, 20000).
+
+start_load({A, B}) ->
+    [{X, begin
+        Name = bp_cluster:name(Y),
+        bp_cluster:run(X, fun() ->
+            bp_wan_load:numbered(Name, #{senders => 4, size => 20000, pause => 5})
+        end)
+     end} || {X, Y} <- [{A, B}, {B, A}]].
+
+finish_load(Loads) ->
+    [bp_cluster:run(X, fun() -> bp_wan_load:finish(H) end, 60000) || {X, H} <- Loads].
+
+%% Messages whole and in order through what a's connection uses, which is `What'.
+works(A, B, What) ->
+    #{relay := Name} = summary(A, B),
+    ?EQ(match, re:run(Name, What, [{capture, none}])),
+    Loads = start_load({A, B}),
+    timer:sleep(1000),
+    [true = N > 20 || N <- finish_load(Loads)],
+    ok.
+
+%% ---- cases ----
+
+forwarder(Config) ->
+    {A, B, Port} = pair(Config),
+    {Relay, At} = bp_relay:forwarder(Port),
+    ok = set(A, B, via({udp_relay, "127.0.0.1", At})),
+    true = bp_cluster:connect(A, B),
+    works(A, B, "^relay 127.0.0.1:" ++ integer_to_list(At)),
+    %% all of it went there
+    #{packets_sent := Sent} = summary(A, B),
+    true = bp_relay:count(Relay) > Sent,
+    %% and the path is what the forwarder can carry
+    #{datagram_size := Size} = summary(A, B),
+    true = Size >= 1200,
+    %% once
+    bp_cluster:disconnect(A, B),
+    true = bp_cluster:connect(A, B),
+    #{relay := undefined} = summary(A, B),
+    bp_relay:stop(Relay).
+
+%% Discovery has no address of it; the forwarder's will do.
+forwarder_of_an_unknown_node(Config) ->
+    {A, B, Port} = pair(Config, ["-barrel_p2p", "discovery_backends", "[]"]),
+    {Relay, At} = bp_relay:forwarder(Port),
+    false = bp_cluster:connect(A, B),
+    ok = set(A, B, via({udp_relay, {127, 0, 0, 1}, At})),
+    true = bp_cluster:connect(A, B),
+    works(A, B, "^relay "),
+    bp_relay:stop(Relay).
+
+socks(Config) ->
+    with_dante(Config, "none", fun({_, At}, {A, B, _}) ->
+        ok = set(A, B, via({socks5, "127.0.0.1", At})),
+        true = bp_cluster:connect(A, B),
+        works(A, B, "^SOCKS proxy 127.0.0.1:" ++ integer_to_list(At)),
+        #{remote := {_, UdpPort}} = summary(A, B),
+        {ok, UdpPort} = bp_cluster:call(B, barrel_p2p_dist, listen_port, [])
+    end).
+
+with_dante(Config, Method, Fun) ->
+    case bp_relay:dante(?config(bp_dir, Config), Method) of
+        skip ->
+            {skip, "no SOCKS server: apt-get install dante-server"};
+        {ok, Dante} ->
+            try Fun(Dante, pair(Config))
+            after bp_relay:stop_dante(Dante)
+            end
+    end.
+
+%% dante asks the system's passwords: a user that there is none of is refused with the right words.
+socks_with_password(Config) ->
+    with_dante(Config, "username", fun({_, At}, {A, B, _}) ->
+        refused(A, B, {socks5, "127.0.0.1", At}, ["the proxy wants a user name and a password"]),
+        refused(A, B, {socks5, "127.0.0.1", At, #{username => "nobody_at_all",
+                                                 password => <<"wrong">>}},
+                ["the proxy did not take the user name and password"]),
+        true = bp_cluster:connect(A, B)
+    end).
+
+%% Nobody there; somebody who is no proxy.
+socks_that_refuses(Config) ->
+    {A, B, _} = pair(Config),
+    refused(A, B, {socks5, "127.0.0.1", bp_relay:unused_port()},
+            ["SOCKS proxy", "cannot connect: Connection refused"]),
+    {ok, L} = gen_tcp:listen(0, [binary, {ip, {127, 0, 0, 1}}, {active, false}]),
+    {ok, Web} = inet:port(L),
+    _ = spawn_link(fun() -> no_proxy(L) end),
+    refused(A, B, {socks5, "127.0.0.1", Web}, ["what answers there is no SOCKS 5 proxy"]),
+    true = bp_cluster:connect(A, B),
+    case migrate(A, B, via({socks5, "127.0.0.1", bp_relay:unused_port()})) of
+        {error, relay_failed} -> ok;
+        {error, {relay_failed, <<"cannot connect: Connection refused">>}} -> ok
+    end,
+    #{relay := undefined, migrations := 0} = summary(A, B).
+
+no_proxy(L) ->
+    {ok, S} = gen_tcp:accept(L),
+    ok = gen_tcp:send(S, "HTTP/1.1 400 Bad Request\r\n\r\n"),
+    no_proxy(L).
+
+%% The same line is not written twice in 5 s.
+refused(A, B, Adapter, Words) ->
+    bp_cluster:until(fun() ->
+        ok = set(A, B, via(Adapter)),
+        false = bp_cluster:connect(A, B),
+        try bp_cluster:wait_log(A, Words, 500) of
+            _ -> true
+        catch
+            error:_ -> false
+        end
+    end).
+
+descriptor(Config) ->
+    {A, B, Port} = pair(Config),
+    Path = "/tmp/bp_relay." ++ integer_to_list(rand:uniform(1 bsl 60), 36),
+    {Tunnel, _} = bp_relay:tunnel(Path, Port),
+    Fd = bp_cluster:call(A, bp_relay, descriptor, [Path]),
+    ok = set(A, B, via({fd, Fd})),
+    true = bp_cluster:connect(A, B),
+    works(A, B, "^descriptor "),
+    bp_relay:stop(Tunnel),
+    _ = [file:delete(P) || P <- [Path, Path ++ ".a"]],
+    %% what is no datagram socket
+    bp_cluster:disconnect(A, B),
+    ok = set(A, B, via({fd, 0})),
+    false = bp_cluster:connect(A, B),
+    bp_cluster:wait_log(A, ["descriptor 0: not a"]).
+
+process(Config) ->
+    {A, B, Port} = pair(Config),
+    Pid = bp_cluster:run(A, fun() -> spawn(bp_relay, process, [Port]) end),
+    ok = set(A, B, via({process, Pid})),
+    true = bp_cluster:connect(A, B),
+    works(A, B, "^a process"),
+    %% when it ends, one line says so
+    bp_cluster:run(A, fun() -> exit(Pid, kill) end),
+    _ = migrate(A, B, #{socket_backend => udp}),
+    true = bp_cluster:connect(A, B).
+
+module(Config) ->
+    {A, B, Port} = pair(Config),
+    ok = set(A, B, via({module, bp_relay, fail})),
+    false = bp_cluster:connect(A, B),
+    bp_cluster:wait_log(A, ["bp_relay:open/4: {error,no_such_thing}"]),
+    ok = set(A, B, via({module, bp_relay, Port})),
+    true = bp_cluster:connect(A, B),
+    works(A, B, "^a process").
+
+%% Of one kind and of others, and back to none, with messages in both directions all the time.
+from_relay_to_relay(Config) ->
+    {A, B, Port} = pair(Config),
+    Relays = [bp_relay:forwarder(Port) || _ <- [1, 2]],
+    [One, Two] = [{udp_relay, "127.0.0.1", At} || {_, At} <- Relays],
+    ok = set(A, B, via(One)),
+    true = bp_cluster:connect(A, B),
+    Loads = start_load({A, B}),
+    Pid = bp_cluster:run(A, fun() -> spawn(bp_relay, process, [Port]) end),
+    [begin
+        ?EQ({Opts, ok}, {Opts, migrate(A, B, Opts)}),
+        timer:sleep(300)
+     end || Opts <- [via(Two), via(One), via({process, Pid}), via(Two), #{socket_backend => udp},
+                     via({module, bp_relay, Port}), via(One)]],
+    ?EQ({error, relayed}, migrate(A, B, #{})),
+    #{relay := Name, migrations := 7} = summary(A, B),
+    ?EQ(match, re:run(Name, "^relay ", [{capture, none}])),
+    [true = N > 50 || N <- finish_load(Loads)],
+    [bp_relay:stop(R) || {R, _} <- Relays].
+
+%% The connection is moved off it while nothing gets through, and nothing is lost.
+relay_falls_silent(Config) ->
+    {A, B, Port} = pair(Config),
+    {Relay, At} = bp_relay:forwarder(Port),
+    ok = set(A, B, via({udp_relay, "127.0.0.1", At})),
+    true = bp_cluster:connect(A, B),
+    Loads = start_load({A, B}),
+    timer:sleep(500),
+    Relay ! mute,
+    bp_cluster:until(fun() -> maps:get(in_recovery, summary(A, B)) end),
+    ?EQ(ok, migrate(A, B, #{socket_backend => udp})),
+    #{relay := undefined} = summary(A, B),
+    finish_load(Loads),
+    bp_relay:stop(Relay).
+
+%% Its ports are closed: who dialled through it says so, once, and the connection ends as it does when a
+%% peer's port is closed.
+relay_dies(Config) ->
+    {A, B, Port} = pair(Config),
+    {Relay, At} = bp_relay:forwarder(Port),
+    ok = set(A, B, via({udp_relay, "127.0.0.1", At})),
+    true = bp_cluster:connect(A, B),
+    Name = bp_cluster:name(B),
+    Watch = bp_cluster:run(A, fun() -> bp_wan_load:watch(Name) end),
+    Loads = start_load({A, B}),
+    timer:sleep(500),
+    bp_relay:stop(Relay),
+    bp_cluster:wait_log(A, ["relay_down", "nobody takes datagrams"]),
+    bp_cluster:wait_log(B, ["connection_down", "econnrefused"]),
+    _ = Loads,
+    _ = bp_cluster:disconnect(A, B),
+    bp_cluster:until(fun() -> bp_cluster:connect(A, B) end),
+    #{relay := undefined} = summary(A, B),
+    [{nodedown, _, _} | _] = bp_cluster:run(A, fun() -> bp_wan_load:watched(Watch) end),
+    ?EQ(1, length(binary:matches(bp_cluster:log(A), <<"relay_down peer">>))).
+
+configured(Config) ->
+    {A, B, Port} = pair(Config),
+    {Relay, At} = bp_relay:forwarder(Port),
+    ok = bp_cluster:call(A, application, set_env,
+                         [barrel_p2p, relays, [{bp_cluster:name(B), {udp_relay, "127.0.0.1", At}}]]),
+    [begin
+        true = bp_cluster:connect(A, B),
+        works(A, B, "^relay "),
+        ok = migrate(A, B, #{}),
+        #{relay := <<"relay ", _/binary>>} = summary(A, B),
+        bp_cluster:disconnect(A, B)
+     end || _ <- [1, 2]],
+    %% once without
+    ok = set(A, B, #{socket_backend => udp}),
+    true = bp_cluster:connect(A, B),
+    #{relay := undefined} = summary(A, B),
+    bp_relay:stop(Relay).
+
+options(Config) ->
+    {A, B, _} = pair(Config),
+    Name = bp_cluster:name(B),
+    Get = fun() -> bp_cluster:call(A, quic_dist, get_connect_options, [Name]) end,
+    ?EQ(#{}, Get()),
+    Options = #{max_datagram => 1300},
+    ok = set(A, B, Options),
+    ?EQ(Options, Get()),
+    ok = bp_cluster:call(A, quic_dist, clear_connect_options, [Name]),
+    ?EQ(#{}, Get()),
+    [?EQ({error, {bad_option, Shown}}, set(A, B, O))
+     || {O, Shown} <- [{#{foo => 1}, {foo, 1}}, {#{max_datagram => 1}, {max_datagram, 1}},
+                       {#{socket_backend => adapter}, {socket_backend, adapter}},
+                       {#{socket_backend => tcp}, {socket_backend, tcp}},
+                       {#{socket_backend => udp, socket_adapter => {fd, 1}}, {socket_backend, udp}},
+                       {#{socket_adapter => {socks5, "h", 1, #{password => "x"}}},
+                        {socket_adapter, socks5}},
+                       {#{socket_adapter => {udp_relay, "", 1}}, {socket_adapter, udp_relay}}]],
+    ok = set(A, B, Options),
+    true = bp_cluster:connect(A, B),
+    ?EQ(#{}, Get()),
+    Loads = start_load({A, B}),
+    timer:sleep(1500),
+    #{datagram_size := Size} = summary(A, B),
+    ?EQ(1300, Size),
+    finish_load(Loads).
+
+recipes_of_the_documentation(Config) ->
+    {A, B, _} = pair(Config),
+    true = bp_cluster:connect(A, B),
+    Recipes = bp_recipes:read("relay.md"),
+    Bindings = [{'Node', bp_cluster:name(B)}],
+    true = [] =/= [ok || {erlang, Text} <- Recipes, bp_recipes:run(A, Text, Bindings)],
+    true = [] =/= [ok || {config, Text} <- Recipes, bp_recipes:config_ok(A, Text)].

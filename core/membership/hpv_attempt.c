@@ -209,8 +209,12 @@ void bp_hpv_fill(struct bp_hpv *h)
     scan(h);
     if (!h->left && h->lost.n != 0 && count(h, BP_HPV_WANT_BACK) == 0 &&
         h->n_attempts < h->cap_attempts) {
-        peer = candidate(h, &h->lost);
-        if (peer != BP_PEER_NONE && !bp_hpv_attempt_start(h, peer, BP_HPV_WANT_BACK)) {
+        /* Each that cannot be asked now is put off, or the next deadline would be in the past. */
+        for (uint32_t i = 0; i < h->lost.n; i++) {
+            peer = candidate(h, &h->lost);
+            if (peer == BP_PEER_NONE || bp_hpv_attempt_start(h, peer, BP_HPV_WANT_BACK)) {
+                break;
+            }
             bp_hpv_view_find(&h->lost, peer)->not_before = h->now + bp_hpv_backoff(h, 0);
         }
     }

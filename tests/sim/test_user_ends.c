@@ -360,11 +360,11 @@ static void user_stream_is_a_use_of_the_connection(void **state)
     run(&w, 10 * BP_SEC);
     assert_int_equal(bp_link_idle(w.s.a.link, BP_SEC, false, w.s.now), BP_LINK_IDLE);
     s = open_stream(&w.a, 128, &e);
-    assert_int_equal(bp_link_idle(w.s.a.link, BP_SEC, false, w.s.now), BP_LINK_LIVE);
+    assert_int_equal(bp_link_idle(w.s.a.link, BP_SEC, false, w.s.now), BP_LINK_STREAMS);
     assert_int_equal(put(&w.a, s, 10), 0);
     run(&w, 10 * BP_SEC);
-    assert_int_equal(bp_link_idle(w.s.a.link, BP_SEC, false, w.s.now), BP_LINK_LIVE);
-    assert_int_equal(bp_link_idle(w.s.b.link, BP_SEC, false, w.s.now), BP_LINK_LIVE);
+    assert_int_equal(bp_link_idle(w.s.a.link, BP_SEC, false, w.s.now), BP_LINK_STREAMS);
+    assert_int_equal(bp_link_idle(w.s.b.link, BP_SEC, false, w.s.now), BP_LINK_STREAMS);
     bp_link_user_reset(w.s.a.link, s, 0);
     run(&w, BP_SEC / 2);
     assert_int_equal(bp_link_idle(w.s.a.link, BP_SEC, false, w.s.now), BP_LINK_USED);

@@ -221,31 +221,31 @@ struct drv_conn {
     struct bp_cid cids[DRV_CIDS_MAX];
     unsigned n_cids;
     bool inbound;
-    bool counted; /* as half-open at the listener */
+    bool counted;  /* as half-open at the listener */
     bool newcomer; /* ... and as one that is not known */
     bool announced;
     bool authenticated;
     struct bp_peer_trust trust; /* in its key */
-    bool failed;   /* the link has ended and its last datagrams were sent */
-    bool reported; /* ... and the owner was told */
-    bool offered;  /* the acceptor was told of it */
-    bool alive;    /* the distribution handshake is over */
-    bp_time began; /* when it was dialled, or its first packet came */
-    bp_time tls_at;  /* when TLS was done */
-    bp_time auth_at; /* when the peer was authenticated */
-    int err;       /* failures outside of the link */
+    bool failed;                /* the link has ended and its last datagrams were sent */
+    bool reported;              /* ... and the owner was told */
+    bool offered;               /* the acceptor was told of it */
+    bool alive;                 /* the distribution handshake is over */
+    bp_time began;              /* when it was dialled, or its first packet came */
+    bp_time tls_at;             /* when TLS was done */
+    bp_time auth_at;            /* when the peer was authenticated */
+    int err;                    /* failures outside of the link */
     char err_text[512];
 
     int fd; /* own socket, -1 while half-open */
     struct bp_addr local;
     struct bp_addr peer; /* what `fd` is connected to */
     struct bp_udp_tx tx;
-    struct drv_move *move;          /* other paths than that of `fd`; NULL: there are none */
-    struct drv_relay *relay;        /* of `fd`; NULL: none */
+    struct drv_move *move;            /* other paths than that of `fd`; NULL: there are none */
+    struct drv_relay *relay;          /* of `fd`; NULL: none */
     const struct drv_relay *rx_relay; /* that of what is being read */
-    const struct bp_addr *rx_local; /* the path that is being read; NULL: that of `fd` */
-    bool more;      /* after a flush: more could be sent */
-    uint8_t *stash; /* what a full socket did not take */
+    const struct bp_addr *rx_local;   /* the path that is being read; NULL: that of `fd` */
+    bool more;                        /* after a flush: more could be sent */
+    uint8_t *stash;                   /* what a full socket did not take */
     size_t stash_len;
     struct bp_tx_run stash_runs[BP_TX_RUNS + 1];
     unsigned stash_n;
@@ -414,7 +414,7 @@ struct drv_conn_port {
     bool dialling;  /* the owner waits for authenticated or failed */
     bool flush_due;
     bool just_read;
-    bool idle_due; /* the peer agrees to close it, and the node's owner was told */
+    bool idle_due;      /* the peer agrees to close it, and the node's owner was told */
     bp_time last_flush; /* when it was over */
     bp_time flush_cost;
     struct drv_streams *streams; /* what is known of user streams; NULL: nothing yet */

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-#define COMMAND_HEAD 9u  /* 0, Id:64: distribution messages never begin with 0 */
+#define COMMAND_HEAD 9u /* 0, Id:64: distribution messages never begin with 0 */
 #define STACK_SLICES 32u
 
 enum { SENT = 0, WAIT = 1 };

@@ -4,8 +4,8 @@
 
 #include <string.h>
 
-#define ATOM_EXT_MAGIC     131u /* a term in external format */
-#define SMALL_ATOM_UTF8    119u
+#define ATOM_EXT_MAGIC  131u /* a term in external format */
+#define SMALL_ATOM_UTF8 119u
 
 /* --- life ------------------------------------------------------------------ */
 

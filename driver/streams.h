@@ -3,8 +3,8 @@
  * Inside of the driver's user streams: shared by stream*.c only.
  *
  * Events go from here to a stream's owner, without a process between. How many an owner gets ahead
- * of what it has consumed is its stream's `active`; bytes that it does not get wait in the link, and
- * then at the peer.
+ * of what it has consumed is its stream's `active`; bytes that it does not get wait in the link,
+ * and then at the peer.
  */
 #ifndef BP_DRV_STREAMS_H
 #define BP_DRV_STREAMS_H
@@ -12,11 +12,11 @@
 #include "driver/drv.h"
 
 /* Queued bytes of a stream at which `send` waits, and at which it goes on. */
-#define STREAM_HIGH_WATER (1024u * 1024u)
-#define STREAM_LOW_WATER  (512u * 1024u)
+#define STREAM_HIGH_WATER    (1024u * 1024u)
+#define STREAM_LOW_WATER     (512u * 1024u)
 /* What an owner gets ahead with `auto`; at half of either the watcher is asked. */
-#define STREAM_AUTO_EVENTS 32
-#define STREAM_AUTO_BYTES  (8 * 1024 * 1024)
+#define STREAM_AUTO_EVENTS   32
+#define STREAM_AUTO_BYTES    (8 * 1024 * 1024)
 #define STREAM_ACCEPTORS_MAX 1024u
 
 enum drv_active {

@@ -14,10 +14,11 @@
 
 #include "base/err.h"
 
-#define EVENTS    16
-#define TRIES     2
-#define FRESH_SEC 30 /* an idle channel older than this is made anew: resolv.conf may be another   \
-                      */
+#define EVENTS 16
+#define TRIES  2
+#define FRESH_SEC                                                                                  \
+    30 /* an idle channel older than this is made anew: resolv.conf may be another                 \
+        */
 
 struct question {
     struct bp_resolver *r;

@@ -87,7 +87,7 @@ enum bp_auth_state {
 struct bp_auth_config {
     enum bp_auth_role role;
     const struct bp_identity *identity;
-    const char *self_name;    /* NUL-terminated, a valid node name */
+    const char *self_name; /* NUL-terminated, a valid node name */
     /* Clients only: the same, or "" to take whoever answers, if it has a name and its key is
      * trusted for that. */
     const char *dialled_name;

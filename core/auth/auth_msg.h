@@ -13,17 +13,17 @@
 #include "base/rw.h"
 #include "base/types.h"
 
-#define BP_AUTH_VERSION       2u
-#define BP_AUTH_REASON_MAX    255u
-#define BP_AUTH_FRAME_HEAD    2u
-#define BP_AUTH_CHALLENGE_LEN (1u + BP_NONCE_LEN + 8u)
-#define BP_AUTH_RESPONSE_LEN  (1u + BP_SIG_LEN)
-#define BP_AUTH_HELLO_MAX     (1u + 1u + 2u + BP_NODE_NAME_MAX + BP_KEY_LEN)
+#define BP_AUTH_VERSION        2u
+#define BP_AUTH_REASON_MAX     255u
+#define BP_AUTH_FRAME_HEAD     2u
+#define BP_AUTH_CHALLENGE_LEN  (1u + BP_NONCE_LEN + 8u)
+#define BP_AUTH_RESPONSE_LEN   (1u + BP_SIG_LEN)
+#define BP_AUTH_HELLO_MAX      (1u + 1u + 2u + BP_NODE_NAME_MAX + BP_KEY_LEN)
 #define BP_AUTH_SUCCESSION_MAX (2u + BP_SUCCESSION_MAX * BP_SUCCESSION_LINK_LEN)
 /* The largest legal message. The length field allows 65535, which no stranger needs. */
-#define BP_AUTH_MSG_MAX       BP_AUTH_SUCCESSION_MAX
+#define BP_AUTH_MSG_MAX        BP_AUTH_SUCCESSION_MAX
 /* Bytes that a splitter holds: one message of any size, or all that a peer can send ahead. */
-#define BP_AUTH_SPLIT_CAP     512u
+#define BP_AUTH_SPLIT_CAP      512u
 
 enum bp_auth_msg_type {
     BP_AUTH_MSG_HELLO = 1,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Discovery from a table in memory: what `{quic, [{dist, [{nodes, Entries}]}]}` is for Erlang nodes.
+ * Discovery from a table in memory: what `{quic, [{dist, [{nodes, Entries}]}]}` is for Erlang
+ * nodes.
  *
  *     static const struct bp_static_node rows[] = {
  *         {"a@host1", {"192.0.2.1", 4433}},

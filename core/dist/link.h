@@ -234,9 +234,9 @@ enum bp_link_use bp_link_idle(struct bp_link *l, bp_time min_idle, bool temporar
 enum bp_link_use bp_link_idle_ask(struct bp_link *l, bp_time min_idle, bool temporary, bp_time now);
 
 /*
- * The other end has agreed. Once the host knows that its VM has nothing waiting for this link, which
- * would have come as bp_link_send, it calls bp_link_idle_close: true if the link has failed with
- * BP_E_IDLE, false if it was called off.
+ * The other end has agreed. Once the host knows that its VM has nothing waiting for this link,
+ * which would have come as bp_link_send, it calls bp_link_idle_close: true if the link has failed
+ * with BP_E_IDLE, false if it was called off.
  */
 bool bp_link_idle_due(const struct bp_link *l);
 bool bp_link_idle_close(struct bp_link *l);

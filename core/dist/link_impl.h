@@ -11,12 +11,12 @@
 #include "dist/order.h"
 #include "dist/route.h"
 
-#define BP_LINK_EVENTS_FIRST   4u
-#define BP_LINK_EVENTS_MAX     64u    /* more than one datagram can cause */
-#define BP_HS_OUT              8u     /* handshake messages that wait for an acknowledgement */
-#define BP_HS_OUT_BYTES        1024u  /* of one such message */
-#define BP_EXT_AUTH_MAX        65536u /* bytes of an external auth protocol that nobody has read */
-#define BP_AUTH_STREAM_MAX     4096u  /* bytes of the built-in one, ever */
+#define BP_LINK_EVENTS_FIRST 4u
+#define BP_LINK_EVENTS_MAX   64u    /* more than one datagram can cause */
+#define BP_HS_OUT            8u     /* handshake messages that wait for an acknowledgement */
+#define BP_HS_OUT_BYTES      1024u  /* of one such message */
+#define BP_EXT_AUTH_MAX      65536u /* bytes of an external auth protocol that nobody has read */
+#define BP_AUTH_STREAM_MAX   4096u  /* bytes of the built-in one, ever */
 
 /* What a peer may do for nothing: so many at once, then one in a period. Nodes tick once in 15 s,
  * and of user streams only those count that nobody here wants. */

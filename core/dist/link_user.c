@@ -530,8 +530,8 @@ bool bp_link_user_take(struct bp_link *l, struct bp_user_stream *s, struct bp_us
         return false;
     }
     if (p != NULL) {
-        *out = (struct bp_user_chunk){
-            .bin = p->bin, .data = p->data + p->off, .len = p->len - p->off};
+        *out =
+            (struct bp_user_chunk){.bin = p->bin, .data = p->data + p->off, .len = p->len - p->off};
         s->head = p->next;
         s->tail = s->head != NULL ? s->tail : NULL;
         learn(s, p->len);

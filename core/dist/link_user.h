@@ -24,11 +24,11 @@
 #include "quic/conn_user.h"
 
 /* Application error codes of streams (RESET_STREAM, STOP_SENDING). */
-#define BP_USER_REFUSED   0x100u /* nobody wants it (WIRE 2) */
-#define BP_USER_LOST      0x101u /* the connection ended first; told to owners, never sent */
-#define BP_USER_TOO_MUCH  0x102u /* too many bytes that nobody has read */
+#define BP_USER_REFUSED  0x100u /* nobody wants it (WIRE 2) */
+#define BP_USER_LOST     0x101u /* the connection ended first; told to owners, never sent */
+#define BP_USER_TOO_MUCH 0x102u /* too many bytes that nobody has read */
 
-#define BP_USER_PARKED_MAX 64u                     /* WIRE 6.2 */
+#define BP_USER_PARKED_MAX 64u                    /* WIRE 6.2 */
 #define BP_USER_UNREAD_MAX (256u * 1024u * 1024u) /* of all streams of a link */
 
 /* Received bytes in one binary of the host. */
@@ -58,11 +58,11 @@ struct bp_user_stream {
     struct bp_user_piece *head; /* not taken yet */
     struct bp_user_piece *tail;
     size_t unread;
-    size_t hint; /* how much memory the next piece begins with */
+    size_t hint;          /* how much memory the next piece begins with */
     bp_time parked_until; /* 0: not parked */
-    bool told;   /* in the list for bp_link_user_next */
-    bool fin;    /* the peer's last byte has come */
-    bool closed; /* by QUIC */
+    bool told;            /* in the list for bp_link_user_next */
+    bool fin;             /* the peer's last byte has come */
+    bool closed;          /* by QUIC */
     bool released;
 };
 

@@ -3,8 +3,8 @@
  * Tags of user streams (WIRE 6.2): whoever opens a tagged stream writes `TagLen:8, Tag` first, and
  * the node at the other end gives the stream to whoever has registered that tag.
  *
- * A stream is judged by as few bytes as possible: it waits only while what has come is the beginning
- * of a preamble that somebody has registered.
+ * A stream is judged by as few bytes as possible: it waits only while what has come is the
+ * beginning of a preamble that somebody has registered.
  */
 #ifndef BP_TAGS_H
 #define BP_TAGS_H

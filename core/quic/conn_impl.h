@@ -14,7 +14,7 @@
 struct bp_stream {
     int64_t id;
     struct bp_sendq q;
-    uint64_t ahead; /* bytes sent before their turn in the run queue */
+    uint64_t ahead;   /* bytes sent before their turn in the run queue */
     bp_time progress; /* last acknowledgement, or when bytes began to wait for one */
     bool used;
     bool urgent;
@@ -48,10 +48,10 @@ struct bp_conn {
     bool early_ready; /* a server that may send */
     bool coarse;      /* deadlines of less than a millisecond are not worth a wake-up */
     bool settled;     /* path MTU probes may be sent */
-    bool closed; /* CONNECTION_CLOSE was written, or nothing may be sent any more */
-    int err;     /* what ended the connection */
-    int cb_err;  /* what a callback refused with */
-    int lib_err; /* ngtcp2's code, for the close frame */
+    bool closed;      /* CONNECTION_CLOSE was written, or nothing may be sent any more */
+    int err;          /* what ended the connection */
+    int cb_err;       /* what a callback refused with */
+    int lib_err;      /* ngtcp2's code, for the close frame */
     char text[192];
     int peer_reason; /* what the peer's close named */
     uint8_t reset_secret[32];

@@ -454,8 +454,8 @@ static ngtcp2_ssize write_packet(struct bp_conn *c, ngtcp2_path *path, uint8_t *
                 flags |= NGTCP2_WRITE_STREAM_FLAG_FIN;
             }
         }
-        n = ngtcp2_conn_writev_stream(c->q, path, &pi, buf, cap, &taken, flags,
-                                      some ? src.id : -1, qvec, n_vec, now);
+        n = ngtcp2_conn_writev_stream(c->q, path, &pi, buf, cap, &taken, flags, some ? src.id : -1,
+                                      qvec, n_vec, now);
         if (some && taken >= 0 && (n >= 0 || n == NGTCP2_ERR_WRITE_MORE)) {
             bool fin = (flags & NGTCP2_WRITE_STREAM_FLAG_FIN) != 0 && (size_t)taken == offered;
             if (src.s != NULL) {

@@ -44,8 +44,8 @@ int bp_tls_session_new(gnutls_session_t *out, bool server, struct bp_tls_cred *c
                        ngtcp2_crypto_conn_ref *ref)
 {
     /* One key share, x25519, is what every peer takes; a second costs a dialler 65 us. */
-    unsigned flags = server ? GNUTLS_SERVER | GNUTLS_NO_AUTO_SEND_TICKET
-                            : GNUTLS_CLIENT | GNUTLS_KEY_SHARE_TOP;
+    unsigned flags =
+        server ? GNUTLS_SERVER | GNUTLS_NO_AUTO_SEND_TICKET : GNUTLS_CLIENT | GNUTLS_KEY_SHARE_TOP;
     gnutls_session_t s = NULL;
     int rc;
 

@@ -31,7 +31,7 @@ struct _erl_drv_port {
     int busy_changes;
     bool timer_set;
     uint64_t timer_at; /* ms of the monotonic clock */
-    char failed[64]; /* driver_failure_atom's reason */
+    char failed[64];   /* driver_failure_atom's reason */
     struct vm_msg *msgs;
     unsigned n_msgs;
     /* what driver_output gave to the distribution, one after the other */
@@ -77,14 +77,16 @@ void vm_command_bytes(ErlDrvPort p, const void *data, size_t len);
  * descriptors of the test that end the wait. */
 void vm_poll(int ms, const int *also, unsigned n_also);
 
-/* The first message of `port` (NULL: sent to the node's owner) that begins with `start`, or NULL. */
+/* The first message of `port` (NULL: sent to the node's owner) that begins with `start`, or NULL.
+ */
 const char *vm_find(ErlDrvPort port, const char *start);
 const struct vm_msg *vm_find_msg(ErlDrvPort port, const char *start);
 void vm_forget(ErlDrvPort port);
 unsigned vm_count(ErlDrvPort port, const char *start);
 
 /* Processes besides the owner, by numbers below 100: each has a mailbox (for vm_find, vm_count and
- * vm_forget). Control operations are called by the process that vm_caller named last; 0: the owner. */
+ * vm_forget). Control operations are called by the process that vm_caller named last; 0: the owner.
+ */
 ErlDrvPort vm_proc(unsigned pid);
 void vm_caller(unsigned pid);
 /* It ends: ports that monitor it are told. It may live again afterwards. */

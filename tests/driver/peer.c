@@ -91,23 +91,22 @@ uint16_t peer_port(const struct peer *p)
 
 static void fill_config(struct peer *p, struct bp_link_config *c)
 {
-    *c = (struct bp_link_config){
-        .mem = bp_mem_libc(),
-        .rx = {.alloc = rx_alloc, .grow = rx_grow, .release = rx_release},
-        .owner = {.ctx = p, .release = owner_release},
-        .conn = {.cred = p->cred,
-                 .reset_secret = p->reset_secret,
-                 .local = p->local,
-                 .remote = p->remote,
-                 .idle_timeout = 60 * BP_SEC},
-        .auth_mode = BP_AUTH_BUILTIN,
-        .auth = {.identity = p->identity,
-                 .self_name = p->name,
-                 .trust_mode = BP_TRUST_TOFU,
-                 .nonce_secret = p->nonce_secret},
-        .setup_timeout = 30 * BP_SEC,
-        .wall_ms = now_ns(CLOCK_REALTIME) / BP_MS,
-        .dist_streams = BP_DIST_STREAMS_MAX};
+    *c = (struct bp_link_config){.mem = bp_mem_libc(),
+                                 .rx = {.alloc = rx_alloc, .grow = rx_grow, .release = rx_release},
+                                 .owner = {.ctx = p, .release = owner_release},
+                                 .conn = {.cred = p->cred,
+                                          .reset_secret = p->reset_secret,
+                                          .local = p->local,
+                                          .remote = p->remote,
+                                          .idle_timeout = 60 * BP_SEC},
+                                 .auth_mode = BP_AUTH_BUILTIN,
+                                 .auth = {.identity = p->identity,
+                                          .self_name = p->name,
+                                          .trust_mode = BP_TRUST_TOFU,
+                                          .nonce_secret = p->nonce_secret},
+                                 .setup_timeout = 30 * BP_SEC,
+                                 .wall_ms = now_ns(CLOCK_REALTIME) / BP_MS,
+                                 .dist_streams = BP_DIST_STREAMS_MAX};
 }
 
 void peer_dial(struct peer *p, uint16_t port, const char *dialled)
@@ -213,7 +212,8 @@ static void transmit(struct peer *p)
     struct bp_udp_tx tx = {0};
     unsigned n = 1;
 
-    while (n > 0 && bp_link_write(p->link, buf, sizeof(buf), runs, &n, now_ns(CLOCK_MONOTONIC)) == 0) {
+    while (n > 0 &&
+           bp_link_write(p->link, buf, sizeof(buf), runs, &n, now_ns(CLOCK_MONOTONIC)) == 0) {
         (void)bp_udp_send(p->fd, &tx, buf, runs, n);
     }
     events(p);

@@ -298,12 +298,9 @@ static void member_channels_in_use_are_known(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        VM_TEST(member_before_start_is_refused),
-        VM_TEST(member_bad_arguments_are_refused),
-        VM_TEST(member_effects_are_bytes),
-        VM_TEST(member_names_make_room),
-        VM_TEST(member_channels_in_use_are_known),
-        VM_TEST(member_without_memory_goes_on),
+        VM_TEST(member_before_start_is_refused),   VM_TEST(member_bad_arguments_are_refused),
+        VM_TEST(member_effects_are_bytes),         VM_TEST(member_names_make_room),
+        VM_TEST(member_channels_in_use_are_known), VM_TEST(member_without_memory_goes_on),
     };
     return cmocka_run_group_tests(tests, vm_group_setup, vm_group_teardown) != 0;
 }

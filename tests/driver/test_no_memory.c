@@ -216,7 +216,10 @@ static bool data(struct life *l)
     vm_control(l->p.conn, OP_POST_NODEUP, NULL, 0, &r);
     bp_link_deliver(l->p.peer.link);
     l->reached = S_UP;
-    memcpy(msg, "\x83\x44\x00\x68\x03\x61\x16\x58\x77\x03" "a@s", 13);
+    memcpy(msg,
+           "\x83\x44\x00\x68\x03\x61\x16\x58\x77\x03"
+           "a@s",
+           13);
     bin = vm_bin(msg, sizeof(msg));
     piece = (struct vm_piece){.bin = bin, .base = bin->orig_bytes, .len = sizeof(msg)};
     vm_command(l->p.conn, &piece, 1);

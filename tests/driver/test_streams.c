@@ -153,7 +153,6 @@ static void ends(struct pair *p)
     }
 }
 
-
 /* --- tests -------------------------------------------------------------------- */
 
 static void stream_carries_bytes_both_ways(void **state)
@@ -191,8 +190,8 @@ static void stream_carries_bytes_both_ways(void **state)
 
 static void stream_operations_are_their_owners(void **state)
 {
-    static const unsigned ops[] = {OP_STREAM_SEND, OP_STREAM_RESERVE, OP_STREAM_CLOSE,
-                                   OP_STREAM_RESET, OP_STREAM_OPTS, OP_STREAM_HOLD,
+    static const unsigned ops[] = {OP_STREAM_SEND,  OP_STREAM_RESERVE, OP_STREAM_CLOSE,
+                                   OP_STREAM_RESET, OP_STREAM_OPTS,    OP_STREAM_HOLD,
                                    OP_STREAM_OWNER};
     struct pair p;
     int64_t id;
@@ -397,7 +396,8 @@ static void stream_watcher_lets_more_through(void **state)
         peer_puts(&p, s, "x");
     }
     assert_int_equal(vm_count(vm_proc(1), EVENT(65, "data")), STREAM_AUTO_EVENTS);
-    snprintf(watch, sizeof(watch), "$barrel_p2p_watch %llu #1", (unsigned long long)(conn_bits | 65));
+    snprintf(watch, sizeof(watch), "$barrel_p2p_watch %llu #1",
+             (unsigned long long)(conn_bits | 65));
     assert_int_equal(vm_count(vm_proc(9), watch), 1);
     vm_caller(9);
     assert_string_equal(err_of(&p, OP_STREAM_RESUME, 65, NULL, 0), "");
@@ -614,7 +614,8 @@ static void stream_operations_need_a_connection(void **state)
     ends(&p);
 }
 
-/* Without memory for this or that a stream may be cut or refused; nothing leaks, nothing crashes. */
+/* Without memory for this or that a stream may be cut or refused; nothing leaks, nothing crashes.
+ */
 static void stream_survives_without_memory(void **state)
 {
     for (long n = 0; n < 60; n++) {

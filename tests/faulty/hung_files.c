@@ -28,9 +28,8 @@ static void hang(const char *dir)
 }
 
 WRAP(int, bp_endpoint_file_read,
-     (struct bp_endpoint_cache * cache, const char *dir, const char *node,
-      struct bp_endpoints *out, const struct bp_endpoint_complaint *complaint,
-      struct bp_errbuf *err),
+     (struct bp_endpoint_cache * cache, const char *dir, const char *node, struct bp_endpoints *out,
+      const struct bp_endpoint_complaint *complaint, struct bp_errbuf *err),
      (cache, dir, node, out, complaint, err))
 WRAP(int, bp_endpoint_file_write,
      (const char *dir, const char *node, const struct bp_endpoints *eps,

@@ -262,8 +262,8 @@ static void open_side(struct world *w, struct side *s, size_t who, enum bp_auth_
         s->cfg.binding[0] = 1; /* a man in the middle: no success is possible */
     }
     check(bp_auth_init(&s->a, &s->cfg) == 0);
-    rc = early ? bp_auth_start_early(&s->a, w->now, w->wall)
-               : bp_auth_start(&s->a, w->now, w->wall);
+    rc =
+        early ? bp_auth_start_early(&s->a, w->now, w->wall) : bp_auth_start(&s->a, w->now, w->wall);
     check(rc == 0);
     drain(w, s);
 }

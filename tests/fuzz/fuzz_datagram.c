@@ -71,8 +71,8 @@ static void init(void)
     }
     check(bp_identity_new(&identity, seed, NULL, bp_mem_libc()) == 0);
     check(bp_tls_cert_generate("fuzz@host", 1767225600, &pem) == 0);
-    check(bp_tls_cred_load(pem.cert, pem.cert_len, pem.key, pem.key_len, &cred, err,
-                           sizeof(err)) == 0);
+    check(bp_tls_cred_load(pem.cert, pem.cert_len, pem.key, pem.key_len, &cred, err, sizeof(err)) ==
+          0);
 }
 
 static void drain(struct world *w, unsigned i)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* First bytes of user streams against registered tags: any tags, any bytes. What was judged does not
- * change when more bytes come, and a tag is found exactly when its preamble is there. */
+/* First bytes of user streams against registered tags: any tags, any bytes. What was judged does
+ * not change when more bytes come, and a tag is found exactly when its preamble is there. */
 #include "fuzz/fuzz.h"
 
 #include <stdlib.h>

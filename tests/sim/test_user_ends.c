@@ -35,8 +35,9 @@ static void user_reset_reaches_the_other_side_with_its_code(void **state)
 }
 
 /*
- * Upstream resets the half that it writes and says no more (WIRE 2, 6.1): that ends the stream here,
- * and nothing is left of it on either side. It does the same again for each datagram that comes.
+ * Upstream resets the half that it writes and says no more (WIRE 2, 6.1): that ends the stream
+ * here, and nothing is left of it on either side. It does the same again for each datagram that
+ * comes.
  */
 static void user_reset_of_one_half_ends_the_stream(void **state)
 {
@@ -50,8 +51,8 @@ static void user_reset_of_one_half_ends_the_stream(void **state)
         s = open_stream(&w.a, 128, &e);
         assert_int_equal(put(&w.a, s, bytes != 0 ? 20000000 : 10), 0);
         run(&w, 40 * BP_MS);
-        assert_int_equal(ngtcp2_conn_shutdown_stream_write(bp_link_conn(w.s.b.link)->q, 0, 68, 0x100),
-                         0);
+        assert_int_equal(
+            ngtcp2_conn_shutdown_stream_write(bp_link_conn(w.s.b.link)->q, 0, 68, 0x100), 0);
         run_idle(&w, 10 * BP_SEC);
         assert_true(e->cut);
         assert_int_equal(e->code, 0x100);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Hosts of user streams for the simulation: they open, echo, read or do not read, and note what came. */
+/* Hosts of user streams for the simulation: they open, echo, read or do not read, and note what
+ * came. */
 #ifndef BP_SIM_USER_SIDE_H
 #define BP_SIM_USER_SIDE_H
 
@@ -21,7 +22,7 @@ struct seen {
     bool stopped;
     uint64_t code;
     bool paused;
-    bool echo; /* answers with what it gets */
+    bool echo;      /* answers with what it gets */
     unsigned order; /* the how-manieth that was over */
 };
 
@@ -49,7 +50,8 @@ static inline struct seen *add_seen(struct host *h, int64_t id)
     return e;
 }
 
-static inline struct bp_user_stream *open_stream(struct host *h, uint8_t priority, struct seen **out)
+static inline struct bp_user_stream *open_stream(struct host *h, uint8_t priority,
+                                                 struct seen **out)
 {
     struct bp_user_stream *s;
 

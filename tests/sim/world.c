@@ -275,8 +275,7 @@ static void transmit(struct sim *s, bool to_b, const struct bp_addr *peer, const
     s->net.n_sent++;
     from->largest_sent = len > from->largest_sent ? len : from->largest_sent;
     if (s->net.cut || (s->a_moves && bp_addr_equal(peer, &s->a_dead)) ||
-        (s->net.mtu != 0 && len > s->net.mtu) ||
-        t_rand(&s->rng) % 1000 < s->net.loss ||
+        (s->net.mtu != 0 && len > s->net.mtu) || t_rand(&s->rng) % 1000 < s->net.loss ||
         (s->net.drop != NULL && s->net.drop(s->net.drop_ctx, to_b, p, len))) {
         s->net.n_lost++;
         return;

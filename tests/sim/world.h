@@ -82,8 +82,8 @@ struct sim {
     unsigned spin;         /* steps since time moved */
     struct bp_addr a_seen; /* a's address as b sees it: sim_rebind */
     struct bp_listener listener;
-    bool a_moves;            /* a is seen at the local addresses that its datagrams have */
-    struct bp_addr a_dead;   /* of those, one from and to which nothing gets through */
+    bool a_moves;          /* a is seen at the local addresses that its datagrams have */
+    struct bp_addr a_dead; /* of those, one from and to which nothing gets through */
     bool b_exists;
     bool a_holds; /* does not deliver after the handshake */
     bool b_holds;

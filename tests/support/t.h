@@ -19,8 +19,11 @@
 #include "base/types.h"
 
 /* Runs a group and returns 0 or 1 (cmocka's own result is a count, taken mod 256 by the shell). */
-#define T_MAIN(tests) \
-    int main(void) { return cmocka_run_group_tests(tests, NULL, NULL) != 0; }
+#define T_MAIN(tests)                                                                              \
+    int main(void)                                                                                 \
+    {                                                                                              \
+        return cmocka_run_group_tests(tests, NULL, NULL) != 0;                                     \
+    }
 
 /*
  * An allocator that fails. The first `allow` allocations succeed, all later ones return NULL;

@@ -10,7 +10,8 @@ static int add(struct bp_tags *t, const char *tag, uint64_t owner)
     return bp_tags_add(t, (const uint8_t *)tag, strlen(tag), owner);
 }
 
-static enum bp_tag_match match(const struct bp_tags *t, const char *bytes, const struct bp_tag **out)
+static enum bp_tag_match match(const struct bp_tags *t, const char *bytes,
+                               const struct bp_tag **out)
 {
     return bp_tags_match(t, (const uint8_t *)bytes, strlen(bytes), out);
 }

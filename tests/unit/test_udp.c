@@ -77,7 +77,8 @@ static void runs_arrive_as_datagrams(void **state)
     static const struct {
         size_t seg;
         size_t len;
-    } shapes[] = {{1200, 1200}, {1200, 3600}, {1200, 12345}, {9000, 63000}, {100, 6400}, {16384, 40000}};
+    } shapes[] = {{1200, 1200},  {1200, 3600}, {1200, 12345},
+                  {9000, 63000}, {100, 6400},  {16384, 40000}};
     static uint8_t out[256 * 1024];
     size_t sizes[256];
     struct bp_addr at;

@@ -174,15 +174,15 @@ strict_refuses_unknown(Config) ->
 late_answer_is_refused(Config) ->
     [A, B] = start(Config, [opts(a, [{auth_timestamp_window, 300}]), opts(b)]),
     {ok, Port} = bp_cluster:call(A, barrel_p2p_dist, listen_port, []),
-    Relay = bp_relay:start(Port, 200),
-    Nodes = [{bp_cluster:name(A), {"127.0.0.1", bp_relay:port(Relay)}}],
+    Relay = bp_hop:start(Port, 200),
+    Nodes = [{bp_cluster:name(A), {"127.0.0.1", bp_hop:port(Relay)}}],
     ok = bp_cluster:call(B, application, set_env, [quic, dist, [{nodes, Nodes}]]),
     refused(B, A, [{re, "signature_invalid|auth_response_late"}, "it refused our key SHA256:",
                    "our answer came too late"],
             [text(B), "auth_response_late", "SHA256:", "auth_timestamp_window"]),
     ?EQ({nomatch, nomatch}, {string:find(bp_cluster:log(A), "trust add"),
                              string:find(bp_cluster:log(B), "trust add")}),
-    bp_relay:stop(Relay).
+    bp_hop:stop(Relay).
 
 strict_accepts_pinned(Config) ->
     [A, B, C] = start(Config, [opts(N, strict()) || N <- [a, b, c]]),

@@ -48,11 +48,11 @@ through_relay(Config) ->
     Opts = fixed(b, Port),
     [A, B] = bp_cluster:start_many(Config, [opts(a), Opts]),
     NB = bp_cluster:name(B),
-    Relay = bp_relay:start(Port),
-    Nodes = [{NB, {"127.0.0.1", bp_relay:port(Relay)}}],
+    Relay = bp_hop:start(Port),
+    Nodes = [{NB, {"127.0.0.1", bp_hop:port(Relay)}}],
     ok = bp_cluster:call(A, application, set_env, [quic, dist, [{nodes, Nodes}]]),
     true = bp_cluster:connect(A, B),
-    true = length(bp_relay:passed(Relay)) > 4,
+    true = length(bp_hop:passed(Relay)) > 4,
     ok = watch(A, NB),
     #{a => A, b => B, relay => Relay, opts => Opts#{node => NB}}.
 
@@ -83,13 +83,13 @@ when_down(On, Ms) ->
 %% first.
 kill_and_restart(Config, #{a := A, b := B, relay := Relay, opts := Opts}) ->
     bp_cluster:kill9(B),
-    ok = bp_relay:clear(Relay),
+    ok = bp_hop:clear(Relay),
     B2 = bp_cluster:start(Config, Opts),
     NB = bp_cluster:name(B),
     _ = bp_cluster:run(A, fun() -> erlang:send({nobody, NB}, hello, [noconnect]) end),
     bp_cluster:until(fun() -> bp_hostile:count(B2, stateless_resets) > 0 end),
     {Lost, [{back, _, _} | _]} = lists:splitwith(fun({Way, _, _}) -> Way =:= to end,
-                                                 bp_relay:passed(Relay)),
+                                                 bp_hop:passed(Relay)),
     {to, T, _} = lists:last(Lost),
     {B2, T, length(Lost)}.
 

@@ -9,7 +9,7 @@
 %% those whose names end in b, d, 2, 4, ..., or in the others with BP_OTHER_NAMES=odd.
 -module(bp_cluster).
 
--export([carrier/0, only/1, root/0]).
+-export([carrier/0, only/1, root/0, init_with_ebin/1, end_with_ebin/0]).
 -export([init_dir/2, init_case/3, end_case/1, end_dir/1, end_suite/1, dir/1, stop_everything/0]).
 -export([start/2, start_many/2, boot/2, program/3]).
 -export([name/1, call/4, call/5, run/2, run/3, async/2, await/1]).
@@ -36,6 +36,20 @@ only(Carrier) ->
         Carrier -> ok;
         Other -> {skip, lists:flatten(io_lib:format("~s only, CARRIER=~s", [Carrier, Other]))}
     end.
+
+%% init_per_suite and end_per_suite of suites that also call our modules outside of nodes.
+init_with_ebin(Config) ->
+    case only(quic) of
+        ok ->
+            true = code:add_path(filename:join(root(), "ebin")),
+            Config;
+        Skip ->
+            Skip
+    end.
+
+end_with_ebin() ->
+    code:del_path(filename:join(root(), "ebin")),
+    ok.
 
 root() ->
     case os:getenv("BP_ROOT") of

@@ -15,18 +15,9 @@ all() ->
     [table_of_keys_is_made_from_ours, values_are_checked_alike, nearest_names_are_alike,
      files_are_refused_alike, effective_values_are_alike, answers_and_names_are_alike].
 
-init_per_suite(Config) ->
-    case bp_cluster:only(quic) of
-        ok ->
-            true = code:add_path(filename:join(bp_cluster:root(), "ebin")),
-            Config;
-        Skip ->
-            Skip
-    end.
+init_per_suite(Config) -> bp_cluster:init_with_ebin(Config).
 
-end_per_suite(_) ->
-    code:del_path(filename:join(bp_cluster:root(), "ebin")),
-    ok.
+end_per_suite(_) -> bp_cluster:end_with_ebin().
 
 init_per_testcase(Case, Config) -> bp_cluster:init_case(?MODULE, Case, Config).
 

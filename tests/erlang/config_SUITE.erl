@@ -24,18 +24,9 @@ all() ->
      keys_without_effect_are_named, config_shows_values_and_origins, keys_do_what_they_say,
      limits_reach_the_driver, datagram_limit_reaches_the_path].
 
-init_per_suite(Config) ->
-    case bp_cluster:only(quic) of
-        ok ->
-            true = code:add_path(filename:join(bp_cluster:root(), "ebin")),
-            Config;
-        Skip ->
-            Skip
-    end.
+init_per_suite(Config) -> bp_cluster:init_with_ebin(Config).
 
-end_per_suite(_) ->
-    code:del_path(filename:join(bp_cluster:root(), "ebin")),
-    ok.
+end_per_suite(_) -> bp_cluster:end_with_ebin().
 
 init_per_testcase(Case, Config) -> bp_cluster:init_case(?MODULE, Case, Config).
 

@@ -12,6 +12,8 @@
 -include_lib("common_test/include/ct.hrl").
 -include("bp_test.hrl").
 
+-import(bp_streams, [counter/2, proc/1, do/3, name/1, mirror/3, next/3]).
+
 suite() ->
     [{timetrap, {minutes, 2}}].
 
@@ -52,26 +54,6 @@ pair(Config, Env) ->
     true = bp_cluster:connect(A, B),
     {A, B}.
 
-proc(N) -> bp_cluster:call(N, bp_stream_proc, start, []).
-
-do(N, Pid, Fun) -> bp_cluster:call(N, bp_stream_proc, do, [Pid, Fun]).
-
-name(N) -> bp_cluster:name(N).
-
-%% The stream as its owner on the other side, B, names it.
-mirror({quic_dist_stream, _, Number}, A, B) ->
-    From = name(A),
-    Id = Number band (1 bsl 44 - 1),
-    bp_cluster:until(fun() ->
-        case [R || #{ref := R, stream_id := I} <- bp_cluster:call(B, quic_dist, list_streams, [From]),
-                   I =:= Id] of
-            [R] -> {true, R};
-            [] -> false
-        end
-    end).
-
-next(N, P, Ref) -> do(N, P, fun() -> bp_stream_proc:next(Ref) end).
-
 register_tag(N, Tag, Pid) -> bp_cluster:call(N, barrel_p2p_streams, register_acceptor, [Tag, Pid]).
 
 open(N, P, Tag, To) -> do(N, P, fun() -> barrel_p2p_streams:open(Tag, To) end).
@@ -83,9 +65,6 @@ opened(N, Q) ->
         after 30000 -> error({not_opened, process_info(self(), messages)})
         end
     end).
-
-counter(N, Key) ->
-    lists:sum([maps:get(Key, C) || #{counters := C} <- bp_cluster:call(N, barrel_p2p, peers, [])]).
 
 %% --- cases --------------------------------------------------------------------------
 

@@ -437,7 +437,8 @@ static ngtcp2_ssize write_packet(struct bp_conn *c, ngtcp2_path *path, uint8_t *
 
         if (some) {
             if (src.window == 0 && src.q->sent < src.q->end) {
-                src.s->blocked = true; /* retry_blocked() looks again before each batch */
+                /* retry_blocked() looks again before each batch */
+                (void)refused(c, &src, NGTCP2_ERR_STREAM_DATA_BLOCKED);
                 continue;
             }
             n_vec = bp_sendq_peek(src.q, src.window < cap ? (size_t)src.window : cap, vec, VECS);

@@ -4,6 +4,9 @@
 
 #include "barrel_p2p/barrel_p2p.h"
 #include "io/udp.h"
+#include "unit/dns_server.h"
+
+#include <poll.h>
 
 static void pair(struct rig *r, void **state, struct rig_node **a, struct rig_node **b)
 {
@@ -625,6 +628,44 @@ static void files(void **state)
     rig_end(&r);
 }
 
+/* SRV records of a domain name the port, A records the address; both from a server of ours. */
+static void dns(void **state)
+{
+    struct rig r = {.state = state};
+    struct dns_server server;
+    struct dns_row rows[] = {
+        {"_erlang-dist._quic.c.example", DNS_SRV, 10, "peer.c.example", 0, 1},
+        {"peer.c.example", DNS_A, 10, "127.0.0.1", 0, 0},
+        {0},
+    };
+    char name[64];
+    struct rig_node *b;
+    struct rig_node *a;
+    bp_peer_id id;
+
+    snprintf(name, sizeof(name), "dns%d@peer.c.example", (int)getpid());
+    b = rig_node(&r, name);
+    a = rig_node(&r, NAME_A);
+    rig_start(b, true);
+    rows[0].port = b->port;
+    dns_server_open(&server, rows);
+    assert_int_equal(bp_node_discover_dns(a->n, "c.example", 0, server.text), 0);
+    assert_int_equal(bp_node_discover_dns(a->n, "c.example", 0, server.text), BP_ERROR_STATE);
+    rig_start(a, false);
+    assert_int_equal(bp_node_dial(a->n, name, 0, &id), 0);
+    for (int i = 0; i < RIG_PATIENCE_MS / 10 && a->n_events == 0; i++) {
+        struct pollfd p = {.fd = server.fd, .events = POLLIN};
+        rig_turn(&r, 10);
+        if (poll(&p, 1, 0) > 0) {
+            dns_server_serve(&server);
+        }
+    }
+    assert_string_equal(rig_expect(&r, a, BP_EVENT_UP)->name, name);
+    assert_true(server.asked >= 2);
+    dns_server_close(&server);
+    rig_end(&r);
+}
+
 /* --- misuse -------------------------------------------------------------- */
 
 static void misuse(void **state)
@@ -673,7 +714,7 @@ int main(void)
         TMPDIR_TEST(silence),      TMPDIR_TEST(second_address), TMPDIR_TEST(anybody),
         TMPDIR_TEST(simultaneous), TMPDIR_TEST(dialled_twice),  TMPDIR_TEST(next_life),
         TMPDIR_TEST(slow_reader),  TMPDIR_TEST(limits),         TMPDIR_TEST(own_backend),
-        TMPDIR_TEST(files),        TMPDIR_TEST(misuse),
+        TMPDIR_TEST(files),        TMPDIR_TEST(misuse),         TMPDIR_TEST(dns),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;

@@ -96,12 +96,13 @@ bool cli_value_is(struct cli_value v, const char *atom)
 
 /* --- text ---------------------------------------------------------------------- */
 
+/* A character of a text; no path, name or address holds a NUL, so neither does a text. */
 static bool put_char(long c, char *out, size_t cap, size_t *n)
 {
     char bytes[4];
     size_t len;
 
-    if (c < 0 || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff) || (c >= 0xfffe && c <= 0xffff)) {
+    if (c <= 0 || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff) || (c >= 0xfffe && c <= 0xffff)) {
         return false;
     }
     len = term_utf8_put((uint32_t)c, bytes);
@@ -155,10 +156,11 @@ bool cli_value_text(struct cli_value v, char *out, size_t cap)
     }
     if (type == ERL_BINARY_EXT) {
         if ((size_t)size >= cap || ei_decode_binary(v.x->buff, &v.at, out, &len) != 0) {
+            out[0] = '\0';
             return false;
         }
         out[len] = '\0';
-        return true;
+        return memchr(out, '\0', (size_t)len) == NULL;
     }
     return list_text(v, out, cap);
 }

@@ -256,8 +256,9 @@ expects(relays) ->
 expects(ignored) -> "anything: it has no effect";
 expects(refused) -> "left out".
 
-is_text(V) when is_binary(V) -> V =/= <<>>;
-is_text([_ | _] = V) -> io_lib:char_list(V);
+%% No path, name or address holds a NUL: C would end the text there.
+is_text(V) when is_binary(V) -> V =/= <<>> andalso binary:match(V, <<0>>) =:= nomatch;
+is_text([_ | _] = V) -> io_lib:char_list(V) andalso not lists:member(0, V);
 is_text(_) -> false.
 
 is_name(V) -> is_atom(V) orelse is_binary(V) orelse io_lib:latin1_char_list(V).

@@ -411,6 +411,7 @@ int bp_conn_read(struct bp_conn *c, const struct bp_addr *local, const struct bp
     c->read_since_write += len;
     if (bp_conn_take_decrypted()) {
         c->last_authentic = now;
+        c->mtu_unanswered = false;
     }
     return rc == 0 ? 0 : bp_conn_fail(c, rc);
 }

@@ -50,7 +50,7 @@ size_t bp_conn_datagram_limit(struct bp_conn *c, bp_time now)
     }
     if (ngtcp2_conn_get_path_max_tx_udp_payload_size(c->q) <= NGTCP2_MAX_UDP_PAYLOAD_SIZE ||
         !stalled(c, now)) {
-        return BP_DGRAM_MAX;
+        return BP_DGRAM_SENT;
     }
     if (c->small_for == 0 || now - c->small_until >= WELL_AFTER) {
         c->small_for = SMALL_FIRST;

@@ -14,7 +14,15 @@
 #define TAKE_MAX 1024u /* that it may ask for at once */
 
 /* Arguments of CONNECT and MIGRATE, after their own. */
-enum arg { A_WAY = 20, A_IP = 21, A_PORT = 22, A_USER = 23, A_PASSWORD = 24, A_FD = 25, A_MTU = 26 };
+enum arg {
+    A_WAY = 20,
+    A_IP = 21,
+    A_PORT = 22,
+    A_USER = 23,
+    A_PASSWORD = 24,
+    A_FD = 25,
+    A_MTU = 26
+};
 
 struct drv_relay {
     struct bp_relay_path p;

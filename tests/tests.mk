@@ -79,7 +79,7 @@ $(TERM_PORT): $(B)/tests/cli/term_port.o $(CLI_LIB) $(CORE_LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(EI_LIB) $(TEST_DEP_LIBS)
 
-$(CNODETEST_BIN): $(B)/tests/cnode/%: $(B)/tests/cnode/%.o $(B)/tests/cnode/rig.o \
+$(CNODETEST_BIN): $(B)/tests/cnode/%: $(B)/tests/cnode/%.o $(B)/tests/cnode/rig.o $(B)/tests/cnode/relays.o \
   $(TEST_LIBS)
 	$(call say,LD,$@)
 	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(DEP_LIBS) $(EI_LIB) -lcmocka

@@ -132,6 +132,10 @@ build/faulty/%/priv/barrel_p2p_drv.so: $(call obj,$(DRV_SRC)) $(IO_LIB) $(CORE_L
 	$(Q)$(CC) -shared -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LDFLAGS) \
 	  $(addprefix -Wl$(comma)--wrap=,$(WRAPPED)) -Wl,--version-script=driver/exports.map -Wl,-z,now $(DEP_LIBS)
 
+# For DRIVER=asan scripts/run-tests --ct ..., and for make monkey DRIVER=asan.
+asan-driver:
+	@$(MAKE) --no-print-directory BUILD=asan build/asan/barrel_p2p_drv.so
+
 # `make test` in a clean checkout: installs, builds, runs every tier. C tests run under ASan and UBSan.
 test: deps-test ## install, build and run every test
 	@$(MAKE) --no-print-directory all
@@ -210,7 +214,7 @@ bench-idle: deps-test ## memory of an idle connection, CPU of 200
 	@$(MAKE) --no-print-directory all idle-peers
 	@bench/idle_memory $(ARGS)
 
-.PHONY: test c-node-bench hostile cnode-peer cnode-bins soak soak-hostile soak-wan soak-membership report-membership faulty-drivers check \
+.PHONY: test asan-driver c-node-bench hostile cnode-peer cnode-bins soak soak-hostile soak-wan soak-membership report-membership faulty-drivers check \
   c-tests static layering exports fuzz bench bench-idle idle-peers unit-bins sim-bins driver-bins \
   wan-bins cli-bins member-bins replay-bins
 

@@ -17,7 +17,7 @@
          advertised_addresses/1, names_and_world/1, remsh_by_short_name/1, peer_and_slave_nodes/1,
          distribution_started_and_stopped/1, many_senders_one_connection/1,
          unreachable_node_blocks_nobody/1, both_dial_at_once/1, both_boot_at_once/1,
-         fifty_nodes_find_each_other/1]).
+         fifty_nodes_find_each_other/0, fifty_nodes_find_each_other/1]).
 
 suite() -> [{timetrap, {seconds, 90}}].
 
@@ -547,6 +547,8 @@ both_boot_at_once(Config) ->
                                                       || {X, Y} <- [{A, B}, {B, A}]]],
          [bp_cluster:kill(N) || N <- [A, B]]
      end || I <- [1, 2, 3]].
+
+fifty_nodes_find_each_other() -> [{timetrap, {seconds, 170}}].
 
 fifty_nodes_find_each_other(Config) ->
     Script = filename:join(bp_cluster:root(), "examples/one_host/many_nodes"),

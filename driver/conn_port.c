@@ -104,6 +104,7 @@ struct drv_port *drv_conn_port_start(ErlDrvPort port, const char *args)
         c->place = CONN_OWN_PORT;
         c->box.wake_fd = cp->p.wake_fd;
         erl_drv_mutex_unlock(drv_node.lock);
+        cp->just_read = true; /* by the node port */
         drv_conn_port_open_socket(cp);
         drv_wake(cp->p.wake_fd); /* what came meanwhile, and failures, outside of start() */
     }
@@ -415,7 +416,6 @@ void drv_conn_port_settle(struct drv_conn_port *cp, bp_time now)
 {
     struct drv_conn *c = cp->conn;
     bool later = cp->just_read && only_acks(c);
-    bp_time deadline;
 
     cp->p.worked = true;
     cp->just_read = false;
@@ -446,8 +446,7 @@ void drv_conn_port_settle(struct drv_conn_port *cp, bp_time now)
     tell_idle(cp);
     drv_move_settle(cp, now);
     /* QUIC has no deadline for what it would have sent now, were it asked: a lost frame, say. */
-    deadline = drv_conn_deadline(c, now);
-    drv_port_timer_arm(&cp->p, later && deadline > now + BP_MS ? now + BP_MS : deadline, now);
+    drv_port_timer_arm(&cp->p, later ? now + BP_MS : drv_conn_deadline(c, now), now);
     if (c->box.nonempty) {
         drv_wake(cp->p.wake_fd);
     }

@@ -104,6 +104,7 @@ struct drv_port *drv_conn_port_start(ErlDrvPort port, const char *args)
         c->place = CONN_OWN_PORT;
         c->box.wake_fd = cp->p.wake_fd;
         erl_drv_mutex_unlock(drv_node.lock);
+        cp->just_read = true; /* by the node port */
         drv_conn_port_open_socket(cp);
         drv_wake(cp->p.wake_fd); /* what came meanwhile, and failures, outside of start() */
     }

@@ -505,9 +505,13 @@ bool bp_conn_only_acks(const struct bp_conn *c)
 {
     ngtcp2_conn_info info;
 
-    if (!c->settled || c->err != 0 || c->unsent > 0 || c->user_head != NULL || c->probe ||
+    if (c->err != 0 || c->unsent > 0 || c->user_head != NULL || c->probe ||
         c->read_since_write >= ACK_AT_ONCE) {
         return false;
+    }
+    if (!c->settled) {
+        /* Each word of authentication and of the distribution handshake has an answer. */
+        return c->handshake_done && bp_conn_peer_is_ours(c);
     }
     ngtcp2_conn_get_conn_info(c->q, &info);
     return info.bytes_in_flight == 0; /* else something may have to be sent again */

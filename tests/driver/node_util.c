@@ -135,6 +135,14 @@ void pair_dial(struct pair *p, void **state)
     free(r);
 }
 
+/* The last word of authentication is under way to the peer when the node offers the connection. */
+static bool peer_has_ok(void *ctx)
+{
+    const struct pair *p = ctx;
+
+    return p->peer.authenticated || p->peer.failed;
+}
+
 void pair_accept(struct pair *p, void **state)
 {
     struct vm_reply *r = calloc(1, sizeof(*r));
@@ -156,6 +164,7 @@ void pair_accept(struct pair *p, void **state)
     snprintf(command, sizeof(command), "barrel_p2p_drv attach %u", id);
     p->conn = vm_open(command);
     assert_non_null(p->conn);
+    assert_true(pair_run(p, peer_has_ok, p));
     vm_forget(NULL);
     free(r);
 }

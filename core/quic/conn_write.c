@@ -542,6 +542,7 @@ int bp_conn_write(struct bp_conn *c, uint8_t *buf, size_t cap, struct bp_tx_run 
     max_flight = flight_limit(&info);
     /* Leave room for a path MTU probe of any size; keep a run free for a change of path. */
     while (cap - used >= BP_DGRAM_MAX && *n_runs < BP_TX_RUNS) {
+        uint64_t before = c->unsent;
         ngtcp2_ssize n;
 
         c->flight_full = info.bytes_in_flight + used >= max_flight;
@@ -558,6 +559,12 @@ int bp_conn_write(struct bp_conn *c, uint8_t *buf, size_t cap, struct bp_tx_run 
         add_datagram(runs, n_runs, &ps.path, used, (size_t)n);
         used += (size_t)n;
         n_packets++;
+        /* ngtcp2 takes data last: nothing else was left out of this packet, and nothing that is
+         * under way has to be sent again. Asking it would cost a third of the packet. */
+        if (c->settled && info.bytes_in_flight == 0 && before > 0 && c->unsent == 0 &&
+            c->user_head == NULL) {
+            break;
+        }
     }
     if (c->probe) {
         c->probe = false;

@@ -9,6 +9,8 @@
 #include <unistd.h>
 
 #define RX_ROUNDS      2
+#define RX_MANY        4096u /* bytes of a datagram or batch that is followed by others, probably */
+#define RX_SOON        (20u * 1000u)
 #define TX_ROUNDS      2u /* batches of 128 KB in one callback; others wait that long */
 #define DRAIN_ROUNDS   64
 #define STACK_SLICES   64u /* messages with more pieces take memory from the heap */
@@ -468,6 +470,16 @@ void drv_conn_port_settle(struct drv_conn_port *cp, bp_time now)
     }
 }
 
+/* How many buffers to ask for: looking for a second datagram costs as much as half a first one, and
+ * in a dialogue there is none. */
+static unsigned expected(struct drv_conn_port *cp, bp_time now)
+{
+    bool soon = now - cp->last_read < RX_SOON;
+
+    cp->last_read = now;
+    return cp->rx_many || soon ? BP_UDP_RX_BUFS : 1;
+}
+
 void drv_conn_port_read(struct drv_conn_port *cp, int fd, const struct bp_addr *local,
                         const struct drv_relay *relay)
 {
@@ -480,8 +492,9 @@ void drv_conn_port_read(struct drv_conn_port *cp, int fd, const struct bp_addr *
     }
     for (int round = 0; round < RX_ROUNDS && !cp->p.stopped; round++) {
         bp_time now = drv_now();
+        unsigned want = round == 0 ? expected(cp, now) : BP_UDP_RX_BUFS;
         bool refused;
-        int n = bp_udp_recv(fd, s->rx, rx, &refused);
+        int n = bp_udp_recv_some(fd, s->rx, rx, want, &refused);
         c->rx_local = local;
         c->rx_relay = relay;
         for (int i = 0; i < n; i++) {
@@ -493,7 +506,8 @@ void drv_conn_port_read(struct drv_conn_port *cp, int fd, const struct bp_addr *
             drv_conn_refused(c, now);
         }
         deliver(cp);
-        if (n < (int)BP_UDP_RX_BUFS) {
+        cp->rx_many = n > 1 || (n == 1 && rx[0].len >= RX_MANY);
+        if (n < (int)want || !cp->rx_many) {
             break;
         }
     }

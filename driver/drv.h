@@ -442,6 +442,8 @@ struct drv_conn_port {
     bool just_read;
     bool answers;       /* what the VM sends next follows a message of the peer's */
     bool idle_due;      /* the peer agrees to close it, and the node's owner was told */
+    bool rx_many;       /* the last read brought more than a small datagram */
+    bp_time last_read;  /* when it began */
     bp_time last_flush; /* when it was over */
     bp_time flush_cost;
     struct drv_ack_wait acks;

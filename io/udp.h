@@ -81,6 +81,8 @@ struct bp_udp_rx {
  * kernel reported that the peer's port is closed; BP_E_SYSTEM for anything else.
  */
 int bp_udp_recv(int fd, uint8_t *mem, struct bp_udp_rx *rx, bool *refused);
+/* The same for at most `max` of them, up to BP_UDP_RX_BUFS. */
+int bp_udp_recv_some(int fd, uint8_t *mem, struct bp_udp_rx *rx, unsigned max, bool *refused);
 
 /*
  * For a socket that is not connected, to which the kernel says nothing of refused datagrams unless

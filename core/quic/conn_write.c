@@ -555,6 +555,7 @@ int bp_conn_write(struct bp_conn *c, uint8_t *buf, size_t cap, struct bp_tx_run 
     /* Whole GSO batches: the room for a path MTU probe of any size is not for data. Keep a run free
      * for a change of path. */
     while (used + last <= cap - BP_DGRAM_SENT && *n_runs < BP_TX_RUNS) {
+        uint64_t before = c->unsent;
         ngtcp2_ssize n;
 
         c->flight_full = info.bytes_in_flight + used >= max_flight;
@@ -572,6 +573,12 @@ int bp_conn_write(struct bp_conn *c, uint8_t *buf, size_t cap, struct bp_tx_run 
         last = (size_t)n;
         used += last;
         n_packets++;
+        /* ngtcp2 takes data last: nothing else was left out of this packet, and nothing that is
+         * under way has to be sent again. Asking it would cost a third of the packet. */
+        if (c->settled && info.bytes_in_flight == 0 && before > 0 && c->unsent == 0 &&
+            c->user_head == NULL) {
+            break;
+        }
     }
     if (c->probe) {
         c->probe = false;

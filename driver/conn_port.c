@@ -76,7 +76,7 @@ void drv_conn_port_relay_opened(struct drv_conn_port *cp, int rc, int fd,
     }
     c->fd = fd;
     c->tx.peer = c->peer;
-    c->tx.relay = drv_relay_tx(c->relay);
+    drv_relay_tx(c->relay, &c->tx);
     cp->fd_selected = true;
     driver_select(cp->p.port, (ErlDrvEvent)(intptr_t)fd, ERL_DRV_READ | ERL_DRV_USE, 1);
 }

@@ -6,7 +6,7 @@
  *   conn_read.c       what ngtcp2 reports while it reads
  *   conn_write.c      what goes into the next datagrams, and in which order
  *   conn_path.c       moving to another path
- *   conn_mtu.c        what to do when a path stops taking large datagrams
+ *   conn_mtu.c        when to probe for large datagrams; a path that stops taking them
  *   conn_user.c       user streams: their turn to write, their end (conn_user.h)
  *   sendq.c           bytes of a stream until they are acknowledged
  *   tls_session.c     TLS 1.3

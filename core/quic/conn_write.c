@@ -529,6 +529,7 @@ int bp_conn_write(struct bp_conn *c, uint8_t *buf, size_t cap, struct bp_tx_run 
     size_t n_packets = 0;
     size_t last = 0;
     size_t limit;
+    size_t mtu;
     uint64_t max_flight;
 
     *n_runs = 0;
@@ -538,6 +539,7 @@ int bp_conn_write(struct bp_conn *c, uint8_t *buf, size_t cap, struct bp_tx_run 
     now = bp_conn_clock(c, now);
     c->read_since_write = 0;
     limit = bp_conn_datagram_limit(c, now);
+    mtu = ngtcp2_conn_get_path_max_tx_udp_payload_size(c->q);
     retry_blocked(c);
     if (c->probe && c->handshake_done) {
         /* ngtcp2 has no "send a PING now": a keep-alive that is due while packets are written is
@@ -561,6 +563,7 @@ int bp_conn_write(struct bp_conn *c, uint8_t *buf, size_t cap, struct bp_tx_run 
         if (n == 0) {
             break;
         }
+        c->mtu_unanswered = c->mtu_unanswered || (size_t)n > mtu;
         add_datagram(runs, n_runs, &ps.path, used, (size_t)n);
         last = (size_t)n;
         used += last;

@@ -392,9 +392,34 @@ static void refusals_of_many(void **state)
     (void)close(fd);
 }
 
+/* What lies between takes no more: a run of larger ones goes, but its last that is not. */
+static void limit_is_kept_to(void **state)
+{
+    struct bp_addr bound;
+    struct bp_udp_tx tx;
+    int to = listen_at("127.0.0.1", 4, &bound);
+    int fd = connect_to(&bound, &tx);
+    struct bp_tx_run runs[] = {{.remote = bound, .off = 0, .len = 2400, .seg = 1200},
+                               {.remote = bound, .off = 2400, .len = 3100, .seg = 1500},
+                               {.remote = bound, .off = 6000, .len = 3000, .seg = 1500}};
+    static uint8_t out[65536];
+    size_t sizes[16];
+
+    (void)state;
+    tx.max_datagram = 1400;
+    assert_int_equal(bp_udp_send(fd, &tx, tx_mem, runs, 3), 3);
+    assert_int_equal(tx.lost, 4);
+    assert_int_equal(tx.lost_bytes, 6000);
+    assert_int_equal(collect(to, out, sizes, 3), 3);
+    assert_true(sizes[0] == 1200 && sizes[1] == 1200 && sizes[2] == 100);
+    (void)close(fd);
+    (void)close(to);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(limit_is_kept_to),
         cmocka_unit_test(runs_arrive_as_datagrams),
         cmocka_unit_test(full_runs_are_not_cut),
         cmocka_unit_test(source_address_is_reported_and_answered),

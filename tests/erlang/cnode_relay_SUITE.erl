@@ -9,11 +9,11 @@
 -export([suite/0, all/0, groups/0, init_per_suite/1, end_per_suite/1, init_per_group/2,
          end_per_group/2, init_per_testcase/2, end_per_testcase/2]).
 -export([forwarder/1, socks/1, socks_with_password/1, descriptor/1, functions/1, mtu/1,
-         proxy_dies/1, forwarder_dies/1, nobody_there/1]).
+         proxy_dies/1, forwarder_dies/1, nobody_there/1, recipe_of_the_documentation/1]).
 
 suite() -> [{timetrap, {seconds, 120}}].
 
-all() -> [{group, ei}, {group, loop}].
+all() -> [{group, ei}, {group, loop}, recipe_of_the_documentation].
 
 groups() ->
     Cases = [forwarder, socks, socks_with_password, descriptor, functions, mtu, proxy_dies,
@@ -32,7 +32,7 @@ init_per_group(Mode, Config) -> [{mode, Mode} | Config].
 end_per_group(_, _) -> ok.
 
 init_per_testcase(Case, Config) ->
-    Mode = atom_to_list(?config(mode, Config)),
+    Mode = atom_to_list(proplists:get_value(mode, Config, recipe)),
     bp_cluster:init_case(?MODULE, list_to_atom(atom_to_list(Case) ++ "_" ++ Mode), Config).
 
 end_per_testcase(_, Config) -> bp_cluster:end_case(Config).
@@ -215,3 +215,55 @@ nobody_there(Config) ->
     relay(C, A, io_lib:format("socks5 127.0.0.1 ~b", [bp_relay:unused_port()])),
     has("cannot connect: Connection refused", refused(C, A)),
     bp_cnode:stop(C).
+
+%% The block of docs/relay.md in a program, with this test's addresses and names for those in it.
+recipe_of_the_documentation(Config) ->
+    Dir = bp_cluster:dir(Config),
+    case bp_relay:dante(Dir, {username, "u", "p"}) of
+        skip ->
+            {skip, "no SOCKS server, or no right to give it a user: apt-get install dante-server"};
+        {ok, {_, At} = Dante} ->
+            A = bp_cluster:start(Config, #{}),
+            try
+                Out = run_program(Dir, program(recipe([{"b@host2", name(A)},
+                                                       {"proxy.example.org", "localhost"},
+                                                       {"= 1080", "= " ++ integer_to_list(At)}]))),
+                ?EQ(lists:flatten(io_lib:format("up ~s through SOCKS proxy localhost:~b", [name(A), At])),
+                    string:trim(Out))
+            after
+                bp_relay:stop_dante(Dante)
+            end
+    end.
+
+recipe(Changes) ->
+    {ok, Text} = file:read_file(filename:join([bp_cluster:root(), "docs", "relay.md"])),
+    {match, [Block]} = re:run(Text, "^```c\\n(.*?)^```",
+                              [dotall, multiline, {capture, all_but_first, list}]),
+    lists:foldl(fun({From, To}, T) ->
+        New = lists:append(string:replace(T, From, To, all)),
+        true = New =/= T,
+        New
+    end, Block, Changes).
+
+program(Recipe) ->
+    ["#include <barrel_p2p/barrel_p2p.h>\n#include <stdio.h>\n",
+     "int main(void)\n{\n    struct bp_node *n;\n    struct bp_event ev;\n    struct bp_peer_info i;\n",
+     "    if (bp_node_new(&n, \"", atom_to_list(bp_cnode:unique_name(recipe)), "\") != 0 ||\n",
+     "        bp_node_set_text(n, BP_OPT_COOKIE, \"ct\") != 0 || bp_node_start(n) != 0 ||\n",
+     "        bp_node_run_thread(n) != 0) {\n        puts(bp_error_detail());\n        return 1;\n    }\n",
+     Recipe,
+     "    if (bp_node_wait(n, &ev, 20000) == 0 && ev.kind == BP_EVENT_UP && ev.peer == peer &&\n",
+     "        bp_node_peer_info(n, peer, &i, sizeof(i)) == 0) {\n",
+     "        printf(\"up %s through %s\\n\", i.name, i.relay);\n    } else {\n",
+     "        printf(\"%s %s\\n\", bp_error_detail(), ev.text);\n    }\n",
+     "    bp_node_del(n);\n    return 0;\n}\n"].
+
+run_program(Dir, Text) ->
+    Root = bp_cluster:root(),
+    C = filename:join(Dir, "recipe.c"),
+    ok = file:write_file(C, Text),
+    Lib = filename:join(Root, "build/release"),
+    "" = os:cmd(lists:append(["cc -std=c11 -Wall -Wextra -I'", Root, "/include' -o '", Dir, "/recipe' '", C,
+                              "' -L'", Lib, "' -lbarrel_p2p -Wl,-rpath,'", Lib, "' -pthread 2>&1"])),
+    os:cmd(lists:append(["cd '", Dir, "' && HOME='", Dir, "/home' XDG_RUNTIME_DIR='", Dir,
+                         "/run' ./recipe 2>&1"])).

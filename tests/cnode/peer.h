@@ -20,6 +20,7 @@
  *   relay NODE udp HOST PORT [MTU] | socks5 HOST PORT [USER PASSWORD] | fd PATH | functions PORT |
  *     none                -> relay set; fd: a socket that is connected to PATH; functions: those of
  *                         the program, which has a UDP socket to PORT of this machine
+ *   migrate NODE ..       -> moved CODE TEXT; as relay, or direct
  *   close NODE            -> down NODE ..
  *   quit                  -> bye
  *

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 /* --- functions: a UDP socket to a port of this machine, and a thread that reads it --------------
@@ -149,6 +150,39 @@ static bool read_relay(const char *text, struct bp_relay *r)
     return true;
 }
 
+/* Peers of libei's have no events. */
+static void wait_moved(struct bp_node *n, bp_peer_id id)
+{
+    const struct timespec pause = {.tv_nsec = 5000000};
+    struct bp_peer_info i;
+
+    while (bp_node_peer_info(n, id, &i, sizeof(i)) == 0 && i.moving) {
+        (void)nanosleep(&pause, NULL);
+    }
+    peer_say("moved %d", i.move_error);
+}
+
+static void migrate(struct bp_node *n, const char *node, const char *to)
+{
+    bp_peer_id id = bp_node_find_peer(n, node);
+    struct bp_relay relay;
+    struct bp_migrate how = {.timeout_ms = 20000};
+    struct bp_peer_info i;
+    int rc;
+
+    if (read_relay(to, &relay)) {
+        how.relay = &relay;
+    } else {
+        how.direct = strcmp(to, "direct") == 0;
+    }
+    rc = bp_node_migrate(n, id, &how, sizeof(how));
+    if (rc != 0) {
+        peer_say("moved %d %s", rc, bp_error_detail());
+    } else if (bp_node_peer_info(n, id, &i, sizeof(i)) == 0 && i.ei) {
+        wait_moved(n, id);
+    }
+}
+
 bool peer_relay_command(struct bp_node *n, const char *line)
 {
     struct bp_relay relay;
@@ -156,6 +190,10 @@ bool peer_relay_command(struct bp_node *n, const char *line)
     int at = 0;
     bool some;
 
+    if (sscanf(line, "migrate %255s %n", node, &at) == 1 && at != 0) {
+        migrate(n, node, line + at);
+        return true;
+    }
     if (sscanf(line, "relay %255s %n", node, &at) != 1 || at == 0) {
         return false;
     }

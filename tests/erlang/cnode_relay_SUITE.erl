@@ -9,7 +9,7 @@
 -export([suite/0, all/0, groups/0, init_per_suite/1, end_per_suite/1, init_per_group/2,
          end_per_group/2, init_per_testcase/2, end_per_testcase/2]).
 -export([forwarder/1, socks/1, socks_with_password/1, descriptor/1, functions/1, mtu/1,
-         proxy_dies/1, forwarder_dies/1, nobody_there/1, recipe_of_the_documentation/1]).
+         proxy_dies/1, forwarder_dies/1, nobody_there/1, moves/1, moves_when_asked/1, recipe_of_the_documentation/1]).
 
 suite() -> [{timetrap, {seconds, 120}}].
 
@@ -17,7 +17,7 @@ all() -> [{group, ei}, {group, loop}, recipe_of_the_documentation].
 
 groups() ->
     Cases = [forwarder, socks, socks_with_password, descriptor, functions, mtu, proxy_dies,
-             forwarder_dies, nobody_there],
+             forwarder_dies, nobody_there, moves, moves_when_asked],
     [{ei, [], Cases}, {loop, [], Cases}].
 
 init_per_suite(Config) ->
@@ -215,6 +215,83 @@ nobody_there(Config) ->
     relay(C, A, io_lib:format("socks5 127.0.0.1 ~b", [bp_relay:unused_port()])),
     has("cannot connect: Connection refused", refused(C, A)),
     bp_cnode:stop(C).
+
+%% From relay to relay and off them, with numbered messages all the time.
+moves(Config) ->
+    with_dante(Config, "none", fun({_, At}, {A, Port, C}) ->
+        Relays = [bp_relay:forwarder(Port) || _ <- [1, 2]],
+        [One, Two] = [io_lib:format("udp 127.0.0.1 ~b", [P]) || {_, P} <- Relays],
+        connect(C, A),
+        Stop = numbered(A, C),
+        [begin
+            ?EQ({To, "0"}, {To, string:trim(migrate(C, A, To))}),
+            has("relay=" ++ What, info(C, A))
+         end || {To, What} <- [{One, "relay "}, {Two, "relay "}, {"direct", "$"},
+                               {io_lib:format("socks5 127.0.0.1 ~b", [At]), "SOCKS proxy "},
+                               {io_lib:format("functions ~b", [Port]), "the program's relay"},
+                               {One, "relay "}]],
+        in_order(C, A, Stop()),
+        bp_cnode:stop(C),
+        [bp_relay:stop(R) || {R, _} <- Relays]
+    end).
+
+migrate(C, A, To) ->
+    bp_cnode:ask(C, lists:flatten(["migrate ", name(A), " ", To]), "moved").
+
+%% The node that was dialled asks for it.
+moves_when_asked(Config) ->
+    {A, Port, C} = pair(Config),
+    {Relay, At} = bp_relay:forwarder(Port),
+    connect(C, A),
+    Stop = numbered(A, C),
+    Name = bp_cnode:name(C),
+    Migrate = fun(Opts) ->
+        bp_cluster:run(A, fun() -> barrel_p2p:migrate_peer(Name, Opts) end, 30000)
+    end,
+    Remote = fun() ->
+        {ok, #{remote := R}} = bp_cluster:call(A, barrel_p2p_path_stats, summary, [Name]),
+        R
+    end,
+    Before = Remote(),
+    ?EQ(ok, Migrate(#{timeout => 20000})),
+    bp_cluster:until(fun() -> Remote() =/= Before end),
+    %% through the relay where it has one
+    "0" = string:trim(migrate(C, A, io_lib:format("udp 127.0.0.1 ~b", [At]))),
+    timer:sleep(100),
+    ?EQ(ok, Migrate(#{timeout => 20000})),
+    has("relay=relay ", info(C, A)),
+    in_order(C, A, Stop()),
+    bp_cnode:stop(C),
+    bp_relay:stop(Relay).
+
+%% Messages {n, 0}, {n, 1}, .. from A until the result is called, which says how many there were.
+numbered(A, C) ->
+    To = {count, bp_cnode:name(C)},
+    Pid = bp_cluster:run(A, fun() -> spawn(fun() -> send_numbered(To, 0) end) end),
+    fun() ->
+        bp_cluster:run(A, fun() ->
+            Pid ! {stop, self()},
+            receive {sent, N} -> N end
+        end, 30000)
+    end.
+
+send_numbered(To, N) ->
+    To ! {n, N},
+    receive
+        {stop, From} -> From ! {sent, N + 1}
+    after 1 ->
+        send_numbered(To, N + 1)
+    end.
+
+in_order(C, A, Sent) ->
+    Wanted = integer_to_list(Sent),
+    true = Sent > 50,
+    bp_cluster:until(fun() ->
+        case bp_cnode:ask(C, "count " ++ name(A), "count") of
+            Wanted -> true;
+            Fewer -> ct:log("~s of ~s", [Fewer, Wanted]), false
+        end
+    end).
 
 %% The block of docs/relay.md in a program, with this test's addresses and names for those in it.
 recipe_of_the_documentation(Config) ->

@@ -10,7 +10,7 @@
  *   shake.c     authentication's files, the distribution handshake, which of two connections stays
  *   discover.c  the discovery chain, publishing
  *   find.c      names to addresses, dialling one after the other
- *   path.h      ways through relays: relay.c, path.c, feed.c
+ *   path.h      ways through relays: relay.c, path.c, feed.c; move.c from one path to another
  *   event.c     events and messages for programs with a loop
  *   ei.c        libei's callbacks: sockets; ei_io.c  bytes; ei_stream.c  messages in them
  *   info.c      peers and counters (counters.def), log
@@ -57,6 +57,7 @@
 
 struct cn_ei;
 struct cn_path;
+struct cn_move;
 struct cn_relay;
 struct cn_relay_row;
 struct bp_resolver;
@@ -100,7 +101,11 @@ struct cn_peer {
 
     /* the connection */
     struct bp_link *link;
-    struct cn_path *path; /* NULL: the node's socket */
+    struct cn_path *path; /* NULL: the node's socket, as `local` for QUIC */
+    struct bp_addr local;
+    struct cn_move *move; /* to another path; NULL: it never was moved */
+    int move_error;       /* of the last time */
+    char move_text[256];
     struct bp_addr remote;
     bool remote_known;         /* `remote` is in the table of addresses */
     struct bp_addr counted_as; /* its first address, for the listener's limits */
@@ -130,6 +135,7 @@ struct cn_peer {
     bool tell_up;
     bool tell_writable;
     bool tell_down;
+    bool tell_moved;
     bool local_close; /* no message is taken any more */
     bool want_writable;
     uint64_t peer_flags;
@@ -385,6 +391,8 @@ void cn_peer_set_name(struct cn_peer *p, const char *name);
 void cn_peer_link_config(struct bp_node *n, struct bp_link_config *lc);
 /* Gives it a link; `server`: for a first packet. */
 int cn_peer_connect(struct cn_peer *p, bool server, struct bp_link_config *lc, bp_time now);
+/* Where it is, and who is asked for when something comes from there; NULL: nowhere any more. */
+void cn_peer_set_remote(struct cn_peer *p, const struct bp_addr *remote);
 /* One datagram for it, which came on the path `local`. */
 void cn_peer_read(struct cn_peer *p, const struct bp_addr *local, const struct bp_addr *remote,
                   const uint8_t *d, size_t len, bp_time now);

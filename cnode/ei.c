@@ -172,6 +172,8 @@ static int errno_of(const struct cn_peer *p)
     switch (p->err) {
     case BP_E_NOT_FOUND:
         return EHOSTUNREACH;
+    case BP_E_RELAY:
+        return ENETUNREACH;
     case BP_E_TIMEOUT:
     case BP_E_IDLE_TIMEOUT:
         return ETIMEDOUT;

@@ -104,7 +104,7 @@ void cn_peer_set_name(struct cn_peer *p, const char *name)
     }
 }
 
-static void set_remote(struct cn_peer *p, const struct bp_addr *remote)
+void cn_peer_set_remote(struct cn_peer *p, const struct bp_addr *remote)
 {
     struct bp_cid key;
 
@@ -238,9 +238,10 @@ void cn_peer_welcome(struct cn_peer *p)
 static void drop_link(struct cn_peer *p)
 {
     forget_cids(p);
-    set_remote(p, NULL);
+    cn_peer_set_remote(p, NULL);
     bp_link_del(p->link);
     p->link = NULL;
+    cn_move_free(p);
     cn_path_del(p->path);
     p->path = NULL;
     free(p->shake);
@@ -316,12 +317,13 @@ int cn_peer_connect(struct cn_peer *p, bool server, struct bp_link_config *lc, b
     int rc;
 
     p->stage = CN_SETUP;
+    p->local = lc->conn.local;
     rc = bp_link_new(&p->link, server, lc, now);
     if (rc != 0) {
         p->link = NULL;
         return rc;
     }
-    set_remote(p, &lc->conn.remote);
+    cn_peer_set_remote(p, &lc->conn.remote);
     if (server) {
         /* The client uses the id of its first packet until it has seen our own. */
         add_cid(p, &lc->conn.client_dcid);
@@ -356,6 +358,9 @@ static bool flush_batch(struct cn_peer *p, bp_time now)
         n_runs = 0;
     }
     full = bp_conn_batch_full(BP_UDP_TX_BUF, runs, n_runs);
+    if (p->move != NULL) {
+        n_runs = cn_move_divert(p, n->tx_mem, runs, n_runs);
+    }
     if (n_runs > 0 && p->path != NULL) {
         cn_path_send(p->path, n->tx_mem, runs, n_runs);
     } else if (n_runs > 0 && !cn_socket_send(n, runs, n_runs)) {
@@ -467,7 +472,7 @@ static void follow(struct cn_peer *p)
 
     if (!bp_addr_equal(remote, &p->remote)) {
         struct bp_addr copy = *remote;
-        set_remote(p, &copy);
+        cn_peer_set_remote(p, &copy);
     }
 }
 
@@ -478,6 +483,9 @@ static void set_timer(struct cn_peer *p, bool later, bp_time now)
     /* QUIC has no deadline for what it would have sent now, were it asked: a lost frame, say. */
     if (later && due > now + BP_MS) {
         due = now + BP_MS;
+    }
+    if (p->move != NULL && cn_move_deadline(p) < due) {
+        due = cn_move_deadline(p);
     }
     if (due != BP_TIME_NEVER && due < now + TIMER_STEP) {
         due = now + TIMER_STEP;
@@ -537,6 +545,9 @@ void cn_peer_settle(struct cn_peer *p, bp_time now)
         return;
     }
     follow(p);
+    if (p->stage == CN_UP) {
+        cn_move_settle(p, now);
+    }
     notify(p, now);
     set_timer(p, later, now);
 }
@@ -683,6 +694,7 @@ void cn_peer_end(struct cn_peer *p, int err, const char *text, bp_time now)
         finish_link(p, err, p->text, now);
         note_wasted(p, err, now);
     }
+    cn_move_free(p);
     cn_path_del(p->path);
     p->path = NULL;
     p->stage = CN_ENDED;
@@ -690,7 +702,7 @@ void cn_peer_end(struct cn_peer *p, int err, const char *text, bp_time now)
     count_end(p);
     uncount(p);
     forget_cids(p);
-    set_remote(p, NULL);
+    cn_peer_set_remote(p, NULL);
     undirty(p);
     cn_timers_set(&p->n->timers, p, BP_TIME_NEVER);
     free(p->shake);

@@ -88,7 +88,8 @@ $(CNODETEST_BIN): $(B)/tests/cnode/%: $(B)/tests/cnode/%.o $(B)/tests/cnode/rig.
 # A C node for the Erlang suites; the shared library, as programs use it.
 CNODE_PEER := $(B)/tests/cnode/cnode_peer
 cnode-peer: $(CNODE_PEER)
-$(CNODE_PEER): $(call obj,tests/cnode/peer.c tests/cnode/peer_ei.c tests/cnode/peer_loop.c) \
+$(CNODE_PEER): $(call obj,tests/cnode/peer.c tests/cnode/peer_ei.c tests/cnode/peer_loop.c \
+  tests/cnode/peer_relay.c) \
   $(LIB_SHARED)
 	$(call say,LD,$@)
 	$(Q)$(CC) -o $@ $(filter %.o,$^) -L$(B) -lbarrel_p2p -Wl,-rpath,'$$ORIGIN/../..' $(LDFLAGS) $(EI_LIB)
@@ -183,7 +184,7 @@ fuzz: $(FUZZ_BIN) ## run each fuzz target for T seconds (needs clang)
 	  sed -n 's/^stat::number_of_executed_units: /          executions: /p' build/fuzz/$$n.log; \
 	done
 
-FUZZ_PARTS := $(CORE_SRC) $(IO_SRC) cli/key_text.c cli/config_value.c cli/config_keys.c \
+FUZZ_PARTS := $(CORE_SRC) $(IO_SRC) cli/key_text.c cli/relay_url.c cli/config_value.c cli/config_keys.c \
   $(wildcard cli/term_*.c) cnode/ei_stream.c
 build/fuzz/%: tests/fuzz/%.c $(FUZZ_PARTS) $(SUPPORT_SRC)
 	@mkdir -p $(@D)

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #define RX_ROUNDS      2
-#define TX_ROUNDS      4u /* batches of 64 KB in one callback; others wait that long */
+#define TX_ROUNDS      2u /* batches of 128 KB in one callback; others wait that long */
 #define DRAIN_ROUNDS   64
 #define STACK_SLICES   64u /* messages with more pieces take memory from the heap */
 #define HS_MESSAGE_MAX 1024u
@@ -76,7 +76,7 @@ void drv_conn_port_relay_opened(struct drv_conn_port *cp, int rc, int fd,
     }
     c->fd = fd;
     c->tx.peer = c->peer;
-    c->tx.relay = drv_relay_tx(c->relay);
+    drv_relay_tx(c->relay, &c->tx);
     cp->fd_selected = true;
     driver_select(cp->p.port, (ErlDrvEvent)(intptr_t)fd, ERL_DRV_READ | ERL_DRV_USE, 1);
 }

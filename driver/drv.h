@@ -36,6 +36,7 @@
 #include "dist/tags.h"
 #include "io/files.h"
 #include "io/peer_trust.h"
+#include "io/relay_path.h"
 #include "io/reset_secret.h"
 #include "io/udp.h"
 #include "quic/cid_map.h"
@@ -243,6 +244,7 @@ struct drv_conn {
     struct drv_move *move;            /* other paths than that of `fd`; NULL: there are none */
     struct drv_relay *relay;          /* of `fd`; NULL: none */
     const struct drv_relay *rx_relay; /* that of what is being read */
+    struct bp_relay_stats relayed;    /* of all relays that it had */
     const struct bp_addr *rx_local;   /* the path that is being read; NULL: that of `fd` */
     bool more;                        /* after a flush: more could be sent */
     uint8_t *stash;                   /* what a full socket did not take */
@@ -282,6 +284,10 @@ void drv_conn_batch(struct drv_conn *c, const struct bp_udp_rx *rx, bp_time now)
 void drv_conn_mailbox(struct drv_conn *c, bp_time now);
 /* Handles the link's events; tells nobody. */
 void drv_conn_events(struct drv_conn *c, bp_time now);
+/* What goes through `fd` of a path of `c`; bp_udp_send, counted where a relay is in between. */
+unsigned drv_conn_send(struct drv_conn *c, const struct drv_relay *relay, int fd,
+                       struct bp_udp_tx *tx, const uint8_t *buf, struct bp_tx_run *runs,
+                       unsigned n);
 /* Sends one batch; sets c->more if there is another: a callback that goes on for long holds up all
  * other ports of its scheduler. False: the socket is full, wait until it is writable. */
 bool drv_conn_flush(struct drv_conn *c, int fd, bp_time now);
@@ -357,10 +363,13 @@ int drv_relay_open(struct drv_conn_port *cp, struct drv_relay *r, const struct b
                    int *fd, struct bp_addr *local);
 /* One of relay.c's descriptors has something; false: it is none. */
 bool drv_relay_ready(struct drv_conn_port *cp, int fd);
-/* What was sent through it must be wrapped in; NULL without relay. */
-const struct bp_udp_relay *drv_relay_tx(const struct drv_relay *r);
+/* bp_relay_path_tx; does nothing without relay. */
+void drv_relay_tx(const struct drv_relay *r, struct bp_udp_tx *tx);
+/* The largest datagram that it takes, 0: not known. */
+uint32_t drv_relay_mtu(const struct drv_relay *r);
 /* Takes the wrapping off; 0: such a datagram is nobody's. */
-size_t drv_relay_unwrap(const struct drv_relay *r, const uint8_t *p, size_t len);
+size_t drv_relay_unwrap(const struct drv_relay *r, struct bp_relay_stats *stats, const uint8_t *p,
+                        size_t len);
 /* Replaces the name of a path by what the peer may see of it. */
 void drv_relay_key(const struct drv_relay *r, struct bp_addr *key);
 /* A datagram was refused where the relay should be: says so, once. */
@@ -522,6 +531,8 @@ struct drv_node {
     uint64_t idle_lost;          /* messages lost between our consent and that */
     uint64_t idle_window_us;     /* sum of that time */
     uint64_t idle_window_us_max; /* ... and the longest */
+    uint64_t relays_failed;      /* that could not be opened */
+    uint64_t relays_dead;        /* that did not relay any more */
 };
 
 extern struct drv_node drv_node;

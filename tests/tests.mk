@@ -80,7 +80,7 @@ $(TERM_PORT): $(B)/tests/cli/term_port.o $(CLI_LIB) $(CORE_LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(EI_LIB) $(TEST_DEP_LIBS)
 
-$(CNODETEST_BIN): $(B)/tests/cnode/%: $(B)/tests/cnode/%.o $(B)/tests/cnode/rig.o \
+$(CNODETEST_BIN): $(B)/tests/cnode/%: $(B)/tests/cnode/%.o $(B)/tests/cnode/rig.o $(B)/tests/cnode/relays.o \
   $(TEST_LIBS)
 	$(call say,LD,$@)
 	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(DEP_LIBS) $(EI_LIB) -lcmocka
@@ -132,6 +132,10 @@ build/faulty/%/priv/barrel_p2p_drv.so: $(call obj,$(DRV_SRC)) $(IO_LIB) $(CORE_L
 	$(Q)cp ebin/* build/faulty/$*/ebin/
 	$(Q)$(CC) -shared -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LDFLAGS) \
 	  $(addprefix -Wl$(comma)--wrap=,$(WRAPPED)) -Wl,--version-script=driver/exports.map -Wl,-z,now $(DEP_LIBS)
+
+# For DRIVER=asan scripts/run-tests --ct ..., and for make monkey DRIVER=asan.
+asan-driver:
+	@$(MAKE) --no-print-directory BUILD=asan build/asan/barrel_p2p_drv.so
 
 # `make test` in a clean checkout: installs, builds, runs every tier. C tests run under ASan and UBSan.
 test: deps-test ## install, build and run every test
@@ -211,7 +215,7 @@ bench-idle: deps-test ## memory of an idle connection, CPU of 200
 	@$(MAKE) --no-print-directory all idle-peers
 	@bench/idle_memory $(ARGS)
 
-.PHONY: test c-node-bench hostile cnode-peer cnode-bins soak soak-hostile soak-wan soak-membership report-membership faulty-drivers check \
+.PHONY: test asan-driver c-node-bench hostile cnode-peer cnode-bins soak soak-hostile soak-wan soak-membership report-membership faulty-drivers check \
   c-tests static layering exports fuzz bench bench-idle idle-peers unit-bins sim-bins driver-bins \
   wan-bins cli-bins member-bins replay-bins
 

@@ -8,13 +8,14 @@
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2,
          end_per_testcase/2]).
 -export([forwarder/1, forwarder_of_an_unknown_node/1, socks/1, socks_with_password/1,
-         socks_that_refuses/1, descriptor/1, process/1, module/1, from_relay_to_relay/1,
+         socks_with_right_password/1, mtu/1, socks_that_refuses/1, descriptor/1, process/1, module/1, from_relay_to_relay/1,
          relay_falls_silent/1, relay_dies/1, configured/1, options/1, recipes_of_the_documentation/1]).
 
 suite() -> [{timetrap, {seconds, 90}}].
 
 all() ->
-    [forwarder, forwarder_of_an_unknown_node, socks, socks_with_password, socks_that_refuses,
+    [forwarder, forwarder_of_an_unknown_node, socks, socks_with_password, socks_with_right_password,
+     socks_that_refuses, mtu,
      descriptor, process, module, from_relay_to_relay, relay_falls_silent,
      relay_dies, configured, options,
      recipes_of_the_documentation].
@@ -133,6 +134,53 @@ socks_with_password(Config) ->
                 ["the proxy did not take the user name and password"]),
         true = bp_cluster:connect(A, B)
     end).
+
+%% In the table of the configuration, as people have it; one that is wrong beside it.
+socks_with_right_password(Config) ->
+    with_dante(Config, {username, "bpsocks", "s3cret"}, fun({_, At}, {A, B, _}) ->
+        Adapter = fun(Password) ->
+            {socks5, "127.0.0.1", At, #{username => "bpsocks", password => Password}}
+        end,
+        refused(A, B, Adapter("wrong"), ["the proxy did not take the user name and password"]),
+        ok = bp_cluster:call(A, application, set_env,
+                             [barrel_p2p, relays, [{bp_cluster:name(B), Adapter(<<"s3cret">>)}]]),
+        true = bp_cluster:connect(A, B),
+        works(A, B, "^SOCKS proxy "),
+        ?EQ(nomatch, binary:match(bp_cluster:log(A), <<"s3cret">>))
+    end).
+
+%% What a relay says that it takes is kept to, also by one to which a connection with larger datagrams
+%% is moved; and what went through relays is counted.
+mtu(Config) ->
+    {A, B, Port} = pair(Config),
+    Relays = [bp_relay:forwarder(Port) || _ <- [1, 2]],
+    [{One, AtOne}, {Two, AtTwo}] = Relays,
+    ok = set(A, B, via({udp_relay, "127.0.0.1", AtOne, #{mtu => 1400}})),
+    true = bp_cluster:connect(A, B),
+    Loads = start_load({A, B}),
+    bp_cluster:until(fun() -> maps:get(datagram_size, summary(A, B)) =:= 1400 end),
+    ?EQ(ok, migrate(A, B, via({udp_relay, "127.0.0.1", AtTwo, #{mtu => 1300}}))),
+    %% the path is probed again, with sizes of which the second relay does not take all
+    bp_cluster:until(fun() -> maps:get(<<"relay_dropped_out">>, counters(A, B)) > 0 end),
+    timer:sleep(500),
+    [true = N > 20 || N <- finish_load(Loads)],
+    ?EQ(1400, bp_relay:largest(One)),
+    true = bp_relay:largest(Two) =< 1300,
+    #{datagram_size := Size} = summary(A, B),
+    true = Size >= 1200 andalso Size =< 1300,
+    Counters = counters(A, B),
+    [true = maps:get(K, Counters) > Least
+     || {K, Least} <- [{<<"relay_datagrams_out">>, 100}, {<<"relay_bytes_out">>, 100000},
+                       {<<"relay_datagrams_in">>, 100}, {<<"relay_bytes_in">>, 100000}]],
+    %% as many as the forwarders moved, but for the newest
+    Moved = bp_relay:count(One) + bp_relay:count(Two),
+    true = Moved >= maps:get(<<"relay_datagrams_out">>, Counters),
+    [bp_relay:stop(R) || {R, _} <- Relays].
+
+counters(A, B) ->
+    Name = bp_cluster:name(B),
+    [C] = [C || #{node := N, counters := C} <- bp_cluster:call(A, barrel_p2p, peers, []), N =:= Name],
+    C.
 
 %% Nobody there; somebody who is no proxy.
 socks_that_refuses(Config) ->
@@ -257,7 +305,8 @@ relay_dies(Config) ->
     bp_cluster:until(fun() -> bp_cluster:connect(A, B) end),
     #{relay := undefined} = summary(A, B),
     [{nodedown, _, _} | _] = bp_cluster:run(A, fun() -> bp_wan_load:watched(Watch) end),
-    ?EQ(1, length(binary:matches(bp_cluster:log(A), <<"relay_down peer">>))).
+    ?EQ(1, length(binary:matches(bp_cluster:log(A), <<"relay_down peer">>))),
+    #{counters := #{<<"relays_dead">> := 1}} = bp_cluster:call(A, barrel_p2p, info, []).
 
 configured(Config) ->
     {A, B, Port} = pair(Config),
@@ -294,6 +343,9 @@ options(Config) ->
                        {#{socket_backend => udp, socket_adapter => {fd, 1}}, {socket_backend, udp}},
                        {#{socket_adapter => {socks5, "h", 1, #{password => "x"}}},
                         {socket_adapter, socks5}},
+                       {#{socket_adapter => {udp_relay, "h", 1, #{mtu => 1199}}},
+                        {socket_adapter, udp_relay}},
+                       {#{socket_adapter => {fd, 1, #{username => "x"}}}, {socket_adapter, fd}},
                        {#{socket_adapter => {udp_relay, "", 1}}, {socket_adapter, udp_relay}}]],
     ok = set(A, B, Options),
     true = bp_cluster:connect(A, B),

@@ -309,7 +309,34 @@ static void link_other_name_in_dist_handshake_refused(void **state)
     assert_int_equal(sim_handshake(&s, "z@sim", "b@sim"), BP_E_HS_NAME_MISMATCH);
     sim_run(&s, s.now + BP_SEC);
     assert_true(s.a.failed);
-    assert_non_null(strstr(bp_link_error_text(s.a.link), "not the authenticated one"));
+    assert_int_equal(bp_conn_peer_reason(bp_link_conn(s.a.link)), BP_E_HS_NAME_MISMATCH);
+    assert_non_null(strstr(bp_link_error_text(s.a.link), "we said"));
+    assert_non_null(strstr(bp_link_error_text(s.a.link), "z@sim"));
+    assert_non_null(strstr(bp_link_error_text(s.b.link), "that it is z@sim,"));
+    sim_free(&s);
+}
+
+/* Whatever a stranger calls itself: a line of the log stays one, and short. */
+static void link_other_name_is_bounded_and_printable(void **state)
+{
+    char name[BP_NODE_NAME_MAX + 1];
+    struct sim s;
+
+    (void)state;
+    memset(name, 'n', sizeof(name) - 1);
+    name[sizeof(name) - 1] = '\0';
+    memcpy(name, "z@\n\x1b[2J\xff", 8);
+    sim_init(&s, 16);
+    assert_int_equal(sim_dial(&s), 0);
+    sim_run_auth(&s, 30 * BP_SEC);
+    assert_int_equal(sim_handshake(&s, name, "b@sim"), BP_E_HS_NAME_MISMATCH);
+    assert_non_null(strstr(bp_link_error_text(s.b.link), "that it is z@??[2J?nnnn"));
+    assert_non_null(strstr(bp_link_error_text(s.b.link), "nnn..., which is"));
+    for (const char *p = bp_link_error_text(s.b.link); *p != '\0'; p++) {
+        assert_true(*p >= ' ' && *p <= '~');
+    }
+    sim_run(&s, s.now + BP_SEC);
+    assert_non_null(strstr(bp_link_error_text(s.a.link), "z@??[2J?nnnn"));
     sim_free(&s);
 }
 
@@ -391,6 +418,7 @@ int main(void)
         cmocka_unit_test(link_strict_server_refuses_stranger),
         cmocka_unit_test(link_other_node_than_dialled_refused),
         cmocka_unit_test(link_other_name_in_dist_handshake_refused),
+        cmocka_unit_test(link_other_name_is_bounded_and_printable),
         cmocka_unit_test(link_silent_peer_times_out_with_words),
         cmocka_unit_test(link_misbehaving_peer_loses_connection),
     };

@@ -346,6 +346,7 @@ static int draw(void)
                                         .x_name = c < 2 ? "% of the nodes that fail" : "rounds",
                                         .y_name = "% of the living reached",
                                         .x_max = c < 2 ? 100 : REPORT_AFTER,
+                                        .legend_right = c == 2,
                                         .lines = lines[c],
                                         .n_lines = c == 1 ? N_SUBJECTS : N_SLOW};
         for (unsigned k = 0; k < N_SUBJECTS; k++) {

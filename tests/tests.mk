@@ -79,8 +79,8 @@ $(TERM_PORT): $(B)/tests/cli/term_port.o $(CLI_LIB) $(CORE_LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(EI_LIB) $(TEST_DEP_LIBS)
 
-$(CNODETEST_BIN): $(B)/tests/cnode/%: $(B)/tests/cnode/%.o $(B)/tests/cnode/rig.o \
-  $(TEST_LIBS)
+CNODE_RIG := $(call obj,tests/cnode/rig.c tests/cnode/ei_side.c)
+$(CNODETEST_BIN): $(B)/tests/cnode/%: $(B)/tests/cnode/%.o $(CNODE_RIG) $(TEST_LIBS)
 	$(call say,LD,$@)
 	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(DEP_LIBS) $(EI_LIB) -lcmocka
 

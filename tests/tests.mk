@@ -84,6 +84,12 @@ $(CNODETEST_BIN): $(B)/tests/cnode/%: $(B)/tests/cnode/%.o $(CNODE_RIG) $(TEST_L
 	$(call say,LD,$@)
 	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(DEP_LIBS) $(EI_LIB) -lcmocka
 
+# One allocation of the program's own objects fails.
+NTH_ALLOC := $(B)/tests/faulty/nth_alloc.o
+NTH_ALLOC_WRAP := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup
+$(B)/tests/cnode/test_faults: $(NTH_ALLOC)
+$(B)/tests/cnode/test_faults: override LDFLAGS += $(NTH_ALLOC_WRAP)
+
 # A C node for the Erlang suites; the shared library, as programs use it.
 CNODE_PEER := $(B)/tests/cnode/cnode_peer
 cnode-peer: $(CNODE_PEER)

@@ -112,7 +112,7 @@ struct cn_peer {
     struct bp_cid cids[CN_CIDS_MAX];
     unsigned n_cids;
     struct bp_peer_trust trust;
-    struct bp_shake *shake; /* of programs without libei, until it is up */
+    struct bp_shake *shake; /* until it is up; not where libei has dialled, and does it itself */
     bool cookie_shown;      /* and its verdict is awaited */
     int shake_err;          /* why the handshake failed, which says more than the link's error */
     const char *shake_why;
@@ -387,6 +387,9 @@ void cn_peer_free(struct cn_peer *p);
 struct cn_peer *cn_peer_of(const struct bp_node *n, bp_peer_id id);
 /* The one of that name in `stage`, or NULL. */
 struct cn_peer *cn_peer_named(const struct bp_node *n, const char *name, enum cn_stage stage);
+/* Another connection to the node that `self` is one to, of a program without libei; `dialled`: only
+ * one that we have dialled. NULL: there is none. */
+struct cn_peer *cn_peer_native(const struct cn_peer *self, enum cn_stage stage, bool dialled);
 void cn_peer_set_name(struct cn_peer *p, const char *name);
 void cn_peer_link_config(struct bp_node *n, struct bp_link_config *lc);
 /* Gives it a link; `server`: for a first packet. */
@@ -428,6 +431,8 @@ void cn_peer_welcome(struct cn_peer *p);
 void cn_shake_events(struct cn_peer *p, bp_time now);
 /* The distribution handshake of programs without libei. */
 void cn_shake_step(struct cn_peer *p, bp_time now);
+/* ei_accept has taken an offered peer and is through with it: as cn_shake_done. */
+int cn_shake_accepted(struct cn_peer *p, bp_time now);
 /* bp_link_hs_recv, with the check of a dynamic peer's name. */
 int cn_shake_recv(struct cn_peer *p, const uint8_t **msg, size_t *len);
 /* A message of the distribution handshake. */
@@ -481,7 +486,7 @@ bool cn_message_begins(const uint8_t *p, size_t len);
 void cn_ei_changed(struct cn_peer *p);
 /* The peer's `ei` is its reader and writer. */
 void cn_ei_attach(struct cn_peer *p);
-/* An authenticated peer for ei_accept. BP_E_LIMIT: too many wait, or nobody accepts any more. */
+/* A peer that has shown the cookie, for ei_accept. BP_E_LIMIT: too many wait, or nobody accepts any more. */
 int cn_ei_offer(struct cn_peer *p);
 /* The peer is going away. */
 void cn_ei_drop_peer(struct cn_peer *p);

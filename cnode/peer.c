@@ -80,6 +80,22 @@ struct cn_peer *cn_peer_named(const struct bp_node *n, const char *name, enum cn
     return NULL;
 }
 
+struct cn_peer *cn_peer_native(const struct cn_peer *self, enum cn_stage stage, bool dialled)
+{
+    const char *name = bp_link_peer_name(self->link);
+    struct bp_cid key;
+    struct cn_peer *p = NULL;
+
+    name_key(name, &key);
+    while ((p = bp_cid_map_next(&self->n->names, &key, p)) != NULL) {
+        if (p != self && p->native && p->stage == stage && !(dialled && p->inbound) &&
+            strcmp(p->name, name) == 0) {
+            return p;
+        }
+    }
+    return NULL;
+}
+
 static void forget_name(struct cn_peer *p)
 {
     struct bp_cid key;
@@ -509,6 +525,12 @@ static void notify(struct cn_peer *p, bp_time now)
     cn_peer_credit(p, now);
 }
 
+/* Only where libei dials it does its handshake itself. */
+static bool shakes(const struct cn_peer *p)
+{
+    return p->native || (p->ei_peer && p->inbound);
+}
+
 static void link_failed(struct cn_peer *p, bp_time now);
 
 void cn_peer_settle(struct cn_peer *p, bp_time now)
@@ -520,7 +542,7 @@ void cn_peer_settle(struct cn_peer *p, bp_time now)
     }
     p->busy = true; /* nothing in here frees it */
     cn_shake_events(p, now);
-    if (p->native && p->stage == CN_SETUP) {
+    if (shakes(p) && p->stage == CN_SETUP) {
         cn_shake_step(p, now);
     }
     if (p->stage == CN_UP) {
@@ -532,7 +554,7 @@ void cn_peer_settle(struct cn_peer *p, bp_time now)
     if (!later && p->stage != CN_ENDED && bp_link_phase(p->link) != BP_LINK_FAILED) {
         flush(p, now);
     }
-    if (p->native && p->stage == CN_SETUP) {
+    if (shakes(p) && p->stage == CN_SETUP) {
         cn_shake_step(p, now);
     }
     p->busy = false;
@@ -723,6 +745,9 @@ static void link_failed(struct cn_peer *p, bp_time now)
     const char *why = p->shake_why != NULL ? p->shake_why : bp_link_error_text(p->link);
     char text[CN_TEXT_MAX];
 
+    if (p->offered && err == BP_E_TIMEOUT) {
+        why = "the program did not accept the peer in time (ei_accept)";
+    }
     if (p->cookie_shown && !p->was_up && err == BP_E_PEER_CLOSED) {
         err = BP_E_HS_COOKIE;
         why = "the peer closed the connection when it saw our cookie: it has another one";

@@ -80,10 +80,16 @@ $(TERM_PORT): $(B)/tests/cli/term_port.o $(CLI_LIB) $(CORE_LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(EI_LIB) $(TEST_DEP_LIBS)
 
-$(CNODETEST_BIN): $(B)/tests/cnode/%: $(B)/tests/cnode/%.o $(B)/tests/cnode/rig.o $(B)/tests/cnode/relays.o \
-  $(TEST_LIBS)
+CNODE_RIG := $(call obj,tests/cnode/rig.c tests/cnode/relays.c tests/cnode/ei_side.c)
+$(CNODETEST_BIN): $(B)/tests/cnode/%: $(B)/tests/cnode/%.o $(CNODE_RIG) $(TEST_LIBS)
 	$(call say,LD,$@)
 	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(DEP_LIBS) $(EI_LIB) -lcmocka
+
+# One allocation of the program's own objects fails.
+NTH_ALLOC := $(B)/tests/faulty/nth_alloc.o
+NTH_ALLOC_WRAP := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup
+$(B)/tests/cnode/test_faults: $(NTH_ALLOC)
+$(B)/tests/cnode/test_faults: override LDFLAGS += $(NTH_ALLOC_WRAP)
 
 # A C node for the Erlang suites; the shared library, as programs use it.
 CNODE_PEER := $(B)/tests/cnode/cnode_peer

@@ -44,6 +44,7 @@ struct bp_conn {
     bool plain_crypto; /* GnuTLS also where packet_crypt.h knows better: tests */
     bool fast_keys;    /* 1-RTT keys are packet_crypt.c's */
     bool handshake_done;
+    bool tls_written; /* ... and our last word of it has left */
     bool probe;
     bool early_ready; /* a server that may send */
     bool coarse;      /* deadlines of less than a millisecond are not worth a wake-up */

@@ -511,7 +511,7 @@ bool bp_conn_only_acks(const struct bp_conn *c)
     }
     if (!c->settled) {
         /* Each word of authentication and of the distribution handshake has an answer. */
-        return c->handshake_done && bp_conn_peer_is_ours(c);
+        return c->tls_written && bp_conn_peer_is_ours(c);
     }
     ngtcp2_conn_get_conn_info(c->q, &info);
     return info.bytes_in_flight == 0; /* else something may have to be sent again */
@@ -580,6 +580,7 @@ int bp_conn_write(struct bp_conn *c, uint8_t *buf, size_t cap, struct bp_tx_run 
             break;
         }
     }
+    c->tls_written = c->handshake_done;
     if (c->probe) {
         c->probe = false;
         ngtcp2_conn_set_keep_alive_timeout(c->q, c->keepalive != 0 ? c->keepalive : UINT64_MAX);

@@ -355,7 +355,7 @@ static bool flush_batch(struct cn_peer *p, bp_time now)
     if (bp_link_write(p->link, n->tx_mem, BP_UDP_TX_BUF, runs, &n_runs, now) != 0) {
         n_runs = 0;
     }
-    full = bp_conn_batch_full(BP_UDP_TX_BUF, runs, n_runs);
+    full = bp_conn_batch_full(bp_link_conn(p->link));
     if (n_runs > 0 && p->path != NULL) {
         cn_path_send(p->path, n->tx_mem, runs, n_runs);
     } else if (n_runs > 0 && !cn_socket_send(n, runs, n_runs)) {

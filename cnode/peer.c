@@ -373,7 +373,7 @@ static bool flush_batch(struct cn_peer *p, bp_time now)
     if (bp_link_write(p->link, n->tx_mem, BP_UDP_TX_BUF, runs, &n_runs, now) != 0) {
         n_runs = 0;
     }
-    full = bp_conn_batch_full(BP_UDP_TX_BUF, runs, n_runs);
+    full = bp_conn_batch_full(bp_link_conn(p->link));
     if (p->move != NULL) {
         n_runs = cn_move_divert(p, n->tx_mem, runs, n_runs);
     }

@@ -596,7 +596,7 @@ bool drv_conn_flush(struct drv_conn *c, int fd, size_t room, bp_time now)
         n = 0;
     }
     note_tls(c);
-    full = bp_conn_batch_full(room, runs, n);
+    full = bp_conn_batch_full(bp_link_conn(c->link));
     ok = n == 0 || send_runs(c, fd, s->tx, runs, n);
     c->more = ok && (full || bp_link_has_more(c->link));
     drv_scratch_give(s);

@@ -130,8 +130,8 @@ struct bp_tx_run {
  */
 int bp_conn_write(struct bp_conn *c, uint8_t *buf, size_t cap, struct bp_tx_run *runs,
                   unsigned *n_runs, bp_time now);
-/* True if that may have ended for want of room only: there may be more to send. */
-bool bp_conn_batch_full(size_t cap, const struct bp_tx_run *runs, unsigned n_runs);
+/* True if the last call ended for want of room only: there may be more to send. */
+bool bp_conn_batch_full(const struct bp_conn *c);
 
 /*
  * True if bp_conn_write would give acknowledgements of little data and nothing else. They may wait

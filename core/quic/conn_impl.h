@@ -72,6 +72,7 @@ struct bp_conn {
     uint32_t runs_scan; /* all runs before it are of blocked streams or empty */
     uint64_t unsent;
     bool unpaced;
+    bool batch_full;
     bool flight_full; /* no data for now: see flight_limit */
 
     struct bp_user_tx *user_head; /* user streams with something to write, the next one first */

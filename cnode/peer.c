@@ -352,12 +352,12 @@ static bool flush_batch(struct cn_peer *p, bp_time now)
     struct bp_node *n = p->n;
     struct bp_tx_run runs[BP_TX_RUNS];
     unsigned n_runs = 0;
-    size_t used;
+    bool full;
 
     if (bp_link_write(p->link, n->tx_mem, BP_UDP_TX_BUF, runs, &n_runs, now) != 0) {
         n_runs = 0;
     }
-    used = n_runs > 0 ? runs[n_runs - 1].off + runs[n_runs - 1].len : 0;
+    full = bp_conn_batch_full(BP_UDP_TX_BUF, runs, n_runs);
     if (p->move != NULL) {
         n_runs = cn_move_divert(p, n->tx_mem, runs, n_runs);
     }
@@ -366,7 +366,7 @@ static bool flush_batch(struct cn_peer *p, bp_time now)
     } else if (n_runs > 0 && !cn_socket_send(n, runs, n_runs)) {
         return false;
     }
-    return n_runs == BP_TX_RUNS || BP_UDP_TX_BUF - used < BP_DGRAM_MAX || bp_link_has_more(p->link);
+    return full || bp_link_has_more(p->link);
 }
 
 /* Its path is full; it becomes dirty again when there is room. */

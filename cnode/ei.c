@@ -533,9 +533,11 @@ static int cb_connect(void *ctx, void *addr, int len, unsigned tmo)
         return cn_ei_failed(EINVAL, BP_E_INVALID, "wanted is an IPv4 or IPv6 address");
     }
     (void)pthread_mutex_lock(&n->lock);
-    rc = n->closing
-             ? cn_fail(BP_E_STATE, "the node is being deleted")
-             : cn_dial(n, name, name == NULL ? &at : NULL, tmo == EI_SCLBK_INF_TMO ? 0 : tmo, h);
+    rc = n->closing ? cn_fail(BP_E_STATE, "the node is being deleted")
+                    : cn_dial(n, &(struct cn_dial){.name = name,
+                                                   .at = name == NULL ? &at : NULL,
+                                                   .timeout_ms = tmo == EI_SCLBK_INF_TMO ? 0 : tmo,
+                                                   .ei = h});
     cn_touched(n);
     if (rc != 0) {
         (void)pthread_mutex_unlock(&n->lock);

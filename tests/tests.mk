@@ -21,7 +21,8 @@ HOSTILE_SRC := $(wildcard tests/hostile/*.c)
 HOSTILE_BIN := $(B)/tests/hostile/hostile
 HPVTEST_SRC := $(wildcard tests/membership/test_*.c)
 HPVTEST_BIN := $(patsubst tests/%.c,$(B)/tests/%,$(HPVTEST_SRC))
-HPV_LIB_SRC := tests/membership/overlay.c tests/membership/graph.c
+HPV_LIB_SRC := $(addprefix tests/membership/,overlay.c graph.c vtime.c digraph.c net.c baseline.c \
+  cyclon.c scamp.c)
 HPV_REPORT := $(B)/tests/membership/hyparview_report
 CNODETEST_SRC := $(wildcard tests/cnode/test_*.c)
 CNODETEST_BIN := $(patsubst tests/%.c,$(B)/tests/%,$(CNODETEST_SRC))
@@ -56,12 +57,12 @@ $(WAN_BIN): $(call obj,$(WAN_SRC))
 $(HPVTEST_BIN): $(B)/tests/membership/%: $(B)/tests/membership/%.o $(call obj,$(HPV_LIB_SRC)) \
   $(TEST_LIBS)
 	$(call say,LD,$@)
-	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(DEP_LIBS) -lcmocka
+	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(DEP_LIBS) -lcmocka -lm
 
-$(HPV_REPORT): $(call obj,tests/membership/hyparview_report.c tests/membership/plot.c \
+$(HPV_REPORT): $(call obj,$(addprefix tests/membership/,hyparview_report.c report_paper.c plot.c) \
   $(HPV_LIB_SRC)) $(TEST_LIBS)
 	$(call say,LD,$@)
-	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(DEP_LIBS)
+	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(DEP_LIBS) -lm
 
 # Needs the emulator of the same build beside it.
 $(WANTEST_BIN): $(B)/tests/wan/%: $(B)/tests/wan/%.o $(call obj,$(filter-out tests/wan/wan.c,$(WAN_SRC))) \
@@ -79,7 +80,7 @@ $(TERM_PORT): $(B)/tests/cli/term_port.o $(CLI_LIB) $(CORE_LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(EI_LIB) $(TEST_DEP_LIBS)
 
-CNODE_RIG := $(call obj,tests/cnode/rig.c tests/cnode/ei_side.c)
+CNODE_RIG := $(call obj,tests/cnode/rig.c tests/cnode/ei_side.c tests/cnode/relays.c)
 $(CNODETEST_BIN): $(B)/tests/cnode/%: $(B)/tests/cnode/%.o $(CNODE_RIG) $(TEST_LIBS)
 	$(call say,LD,$@)
 	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(DEP_LIBS) $(EI_LIB) -lcmocka
@@ -121,7 +122,7 @@ soak-membership: deps-test
 	@$(MAKE) --no-print-directory report-membership
 
 report-membership: $(HPV_REPORT) ## HyParView at scale: the paper's experiments (minutes)
-	@for m in table failures sizing churn partition loss scale; do $(HPV_REPORT) $$m || exit 1; done
+	@for m in table compare failures sizing churn partition loss scale; do $(HPV_REPORT) $$m || exit 1; done
 
 # --- drivers that are wrong on purpose (tests/faulty/README.md) ------------
 
@@ -143,6 +144,10 @@ build/faulty/%/priv/barrel_p2p_drv.so: $(call obj,$(DRV_SRC)) $(IO_LIB) $(CORE_L
 	$(Q)cp ebin/* build/faulty/$*/ebin/
 	$(Q)$(CC) -shared -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LDFLAGS) \
 	  $(addprefix -Wl$(comma)--wrap=,$(WRAPPED)) -Wl,--version-script=driver/exports.map -Wl,-z,now $(DEP_LIBS)
+
+# For DRIVER=asan scripts/run-tests --ct ..., and for make monkey DRIVER=asan.
+asan-driver:
+	@$(MAKE) --no-print-directory BUILD=asan build/asan/barrel_p2p_drv.so
 
 # `make test` in a clean checkout: installs, builds, runs every tier. C tests run under ASan and UBSan.
 test: deps-test ## install, build and run every test
@@ -222,7 +227,7 @@ bench-idle: deps-test ## memory of an idle connection, CPU of 200
 	@$(MAKE) --no-print-directory all idle-peers
 	@bench/idle_memory $(ARGS)
 
-.PHONY: test c-node-bench hostile cnode-peer cnode-bins soak soak-hostile soak-wan soak-membership report-membership faulty-drivers check \
+.PHONY: test asan-driver c-node-bench hostile cnode-peer cnode-bins soak soak-hostile soak-wan soak-membership report-membership faulty-drivers check \
   c-tests static layering exports fuzz bench bench-idle idle-peers unit-bins sim-bins driver-bins \
   wan-bins cli-bins member-bins replay-bins
 

@@ -6,7 +6,8 @@
 %% ebin/ and priv/ are; default BP_ROOT), BP_CT_DIR (the nodes' directories; a case's is removed
 %% when the case passed; scripts/run-tests starts with an empty one). With BP_OTHER_ERL (an erl) and
 %% BP_OTHER_APP (ebin/ and priv/ built for it) about half of the nodes are of another Erlang/OTP:
-%% those whose names end in b, d, 2, 4, ..., or in the others with BP_OTHER_NAMES=odd.
+%% those whose names end in b, d, 2, 4, ..., or in the others with BP_OTHER_NAMES=odd. BP_ASAN (the
+%% sanitizer's library) with BP_ASAN_OPTIONS: nodes run with it, and end cleanly so that it finds leaks.
 -module(bp_cluster).
 
 -export([carrier/0, only/1, root/0, init_with_ebin/1, end_with_ebin/0]).
@@ -178,7 +179,14 @@ stop_all(Dir) ->
     table(),
     Pids = [Pid || {_, Pid} <- ets:lookup(?MODULE, Dir)],
     ets:delete(?MODULE, Dir),
+    asan_env() =:= [] orelse end_cleanly(Pids),
     lists:foreach(fun bp_peer:kill/1, Pids).
+
+end_cleanly(Pids) ->
+    Jobs = [async(fun() ->
+        bp_peer:call(P, init, stop, [], 5000) =:= {ok, ok} andalso bp_peer:await_exit(P, 20000)
+    end, []) || P <- Pids],
+    [try await(Job) catch error:_ -> ok end || Job <- Jobs].
 
 %% What a suite that failed in init_per_suite has left running.
 stop_everything() ->
@@ -223,6 +231,7 @@ boot(Config, Opts) ->
     Args = name_args(Node, Opts) ++ node_carrier_args(Opts) ++
         ["-pa", filename:join(App, "ebin"), "-pa", filename:dirname(code:which(?MODULE))] ++
         cookie_args(Opts) ++ config_args(Label, Dir, Opts) ++ maps:get(args, Opts, []) ++
+        [A || asan_env() =/= [], A <- ["+Mea", "min"]] ++       % each allocation of the VM, too
         ["-noinput", agent],
     [Exe | Before] = maps:get(prefix, Opts, []) ++ [Erl],
     {ok, Pid} = bp_peer:start(#{cwd => Cwd, log => Log, exe => Exe, args => Before ++ Args,
@@ -297,7 +306,13 @@ env(Dir, Opts) ->
     [{"HOME", filename:join(Dir, "home")}, {"XDG_RUNTIME_DIR", filename:join(Dir, "run")},
      {"TMPDIR", filename:join(Dir, "tmp")}, {"ERL_CRASH_DUMP_SECONDS", "0"},
      {"ERL_FLAGS", false}, {"ERL_AFLAGS", false}, {"ERL_ZFLAGS", false}, {"ERL_LIBS", false},
-     {"TERM", "xterm"} | maps:get(env, Opts, [])].
+     {"TERM", "xterm"} | asan_env() ++ maps:get(env, Opts, [])].
+
+asan_env() ->
+    case os:getenv("BP_ASAN", "") of
+        "" -> [];
+        Lib -> [{"LD_PRELOAD", Lib}, {"ASAN_OPTIONS", os:getenv("BP_ASAN_OPTIONS")}]
+    end.
 
 name(#{node := Node}) -> Node.
 

@@ -87,9 +87,15 @@ $(CNODETEST_BIN): $(B)/tests/cnode/%: $(B)/tests/cnode/%.o $(CNODE_RIG) $(TEST_L
 
 # One allocation of the program's own objects fails.
 NTH_ALLOC := $(B)/tests/faulty/nth_alloc.o
-NTH_ALLOC_WRAP := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup
-$(B)/tests/cnode/test_faults: $(NTH_ALLOC)
-$(B)/tests/cnode/test_faults: override LDFLAGS += $(NTH_ALLOC_WRAP)
+NTH_ALLOC_WRAP := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup,--wrap=ei_realloc
+$(B)/tests/cnode/test_no_memory_cnode: $(NTH_ALLOC)
+$(B)/tests/cnode/test_no_memory_cnode: override LDFLAGS += $(NTH_ALLOC_WRAP)
+
+CLI_NTH_ALLOC := $(B)/tests/cli/barrel-p2p-nth-alloc
+$(B)/tests/cli/test_no_memory_cli: | $(CLI_NTH_ALLOC)
+$(CLI_NTH_ALLOC): $(B)/cli/barrel-p2p.o $(NTH_ALLOC) $(CLI_LIB) $(CNODE_LIB) $(IO_LIB) $(CORE_LIB)
+	$(call say,LD,$@)
+	$(Q)$(CC) -o $@ $^ $(LDFLAGS) $(NTH_ALLOC_WRAP) $(EI_LIB) $(DEP_LIBS) $(CLI_LIBS)
 
 # A C node for the Erlang suites; the shared library, as programs use it.
 CNODE_PEER := $(B)/tests/cnode/cnode_peer

@@ -154,7 +154,7 @@ start(Fd, Name, Node, Progress, Options) ->
 
 %% Best: how far any attempt has come, at the time At.
 attempts(#{patience := Patience} = Job, Sent, N, Best, At) ->
-    case attempt(Job) of
+    case once_taken(attempt(Job), Best) of
         {ok, Bytes} ->
             {ok, #{sent => Sent + Bytes, attempts => N}};
         {error, _} = Error ->
@@ -172,6 +172,10 @@ attempts(#{patience := Patience} = Job, Sent, N, Best, At) ->
                     {error, Why}
             end
     end.
+
+%% A receiver that has been killed is back before it takes files again.
+once_taken({error, {refused, _} = Why}, Best) when Best > 0 -> {again, Why, 0, 0};
+once_taken(Result, _) -> Result.
 
 attempt(#{node := Node, name := Name, size := Size} = Job) ->
     case barrel_p2p_streams:open(?TAG, Node) of

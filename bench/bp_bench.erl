@@ -10,6 +10,8 @@
         "  --rounds N        interleaved rounds (default 5)\n"
         "  --quick           one short round, to see that everything works\n"
         "  --carriers A,B    of tcp, tcp_delay, tls, quic, quic_1452 (default: all)\n"
+        "  --parts A,B       of round_trips, messages, bulk, ping, user_stream, connect, third "
+        "(default: all)\n"
         "  --json FILE       all samples, medians, ratios and targets (default "
         "build/bench/speed.json)\n"
         "  --svg FILE        a bar chart (default build/bench/speed.svg)\n"
@@ -17,7 +19,7 @@
         "  --strict          exit with 2 when a target is not met\n").
 
 -define(DEFAULTS, #{rounds => 5, quick => false, carriers => [tcp, tcp_delay, tls, quic, quic_1452],
-                    json => output("speed.json"), svg => output("speed.svg"), md => none,
+                    parts => all, json => output("speed.json"), svg => output("speed.svg"), md => none,
                     strict => false}).
 
 -spec main() -> no_return().
@@ -75,6 +77,7 @@ options() ->
     [{"--rounds", rounds, fun positive/1},
      {"--quick", quick, flag},
      {"--carriers", carriers, fun carriers/1},
+     {"--parts", parts, fun part_names/1},
      {"--json", json, fun(File) -> {ok, File} end},
      {"--svg", svg, fun(File) -> {ok, File} end},
      {"--md", md, fun(File) -> {ok, File} end},
@@ -95,6 +98,15 @@ carriers(Text) ->
         [] when Names =:= [] -> {error, "no carrier"};
         [] -> {ok, [C || N <- Names, {K, C} <- Known, K =:= N]};
         [N | _] -> {error, "no carrier " ++ N}
+    end.
+
+part_names(Text) ->
+    Known = [{atom_to_list(P), P} || {P, _, _} <- parts(true)],
+    Names = string:lexemes(Text, ","),
+    case [N || N <- Names, not lists:keymember(N, 1, Known)] of
+        [] when Names =:= [] -> {error, "no part"};
+        [] -> {ok, [P || {N, P} <- Known, lists:member(N, Names)]};
+        [N | _] -> {error, "no part " ++ N}
     end.
 
 %% Durations and counts of one round.
@@ -149,21 +161,25 @@ one(Round, Carrier, #{rounds := Rounds} = Options, #{samples := S, failures := F
 
 %% All figures of one carrier in one round, on fresh nodes. A part that fails costs its own figures
 %% only: the next one gets fresh nodes.
-measure(Carrier, Options) ->
-    Ours = bp_bench_carrier:ours(Carrier),
-    Bulk = {"bulk", fun(A, B, Sizes) -> bulk(Ours, A, B, Sizes) end},
-    Sizes = sizes(Options),
-    case bp_bench_carrier:measures(Carrier) of
-        bulk ->
-            measure(Carrier, [a, b], [Bulk], Sizes, {#{}, []});
-        all ->
-            Connects = fun(A, B, S) -> connects(Ours, A, B, S) end,
-            Parts = [{"round trips", fun round_trips/3}, {"messages", fun messages/3}, Bulk,
-                     {"ping during bulk", fun ping/3}]
-                ++ [{"user stream", fun user_stream/3} || Ours]
-                ++ [{"connect", Connects}, {"third node", fun third/3}],
-            measure(Carrier, [a, b, c], Parts, Sizes, {#{}, []})
-    end.
+measure(Carrier, #{parts := Wanted} = Options) ->
+    All = parts(bp_bench_carrier:ours(Carrier)),
+    {Roles, Names} = case bp_bench_carrier:measures(Carrier) of
+                         bulk -> {[a, b], [bulk]};
+                         all -> {[a, b, c], [P || {P, _, _} <- All]}
+                     end,
+    Parts = [{Title, Fun} || {P, Title, Fun} <- All, lists:member(P, Names),
+                             Wanted =:= all orelse lists:member(P, Wanted)],
+    measure(Carrier, Roles, Parts, sizes(Options), {#{}, []}).
+
+%% {Name, Title, Fun}, in the order in which they run.
+parts(Ours) ->
+    [{round_trips, "round trips", fun round_trips/3},
+     {messages, "messages", fun messages/3},
+     {bulk, "bulk", fun(A, B, Sizes) -> bulk(Ours, A, B, Sizes) end},
+     {ping, "ping during bulk", fun ping/3}]
+        ++ [{user_stream, "user stream", fun user_stream/3} || Ours]
+        ++ [{connect, "connect", fun(A, B, Sizes) -> connects(Ours, A, B, Sizes) end},
+            {third, "third node", fun third/3}].
 
 measure(_, _, [], _, Result) ->
     Result;
@@ -320,7 +336,7 @@ exit_code(_, _, _) ->
     0.
 
 json_options(Options) ->
-    maps:with([rounds, quick, carriers], Options).
+    maps:with([rounds, quick, carriers, parts], Options).
 
 cpu_model() ->
     {ok, Fd} = file:open("/proc/cpuinfo", [read, raw, binary]),

@@ -220,6 +220,26 @@ static bool is_watchdog(struct cli_value v)
            (cli_value_is(key, "period_ms") && in_range(cli_value_after(key), 10, 3600000));
 }
 
+static bool is_map(struct cli_value v)
+{
+    int type;
+    int size;
+
+    return ei_get_type(v.x->buff, &v.at, &type, &size) == 0 && type == ERL_MAP_EXT;
+}
+
+/* The elements of an adapter without options. */
+static int relay_size(struct cli_value kind)
+{
+    if (cli_value_is(kind, "fd") || cli_value_is(kind, "process")) {
+        return 2;
+    }
+    return cli_value_is(kind, "udp_relay") || cli_value_is(kind, "socks5") ||
+                   cli_value_is(kind, "module")
+               ? 3
+               : 0;
+}
+
 /* {Node, Adapter}; what is in a map only the node's boot looks at. */
 static bool is_relay(struct cli_value v)
 {
@@ -228,6 +248,7 @@ static bool is_relay(struct cli_value v)
     struct cli_value adapter;
     struct cli_value kind;
     struct cli_value arg;
+    struct cli_value last;
     int n;
 
     if (cli_value_tuple(v, &node) != 2 || !cli_value_atom(node, name)) {
@@ -235,17 +256,20 @@ static bool is_relay(struct cli_value v)
     }
     adapter = cli_value_after(node);
     n = cli_value_tuple(adapter, &kind);
-    if (n < 2) {
+    if (n < 2 || relay_size(kind) < n - 1 || relay_size(kind) > n) {
         return false;
     }
-    arg = cli_value_after(kind);
-    if ((cli_value_is(kind, "udp_relay") && n == 3) ||
-        (cli_value_is(kind, "socks5") && (n == 3 || n == 4))) {
+    arg = last = cli_value_after(kind);
+    for (int i = 2; i < n; i++) {
+        last = cli_value_after(last);
+    }
+    if (n > relay_size(kind) && !is_map(last)) {
+        return false;
+    }
+    if (cli_value_is(kind, "udp_relay") || cli_value_is(kind, "socks5")) {
         return is_host(arg) && in_range(cli_value_after(arg), 1, 65535);
     }
-    return (cli_value_is(kind, "fd") && n == 2 && in_range(arg, 0, INT_MAX)) ||
-           (cli_value_is(kind, "process") && n == 2 && is_some_atom(arg)) ||
-           (cli_value_is(kind, "module") && n == 3 && is_some_atom(arg));
+    return cli_value_is(kind, "fd") ? in_range(arg, 0, INT_MAX) : is_some_atom(arg);
 }
 
 static bool is_server(struct cli_value v)

@@ -248,14 +248,32 @@ static int print_float(struct printer *p)
 
 /* --- identifiers, functions ------------------------------------------------------------------ */
 
+/* "#What<" and the name of a node: without quotes, as libei prints it, but no control characters. */
+static int put_node(FILE *f, const char *what, const char *name)
+{
+    const char *end = name + strlen(name);
+    size_t n;
+
+    fprintf(f, "#%s<", what);
+    for (const char *p = name; p < end; p += n) {
+        int32_t c = term_utf8(p, end, &n);
+        if (c < 0) {
+            return BP_E_INVALID;
+        }
+        put_quoted(f, (uint32_t)c, '\0');
+    }
+    return 0;
+}
+
 static int print_pid(struct printer *p)
 {
     erlang_pid pid;
 
-    if (ei_decode_pid(p->buf, &p->at, &pid) != 0 || p->at > p->len) {
+    if (ei_decode_pid(p->buf, &p->at, &pid) != 0 || p->at > p->len ||
+        put_node(p->f, "Pid", pid.node) != 0) {
         return BP_E_INVALID;
     }
-    fprintf(p->f, "#Pid<%s.%u.%u>", pid.node, pid.num, pid.serial);
+    fprintf(p->f, ".%u.%u>", pid.num, pid.serial);
     return 0;
 }
 
@@ -263,10 +281,11 @@ static int print_port(struct printer *p)
 {
     erlang_port port;
 
-    if (ei_decode_port(p->buf, &p->at, &port) != 0 || p->at > p->len) {
+    if (ei_decode_port(p->buf, &p->at, &port) != 0 || p->at > p->len ||
+        put_node(p->f, "Port", port.node) != 0) {
         return BP_E_INVALID;
     }
-    fprintf(p->f, "#Port<%s.%llu>", port.node, port.id);
+    fprintf(p->f, ".%llu>", port.id);
     return 0;
 }
 
@@ -274,10 +293,10 @@ static int print_ref(struct printer *p)
 {
     erlang_ref ref = {0};
 
-    if (ei_decode_ref(p->buf, &p->at, &ref) != 0 || p->at > p->len || ref.len < 0 || ref.len > 5) {
+    if (ei_decode_ref(p->buf, &p->at, &ref) != 0 || p->at > p->len || ref.len < 0 || ref.len > 5 ||
+        put_node(p->f, "Ref", ref.node) != 0) {
         return BP_E_INVALID;
     }
-    fprintf(p->f, "#Ref<%s", ref.node);
     for (int i = ref.len - 1; i >= 0; i--) {
         fprintf(p->f, ".%u", ref.n[i]);
     }

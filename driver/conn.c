@@ -446,7 +446,7 @@ void drv_conn_datagram(struct drv_conn *c, const struct bp_addr *remote, const u
 /* QUIC knows the peer by the address that was dialled, whatever is in between. */
 static void relayed(struct drv_conn *c, const uint8_t *p, size_t len, bp_time now)
 {
-    size_t left = drv_relay_unwrap(c->rx_relay, p, len);
+    size_t left = drv_relay_unwrap(c->rx_relay, &c->relayed, p, len);
 
     if (left > 0) {
         drv_conn_datagram(c, &c->peer, p + (len - left), left, now);
@@ -529,6 +529,13 @@ static void stash(struct drv_conn *c, const uint8_t *buf, const struct bp_tx_run
     c->stash_n = n;
 }
 
+unsigned drv_conn_send(struct drv_conn *c, const struct drv_relay *relay, int fd,
+                       struct bp_udp_tx *tx, const uint8_t *buf, struct bp_tx_run *runs, unsigned n)
+{
+    return relay != NULL ? bp_relay_path_send(&c->relayed, fd, tx, buf, runs, n)
+                         : bp_udp_send(fd, tx, buf, runs, n);
+}
+
 /* True if nothing is stashed (any more). */
 static bool unstash(struct drv_conn *c, int fd)
 {
@@ -537,7 +544,7 @@ static bool unstash(struct drv_conn *c, int fd)
     if (c->stash == NULL) {
         return true;
     }
-    done = bp_udp_send(fd, &c->tx, c->stash, c->stash_runs, c->stash_n);
+    done = drv_conn_send(c, c->relay, fd, &c->tx, c->stash, c->stash_runs, c->stash_n);
     if (done < c->stash_n) {
         memmove(c->stash_runs, c->stash_runs + done,
                 (c->stash_n - done) * sizeof(c->stash_runs[0]));
@@ -558,7 +565,7 @@ static bool send_runs(struct drv_conn *c, int fd, const uint8_t *buf, struct bp_
     if (c->move != NULL) {
         n = drv_move_divert(c, buf, runs, n);
     }
-    done = bp_udp_send(fd, &c->tx, buf, runs, n);
+    done = drv_conn_send(c, c->relay, fd, &c->tx, buf, runs, n);
     if (done < n) {
         stash(c, buf, runs + done, n - done);
         return false;
@@ -571,7 +578,7 @@ bool drv_conn_flush(struct drv_conn *c, int fd, bp_time now)
     struct drv_scratch *s;
     struct bp_tx_run runs[BP_TX_RUNS];
     unsigned n = 0;
-    size_t used;
+    bool full;
     bool ok = unstash(c, fd);
 
     c->more = false;
@@ -589,10 +596,9 @@ bool drv_conn_flush(struct drv_conn *c, int fd, bp_time now)
         n = 0;
     }
     note_tls(c);
-    used = n > 0 ? runs[n - 1].off + runs[n - 1].len : 0;
+    full = bp_conn_batch_full(sizeof(s->tx), runs, n);
     ok = n == 0 || send_runs(c, fd, s->tx, runs, n);
-    c->more =
-        ok && (n == BP_TX_RUNS || sizeof(s->tx) - used < BP_DGRAM_MAX || bp_link_has_more(c->link));
+    c->more = ok && (full || bp_link_has_more(c->link));
     drv_scratch_give(s);
     drv_conn_events(c, now);
     if (c->tx.refused) {
@@ -635,7 +641,7 @@ void drv_conn_finish(struct drv_conn *c, int fd, int err, const char *why, bp_ti
             if (c->move != NULL) {
                 n = drv_move_divert(c, s->tx, runs, n);
             }
-            (void)bp_udp_send(fd, &c->tx, s->tx, runs, n);
+            (void)drv_conn_send(c, c->relay, fd, &c->tx, s->tx, runs, n);
         }
         drv_scratch_give(s);
     }

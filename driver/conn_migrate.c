@@ -91,7 +91,8 @@ static void use_next(struct drv_conn_port *cp)
     struct path *next = &c->move->next;
 
     copy_options(c->fd, next->fd, c->peer.u.sa.sa_family);
-    next->tx = (struct bp_udp_tx){.peer = c->peer, .relay = drv_relay_tx(next->relay)};
+    next->tx = (struct bp_udp_tx){.peer = c->peer};
+    drv_relay_tx(next->relay, &next->tx);
     select_path(cp, next->fd, 1);
 }
 
@@ -196,7 +197,7 @@ static void change_over(struct drv_conn_port *cp, bp_time now)
     }
     if (c->stash != NULL) {
         /* What the old socket still takes; the rest is lost, as by a network. */
-        (void)bp_udp_send(c->fd, &c->tx, c->stash, c->stash_runs, c->stash_n);
+        (void)drv_conn_send(c, c->relay, c->fd, &c->tx, c->stash, c->stash_runs, c->stash_n);
         drv_free(c->stash);
         c->stash = NULL;
         c->stash_n = 0;
@@ -213,6 +214,7 @@ static void change_over(struct drv_conn_port *cp, bp_time now)
                       .close_at = now + (OLD_FOR > 3 * st.pto ? OLD_FOR : 3 * st.pto)};
     m->next.tx.syscalls += c->tx.syscalls;
     m->next.tx.lost += c->tx.lost;
+    m->next.tx.lost_bytes += c->tx.lost_bytes;
     c->fd = m->next.fd;
     c->local = m->next.local;
     c->tx = m->next.tx;
@@ -231,7 +233,7 @@ unsigned drv_move_divert(struct drv_conn *c, const uint8_t *buf, struct bp_tx_ru
         if (bp_addr_equal(&runs[i].local, &c->local)) {
             runs[kept++] = runs[i];
         } else if (next->fd >= 0 && bp_addr_equal(&runs[i].local, &next->local)) {
-            (void)bp_udp_send(next->fd, &next->tx, buf, &runs[i], 1);
+            (void)drv_conn_send(c, next->relay, next->fd, &next->tx, buf, &runs[i], 1);
         }
         /* Others are of a path that was given up. */
     }
@@ -438,6 +440,18 @@ struct drv_relay *drv_move_relay(const struct drv_conn *c, unsigned i)
         }
     }
     return NULL;
+}
+
+bool drv_move_left(const struct drv_conn *c, const struct drv_relay *r)
+{
+    const struct drv_move *m = c->move;
+
+    for (unsigned i = 0; m != NULL && i < m->n_old; i++) {
+        if (m->old[i].relay == r) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* --- as time goes by ----------------------------------------------------- */

@@ -12,6 +12,7 @@
  *   conn_why.c   why a connection failed, in words that help
  *   key_ops.c    control operations on the node's own keys and certificate
  *   mailbox.c    datagrams that came to the wrong socket
+ *   ack_clock.c  how long acknowledgements wait for a datagram
  *   settings.c   CONFIG, as an immutable snapshot that connections share
  *   file_ops.c   control operations on key, trust and TLS files
  *   endpoint_ops.c  endpoint files: operations that threads do
@@ -36,6 +37,7 @@
 #include "dist/tags.h"
 #include "io/files.h"
 #include "io/peer_trust.h"
+#include "io/relay_path.h"
 #include "io/reset_secret.h"
 #include "io/udp.h"
 #include "quic/cid_map.h"
@@ -52,6 +54,7 @@
 #define DRV_REF_MIN     512u /* shorter pieces are cheaper to copy than to count */
 #define DRV_FLUSH_BYTES (60u * 1024u)
 #define DRV_FLUSH_AFTER (20u * 1000u) /* ns */
+#define DRV_ACKS_WAIT   BP_MS
 #define DRV_LOG_BURST   50u
 #define DRV_LOG_PER_SEC 10u
 
@@ -243,6 +246,7 @@ struct drv_conn {
     struct drv_move *move;            /* other paths than that of `fd`; NULL: there are none */
     struct drv_relay *relay;          /* of `fd`; NULL: none */
     const struct drv_relay *rx_relay; /* that of what is being read */
+    struct bp_relay_stats relayed;    /* of all relays that it had */
     const struct bp_addr *rx_local;   /* the path that is being read; NULL: that of `fd` */
     bool more;                        /* after a flush: more could be sent */
     uint8_t *stash;                   /* what a full socket did not take */
@@ -282,6 +286,10 @@ void drv_conn_batch(struct drv_conn *c, const struct bp_udp_rx *rx, bp_time now)
 void drv_conn_mailbox(struct drv_conn *c, bp_time now);
 /* Handles the link's events; tells nobody. */
 void drv_conn_events(struct drv_conn *c, bp_time now);
+/* What goes through `fd` of a path of `c`; bp_udp_send, counted where a relay is in between. */
+unsigned drv_conn_send(struct drv_conn *c, const struct drv_relay *relay, int fd,
+                       struct bp_udp_tx *tx, const uint8_t *buf, struct bp_tx_run *runs,
+                       unsigned n);
 /* Sends one batch; sets c->more if there is another: a callback that goes on for long holds up all
  * other ports of its scheduler. False: the socket is full, wait until it is writable. */
 bool drv_conn_flush(struct drv_conn *c, int fd, bp_time now);
@@ -357,10 +365,15 @@ int drv_relay_open(struct drv_conn_port *cp, struct drv_relay *r, const struct b
                    int *fd, struct bp_addr *local);
 /* One of relay.c's descriptors has something; false: it is none. */
 bool drv_relay_ready(struct drv_conn_port *cp, int fd);
-/* What was sent through it must be wrapped in; NULL without relay. */
-const struct bp_udp_relay *drv_relay_tx(const struct drv_relay *r);
+/* A process that relays may have ended. */
+void drv_relay_process_exit(struct drv_conn_port *cp, const ErlDrvMonitor *monitor);
+/* bp_relay_path_tx; does nothing without relay. */
+void drv_relay_tx(const struct drv_relay *r, struct bp_udp_tx *tx);
+/* The largest datagram that it takes, 0: not known. */
+uint32_t drv_relay_mtu(const struct drv_relay *r);
 /* Takes the wrapping off; 0: such a datagram is nobody's. */
-size_t drv_relay_unwrap(const struct drv_relay *r, const uint8_t *p, size_t len);
+size_t drv_relay_unwrap(const struct drv_relay *r, struct bp_relay_stats *stats, const uint8_t *p,
+                        size_t len);
 /* Replaces the name of a path by what the peer may see of it. */
 void drv_relay_key(const struct drv_relay *r, struct bp_addr *key);
 /* A datagram was refused where the relay should be: says so, once. */
@@ -381,6 +394,8 @@ bool drv_move_relay_opened(struct drv_conn_port *cp, const struct drv_relay *r, 
                            const struct bp_addr *local);
 /* The relays of other paths than c->fd's, in any order; NULL: no more. */
 struct drv_relay *drv_move_relay(const struct drv_conn *c, unsigned i);
+/* It is of a path that was left. */
+bool drv_move_left(const struct drv_conn *c, const struct drv_relay *r);
 
 /* --- ports --------------------------------------------------------------- */
 
@@ -403,6 +418,17 @@ struct drv_node_port {
     bool fd_selected;
 };
 
+/* Acknowledgements of one connection that wait for a datagram. */
+struct drv_ack_wait {
+    struct drv_ack_wait *next; /* under the node's lock, as what follows */
+    struct drv_ack_wait **at;
+    bp_time seen; /* `asked` at the last tick */
+    int wake_fd;
+    _Atomic bool listed;
+    _Atomic bp_time by;    /* when they go out without; 0: none wait. Only the port writes */
+    _Atomic bp_time asked; /* the last `by` */
+};
+
 struct drv_conn_port {
     struct drv_port p;
     struct drv_conn *conn;
@@ -414,9 +440,11 @@ struct drv_conn_port {
     bool dialling;  /* the owner waits for authenticated or failed */
     bool flush_due;
     bool just_read;
+    bool answers;       /* what the VM sends next follows a message of the peer's */
     bool idle_due;      /* the peer agrees to close it, and the node's owner was told */
     bp_time last_flush; /* when it was over */
     bp_time flush_cost;
+    struct drv_ack_wait acks;
     struct drv_streams *streams; /* what is known of user streams; NULL: nothing yet */
     unsigned n_reserved;         /* port commands that will bring bytes for one */
 };
@@ -457,6 +485,19 @@ void drv_conn_port_push(struct drv_conn_port *cp, bp_time now);
 void drv_conn_port_settle(struct drv_conn_port *cp, bp_time now);
 ErlDrvSSizeT drv_conn_port_control(struct drv_conn_port *cp, unsigned op, const uint8_t *p,
                                    size_t len, char **rbuf, ErlDrvSizeT rlen);
+
+/* --- ack_clock.c --------------------------------------------------------- */
+
+/* The node port starts and stops. BP_E_LIMIT: there is no descriptor left. */
+int drv_acks_open(struct drv_node_port *np);
+void drv_acks_close(struct drv_node_port *np);
+/* False: the descriptor is not the clock's. */
+bool drv_acks_ready(int fd);
+/* Wakes the port through `wake_fd` when `by` is over, at most DRV_ACKS_WAIT late, unless w->by is 0
+ * then. False: there is no node port any more. */
+bool drv_acks_wait(struct drv_ack_wait *w, int wake_fd, bp_time by);
+/* The port stops. */
+void drv_acks_stop(struct drv_ack_wait *w);
 
 /* --- streams.c, stream_ops.c ---------------------------------------------- */
 
@@ -518,10 +559,13 @@ struct drv_node {
     uint64_t half_open_max;
     uint64_t datagrams;
     uint64_t handed_over;
+    uint64_t ack_ticks;
     uint64_t idle_agreed;        /* connections that a peer closed because we had agreed */
     uint64_t idle_lost;          /* messages lost between our consent and that */
     uint64_t idle_window_us;     /* sum of that time */
     uint64_t idle_window_us_max; /* ... and the longest */
+    uint64_t relays_failed;      /* that could not be opened */
+    uint64_t relays_dead;        /* that did not relay any more */
 };
 
 extern struct drv_node drv_node;

@@ -1,126 +1,139 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a connection's datagrams go through instead of a UDP socket towards the peer:
- *
- *   udp_relay  a UDP socket towards a forwarder that knows where they go
- *   socks5     the same towards a SOCKS 5 proxy, with its header (relay/socks5.h); a TCP connection
- * to the proxy says how long fd         a socket of the user's, AF_UNIX or UDP, connected: a tunnel
- * in another process process    an Erlang process, at the far end of a pair of sockets that this
- * port holds
- *
- * QUIC does not know: for it the peer is where it was dialled, and the path has a name of its own.
+ * What a connection's datagrams go through instead of a UDP socket towards the peer, for Erlang
+ * nodes: io/relay_path.h in the VM's poll set, and Erlang processes, which sit at the far end of a
+ * pair of sockets that this port holds.
  */
 #include "driver/drv.h"
 
-#include "relay/socks5.h"
-
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-#define TAKE_MAX  1024u   /* that it may ask for at once */
-#define PAIR_SIZE 1048576 /* socket buffers of a pair */
-/* As the user sees it, and long enough for the error of a system call. */
-#define TEXT_LEN  256u
-
-enum kind { UDP_RELAY = 1, SOCKS5 = 2, FD = 3, PROCESS = 4 };
+#define TAKE_MAX 1024u /* that it may ask for at once */
 
 /* Arguments of CONNECT and MIGRATE, after their own. */
-enum arg { A_KIND = 20, A_IP = 21, A_PORT = 22, A_USER = 23, A_PASSWORD = 24, A_FD = 25 };
+enum arg {
+    A_WAY = 20,
+    A_IP = 21,
+    A_PORT = 22,
+    A_USER = 23,
+    A_PASSWORD = 24,
+    A_FD = 25,
+    A_MTU = 26,
+    A_NAME = 27
+};
 
 struct drv_relay {
-    enum kind kind;
-    struct bp_addr via;    /* UDP_RELAY, SOCKS5 */
-    struct bp_addr remote; /* of QUIC */
-    struct bp_udp_relay tx;
-    struct bp_socks5 socks;
-    int user_fd;
-    int side; /* SOCKS5: the TCP connection; PROCESS: the far end; -1: none */
-    bool connecting;
-    bool writable; /* selected for writing */
-    bool open;
-    bool down;          /* ... and the log has it */
-    ErlDrvTermData pid; /* PROCESS: who takes datagrams */
+    struct bp_relay_path p;
+    bool side_selected;
+    bool writable;      /* `side` is selected for writing */
+    ErlDrvTermData pid; /* PAIR: who takes datagrams */
+    bool watched;       /* ... and is monitored */
+    ErlDrvMonitor monitor;
     uint32_t credit;
-    bool reading; /* selected for reading: the process has credit */
-    char name[BP_ADDR_TEXT_MAX + 32];
-    char text[TEXT_LEN];
+    bool reading; /* PAIR: selected for reading: the process has credit */
 };
 
 /* --- arguments ----------------------------------------------------------- */
 
-static int parse_via(struct drv_relay *r, const uint8_t *p, size_t len, const char *what)
+static int parse_via(const uint8_t *p, size_t len, struct bp_addr *via)
 {
     char ip[BP_ADDR_TEXT_MAX];
-    char at[BP_ADDR_TEXT_MAX];
     uint64_t port = 0;
 
     if (!drv_args_string(p, len, A_IP, ip, sizeof(ip)) || !drv_args_uint(p, len, A_PORT, &port) ||
-        port == 0 || port > UINT16_MAX || bp_addr_parse(&r->via, ip, (uint16_t)port) != 0) {
+        port == 0 || port > UINT16_MAX || bp_addr_parse(via, ip, (uint16_t)port) != 0) {
         return BP_E_INVALID;
     }
-    snprintf(r->name, sizeof(r->name), "%s %s", what, bp_addr_text(&r->via, at));
     return 0;
+}
+
+static int parse_udp(struct drv_relay *r, const uint8_t *p, size_t len)
+{
+    struct bp_addr via;
+    int rc = parse_via(p, len, &via);
+
+    if (rc == 0) {
+        bp_relay_path_udp(&r->p, &via);
+    }
+    return rc;
 }
 
 static int parse_socks(struct drv_relay *r, const uint8_t *p, size_t len)
 {
     char user[BP_SOCKS5_TEXT_MAX + 1] = "";
     char password[BP_SOCKS5_TEXT_MAX + 1] = "";
-    int rc = parse_via(r, p, len, "SOCKS proxy");
+    struct bp_addr via;
+    int rc = parse_via(p, len, &via);
 
     (void)drv_args_string(p, len, A_USER, user, sizeof(user));
     (void)drv_args_string(p, len, A_PASSWORD, password, sizeof(password));
     if (rc == 0) {
-        rc = bp_socks5_init(&r->socks, user, password);
+        rc = bp_relay_path_socks5(&r->p, &via, user, password);
     }
     bp_wipe(password, sizeof(password));
     return rc;
 }
 
+static int parse_fd(struct drv_relay *r, const uint8_t *p, size_t len)
+{
+    uint64_t fd = 0;
+
+    if (!drv_args_uint(p, len, A_FD, &fd) || fd > INT32_MAX) {
+        return BP_E_INVALID;
+    }
+    bp_relay_path_fd(&r->p, (int)fd);
+    return 0;
+}
+
+static void parse_pair(struct drv_relay *r, const uint8_t *p, size_t len)
+{
+    char name[sizeof(r->p.name)];
+
+    bp_relay_path_pair(&r->p,
+                       drv_args_string(p, len, A_NAME, name, sizeof(name)) ? name : "a process");
+}
+
+static int parse_mtu(struct drv_relay *r, const uint8_t *p, size_t len)
+{
+    uint64_t mtu = 0;
+
+    if (drv_args_uint(p, len, A_MTU, &mtu) && (mtu < BP_DGRAM_MIN || mtu > BP_DGRAM_MAX)) {
+        return BP_E_INVALID;
+    }
+    r->p.mtu = (uint32_t)mtu;
+    return 0;
+}
+
 int drv_relay_parse(struct drv_relay **out, const uint8_t *p, size_t len)
 {
     struct drv_relay *r;
-    uint64_t kind = 0;
-    uint64_t fd = 0;
-    int rc = BP_E_INVALID;
+    uint64_t way = 0;
+    int rc;
 
     *out = NULL;
-    if (!drv_args_uint(p, len, A_KIND, &kind)) {
+    if (!drv_args_uint(p, len, A_WAY, &way)) {
         return 0;
     }
     r = bp_mem_zalloc(drv_mem(), 1, sizeof(*r));
     if (r == NULL) {
         return BP_E_NOMEM;
     }
-    r->kind = (enum kind)kind;
-    r->side = -1;
-    r->user_fd = -1;
-    switch (r->kind) {
-    case UDP_RELAY:
-        rc = parse_via(r, p, len, "relay");
-        break;
-    case SOCKS5:
+    rc = parse_mtu(r, p, len);
+    if (rc == 0 && way == BP_WAY_UDP) {
+        rc = parse_udp(r, p, len);
+    } else if (rc == 0 && way == BP_WAY_SOCKS5) {
         rc = parse_socks(r, p, len);
-        break;
-    case FD:
-        if (drv_args_uint(p, len, A_FD, &fd) && fd <= INT32_MAX) {
-            r->user_fd = (int)fd;
-            snprintf(r->name, sizeof(r->name), "descriptor %d", r->user_fd);
-            rc = 0;
-        }
-        break;
-    case PROCESS:
-        snprintf(r->name, sizeof(r->name), "a process");
-        rc = 0;
-        break;
-    default:
-        break;
+    } else if (rc == 0 && way == BP_WAY_FD) {
+        rc = parse_fd(r, p, len);
+    } else if (rc == 0 && way == BP_WAY_PAIR) {
+        parse_pair(r, p, len);
+    } else if (rc == 0) {
+        rc = BP_E_INVALID;
     }
     if (rc != 0) {
-        bp_socks5_free(&r->socks);
         drv_free(r);
         return rc;
     }
@@ -130,166 +143,67 @@ int drv_relay_parse(struct drv_relay **out, const uint8_t *p, size_t len)
 
 /* --- opening ------------------------------------------------------------- */
 
-static int failed(struct drv_relay *r, int rc, const char *what)
-{
-    snprintf(r->text, sizeof(r->text), "%s: %s", what, strerror(errno));
-    return rc;
-}
-
-/* A name for a path that has no UDP address here: one of 127/8 that nobody has. */
-static void name_path(const struct drv_relay *r, struct bp_addr *local)
-{
-    static _Atomic uint32_t last;
-    uint32_t n = ++last;
-    char ip[BP_ADDR_TEXT_MAX];
-
-    snprintf(ip, sizeof(ip), "127.%u.%u.%u", 128u + (n >> 16) % 127u, n >> 8 & 255u, n & 255u);
-    if (bp_addr_parse(local, ip, 1) != 0) {
-        *local = (struct bp_addr){0}; /* cannot be */
-    }
-    if (r->remote.u.sa.sa_family == AF_INET6) {
-        bp_addr_map_v6(local);
-    }
-}
-
-static int open_udp(struct drv_relay *r, const struct bp_addr *to, int *fd, struct bp_addr *local)
-{
-    const struct bp_addr any = {0};
-    int rc = bp_udp_path(fd, &any, to, false, local);
-
-    if (rc != 0) {
-        return failed(r, rc, "cannot open a socket");
-    }
-    if (r->remote.u.sa.sa_family == AF_INET6) {
-        bp_addr_map_v6(local);
-    }
-    r->open = true;
-    return 0;
-}
-
-static int open_fd(struct drv_relay *r, int *fd, struct bp_addr *local)
-{
-    int type = 0;
-    socklen_t len = sizeof(type);
-    int flags;
-
-    if (getsockopt(r->user_fd, SOL_SOCKET, SO_TYPE, &type, &len) != 0) {
-        return failed(r, BP_E_RELAY, "not a socket");
-    }
-    if (type != SOCK_DGRAM) {
-        snprintf(r->text, sizeof(r->text), "not a datagram socket");
-        return BP_E_RELAY;
-    }
-    *fd = fcntl(r->user_fd, F_DUPFD_CLOEXEC, 3);
-    flags = *fd >= 0 ? fcntl(*fd, F_GETFL) : -1;
-    if (flags < 0 || fcntl(*fd, F_SETFL, flags | O_NONBLOCK) != 0) {
-        int rc = failed(r, BP_E_LIMIT, "cannot use the descriptor");
-        if (*fd >= 0) {
-            (void)close(*fd);
-        }
-        return rc;
-    }
-    name_path(r, local);
-    r->open = true;
-    return 0;
-}
-
-static int open_process(struct drv_relay *r, int *fd, struct bp_addr *local)
-{
-    int pair[2];
-    int size = PAIR_SIZE;
-
-    if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) != 0) {
-        return failed(r, BP_E_LIMIT, "no pair of sockets");
-    }
-    for (unsigned i = 0; i < 2; i++) {
-        (void)setsockopt(pair[i], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
-    }
-    *fd = pair[0];
-    r->side = pair[1];
-    name_path(r, local);
-    r->open = true;
-    return 0; /* selected when a process takes datagrams */
-}
-
 static void select_side(struct drv_conn_port *cp, int fd, int mode, int on)
 {
     driver_select(cp->p.port, (ErlDrvEvent)(intptr_t)fd, mode, on);
 }
 
-static int open_socks(struct drv_conn_port *cp, struct drv_relay *r)
+static void count_dead(void)
 {
-    r->side = socket(r->via.u.sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (r->side < 0) {
-        return failed(r, BP_E_LIMIT, "no socket");
+    erl_drv_mutex_lock(drv_node.lock);
+    drv_node.relays_dead++;
+    erl_drv_mutex_unlock(drv_node.lock);
+}
+
+static void count_failed(int rc)
+{
+    if (rc < 0) {
+        erl_drv_mutex_lock(drv_node.lock);
+        drv_node.relays_failed++;
+        erl_drv_mutex_unlock(drv_node.lock);
     }
-    if (connect(r->side, &r->via.u.sa, r->via.len) != 0 && errno != EINPROGRESS) {
-        int rc = failed(r, BP_E_RELAY, "cannot connect");
-        (void)close(r->side);
-        r->side = -1;
-        return rc;
-    }
-    r->connecting = true;
-    r->writable = true;
-    r->reading = true;
-    select_side(cp, r->side, ERL_DRV_READ | ERL_DRV_WRITE | ERL_DRV_USE, 1);
-    return 1;
 }
 
 int drv_relay_open(struct drv_conn_port *cp, struct drv_relay *r, const struct bp_addr *remote,
                    int *fd, struct bp_addr *local)
 {
-    *fd = -1;
-    r->remote = *remote;
-    switch (r->kind) {
-    case UDP_RELAY:
-        return open_udp(r, &r->via, fd, local);
-    case FD:
-        return open_fd(r, fd, local);
-    case PROCESS:
-        return open_process(r, fd, local);
-    case SOCKS5:
-    default:
-        return open_socks(cp, r);
+    int rc = bp_relay_path_open(&r->p, remote, fd, local);
+
+    count_failed(rc);
+    if (rc == 1) {
+        r->writable = true;
+        r->side_selected = true;
+        select_side(cp, r->p.side, ERL_DRV_READ | ERL_DRV_WRITE | ERL_DRV_USE, 1);
     }
+    return rc; /* the far end of a pair is selected when a process takes datagrams */
 }
 
 /* --- SOCKS --------------------------------------------------------------- */
 
+/* What the VM has selected it closes. */
 static void close_side(struct drv_conn_port *cp, struct drv_relay *r)
 {
-    if (r->side < 0) {
-        return;
+    if (r->watched) {
+        r->watched = false;
+        (void)driver_demonitor_process(cp->p.port, &r->monitor);
     }
-    if (r->kind == PROCESS && !r->reading && r->pid == 0) {
-        (void)close(r->side); /* never selected */
-    } else {
-        select_side(cp, r->side, ERL_DRV_READ | ERL_DRV_WRITE | ERL_DRV_USE, 0);
+    if (r->p.side >= 0 && r->side_selected) {
+        select_side(cp, r->p.side, ERL_DRV_READ | ERL_DRV_WRITE | ERL_DRV_USE, 0);
+        r->p.side = -1;
     }
-    r->side = -1;
+    bp_relay_path_close(&r->p);
 }
 
-static void opened(struct drv_conn_port *cp, struct drv_relay *r, int rc)
+static void opened(struct drv_conn_port *cp, struct drv_relay *r, int rc, int fd,
+                   const struct bp_addr *local)
 {
-    struct bp_addr local = {0};
-    int fd = -1;
-
-    if (rc == 0) {
-        struct bp_addr to = r->socks.bound;
-
-        if (to.len == 0) {
-            to = r->via;
-            bp_addr_set_port(&to, r->socks.bound_port);
-        }
-        r->tx.header_len = bp_socks5_header(r->tx.header, &r->remote);
-        rc = open_udp(r, &to, &fd, &local);
-    }
+    count_failed(rc);
     if (rc != 0) {
         close_side(cp, r);
     }
     if (r == cp->conn->relay) {
-        drv_conn_port_relay_opened(cp, rc, fd, &local);
-    } else if (!drv_move_relay_opened(cp, r, rc, fd, &local) && fd >= 0) {
+        drv_conn_port_relay_opened(cp, rc, fd, local);
+    } else if (!drv_move_relay_opened(cp, r, rc, fd, local) && fd >= 0) {
         (void)close(fd);
     }
 }
@@ -297,91 +211,33 @@ static void opened(struct drv_conn_port *cp, struct drv_relay *r, int rc)
 static void down(struct drv_conn_port *cp, struct drv_relay *r, const char *why)
 {
     close_side(cp, r);
-    if (!r->down) {
-        r->down = true;
+    if (!r->p.down && !drv_move_left(cp->conn, r)) {
+        r->p.down = true;
+        count_dead();
         drv_log(DRV_WARNING, "relay_down", drv_conn_peer(cp->conn),
-                "%s: %s; the connection ends unless it is moved", r->name, why);
+                "%s: %s; the connection ends unless it is moved", r->p.name, why);
     }
-}
-
-static void socks_failed(struct drv_conn_port *cp, struct drv_relay *r)
-{
-    if (r->open) {
-        down(cp, r, r->text);
-    } else {
-        opened(cp, r, BP_E_RELAY);
-    }
-}
-
-static bool socks_write(struct drv_conn_port *cp, struct drv_relay *r)
-{
-    size_t len;
-    const uint8_t *p = bp_socks5_out(&r->socks, &len);
-    bool want = false;
-
-    if (len > 0) {
-        ssize_t n = send(r->side, p, len, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (n < 0 && errno != EAGAIN && errno != EINTR) {
-            (void)failed(r, 0, "the connection to the proxy broke");
-            return false;
-        }
-        bp_socks5_sent(&r->socks, n > 0 ? (size_t)n : 0);
-        (void)bp_socks5_out(&r->socks, &len);
-        want = len > 0;
-    }
-    if (want != r->writable) {
-        r->writable = want;
-        select_side(cp, r->side, ERL_DRV_WRITE, want);
-    }
-    return true;
-}
-
-static bool socks_read(struct drv_relay *r)
-{
-    uint8_t buf[512];
-    ssize_t n = recv(r->side, buf, sizeof(buf), MSG_DONTWAIT);
-
-    if (n == 0) {
-        snprintf(r->text, sizeof(r->text), "the proxy has closed its connection");
-        return false;
-    }
-    if (n < 0) {
-        if (errno == EAGAIN || errno == EINTR) {
-            return true;
-        }
-        (void)failed(r, 0, "the connection to the proxy broke");
-        return false;
-    }
-    if (bp_socks5_in(&r->socks, buf, (size_t)n) != 0) {
-        snprintf(r->text, sizeof(r->text), "%s", r->socks.text);
-        return false;
-    }
-    return true;
 }
 
 static void socks_ready(struct drv_conn_port *cp, struct drv_relay *r)
 {
-    if (r->connecting) {
-        int err = 0;
-        socklen_t len = sizeof(err);
-        struct sockaddr_storage peer;
-        socklen_t peer_len = sizeof(peer);
+    struct bp_addr local = {0};
+    bool was_open = r->p.open;
+    bool want;
+    int fd;
+    int rc = bp_relay_path_ready(&r->p, &fd, &local);
 
-        if (getsockopt(r->side, SOL_SOCKET, SO_ERROR, &err, &len) != 0 || err != 0) {
-            errno = err != 0 ? err : errno;
-            (void)failed(r, 0, "cannot connect");
-            socks_failed(cp, r);
-            return;
-        }
-        if (getpeername(r->side, (struct sockaddr *)&peer, &peer_len) != 0) {
-            return; /* not yet */
-        }
-        r->connecting = false;
+    if (rc < 0 && was_open) {
+        down(cp, r, r->p.text);
+        return;
     }
-    if (!socks_read(r) || !socks_write(cp, r)) {
-        socks_failed(cp, r);
-    } else if (r->socks.state == BP_SOCKS5_DONE && !r->open) {
-        opened(cp, r, 0);
+    want = rc >= 0 && bp_relay_path_wants_write(&r->p);
+    if (rc >= 0 && want != r->writable) {
+        r->writable = want;
+        select_side(cp, r->p.side, ERL_DRV_WRITE, want);
+    }
+    if (rc <= 0) {
+        opened(cp, r, rc, fd, &local);
     }
 }
 
@@ -419,8 +275,8 @@ static void process_ready(struct drv_conn_port *cp, struct drv_relay *r)
 {
     struct drv_scratch *s = drv_scratch_take();
 
-    for (unsigned i = 0; s != NULL && i < 64 && r->credit > 0 && r->side >= 0; i++) {
-        ssize_t n = recv(r->side, s->rx, sizeof(s->rx), MSG_DONTWAIT);
+    for (unsigned i = 0; s != NULL && i < 64 && r->credit > 0 && r->p.side >= 0; i++) {
+        ssize_t n = recv(r->p.side, s->rx, sizeof(s->rx), MSG_DONTWAIT);
         if (n < 0) {
             break;
         }
@@ -432,9 +288,9 @@ static void process_ready(struct drv_conn_port *cp, struct drv_relay *r)
     if (s != NULL) {
         drv_scratch_give(s);
     }
-    if (r->credit == 0 && r->reading && r->side >= 0) {
+    if (r->credit == 0 && r->reading && r->p.side >= 0) {
         r->reading = false;
-        select_side(cp, r->side, ERL_DRV_READ, 0);
+        select_side(cp, r->p.side, ERL_DRV_READ, 0);
         tell_passive(cp, r);
     }
 }
@@ -447,10 +303,10 @@ static struct drv_relay *process_relay(const struct drv_conn *c, ErlDrvTermData 
 
     for (unsigned i = 0; (r = i == 0 ? c->relay : drv_move_relay(c, i - 1)) != NULL || i == 0;
          i++) {
-        if (r != NULL && r->kind == PROCESS && r->side >= 0 && r->pid == pid) {
+        if (r != NULL && r->p.way == BP_WAY_PAIR && r->p.side >= 0 && r->pid == pid) {
             return r;
         }
-        if (r != NULL && r->kind == PROCESS && r->side >= 0 && r->pid == 0) {
+        if (r != NULL && r->p.way == BP_WAY_PAIR && r->p.side >= 0 && r->pid == 0) {
             found = r;
         }
     }
@@ -473,9 +329,13 @@ static void op_take(struct drv_conn_port *cp, const uint8_t *p, size_t len, stru
     }
     drv_reply_ok(reply);
     r->credit = r->credit + n < TAKE_MAX ? r->credit + n : TAKE_MAX;
+    if (r->pid == 0) {
+        r->watched = driver_monitor_process(cp->p.port, pid, &r->monitor) == 0;
+    }
     if (!r->reading) {
         r->reading = true;
-        select_side(cp, r->side, r->pid == 0 ? ERL_DRV_READ | ERL_DRV_USE : ERL_DRV_READ, 1);
+        select_side(cp, r->p.side, r->side_selected ? ERL_DRV_READ : ERL_DRV_READ | ERL_DRV_USE, 1);
+        r->side_selected = true;
     }
     r->pid = pid;
 }
@@ -489,8 +349,24 @@ static void op_give(struct drv_conn_port *cp, const uint8_t *p, size_t len, stru
         return;
     }
     drv_reply_ok(reply);
-    if (len > 0 && send(r->side, p, len, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
-        /* Full: lost, as in a network. */
+    if (len > 0 && send(r->p.side, p, len, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
+        cp->conn->relayed.dropped_in++; /* full: lost, as in a network */
+    }
+}
+
+void drv_relay_process_exit(struct drv_conn_port *cp, const ErlDrvMonitor *monitor)
+{
+    struct drv_relay *r;
+
+    for (unsigned i = 0;
+         cp->conn != NULL &&
+         ((r = i == 0 ? cp->conn->relay : drv_move_relay(cp->conn, i - 1)) != NULL || i == 0);
+         i++) {
+        if (r != NULL && r->watched && driver_compare_monitors(&r->monitor, monitor) == 0) {
+            r->watched = false;
+            down(cp, r, "the process has ended");
+            return;
+        }
     }
 }
 
@@ -517,8 +393,8 @@ bool drv_relay_ready(struct drv_conn_port *cp, int fd)
 
     for (unsigned i = 0;
          (r = i == 0 ? cp->conn->relay : drv_move_relay(cp->conn, i - 1)) != NULL || i == 0; i++) {
-        if (r != NULL && r->side == fd) {
-            if (r->kind == SOCKS5) {
+        if (r != NULL && r->p.side == fd) {
+            if (r->p.way == BP_WAY_SOCKS5) {
                 socks_ready(cp, r);
             } else {
                 process_ready(cp, r);
@@ -529,46 +405,48 @@ bool drv_relay_ready(struct drv_conn_port *cp, int fd)
     return false;
 }
 
-const struct bp_udp_relay *drv_relay_tx(const struct drv_relay *r)
+void drv_relay_tx(const struct drv_relay *r, struct bp_udp_tx *tx)
 {
-    /* A forwarder's socket is like any other. */
-    return r != NULL && r->kind != UDP_RELAY ? &r->tx : NULL;
+    if (r != NULL) {
+        bp_relay_path_tx(&r->p, tx);
+    }
 }
 
-size_t drv_relay_unwrap(const struct drv_relay *r, const uint8_t *p, size_t len)
+size_t drv_relay_unwrap(const struct drv_relay *r, struct bp_relay_stats *stats, const uint8_t *p,
+                        size_t len)
 {
-    size_t header = r->kind == SOCKS5 ? bp_socks5_strip(p, len) : 0;
+    return bp_relay_path_unwrap(&r->p, stats, p, len);
+}
 
-    return r->kind == SOCKS5 && header == 0 ? 0 : len - header;
+uint32_t drv_relay_mtu(const struct drv_relay *r)
+{
+    return r->p.mtu;
 }
 
 void drv_relay_key(const struct drv_relay *r, struct bp_addr *key)
 {
-    if (r->via.len != 0) {
-        *key = r->via;
-    } else if (bp_addr_parse(key, "127.0.0.1", (uint16_t)r->kind) != 0) {
-        key->len = 0; /* cannot be */
-    }
+    bp_relay_path_key(&r->p, key);
 }
 
 void drv_relay_refused(struct drv_conn *c)
 {
-    if (!c->relay->down) {
-        c->relay->down = true;
+    if (!c->relay->p.down) {
+        c->relay->p.down = true;
+        count_dead();
         drv_log(DRV_WARNING, "relay_down", drv_conn_peer(c),
                 "nobody takes datagrams at %s; the connection ends unless it is moved",
-                c->relay->name);
+                c->relay->p.name);
     }
 }
 
 const char *drv_relay_name(const struct drv_relay *r)
 {
-    return r->name;
+    return r->p.name;
 }
 
 const char *drv_relay_text(const struct drv_relay *r)
 {
-    return r != NULL ? r->text : "";
+    return r != NULL ? r->p.text : "";
 }
 
 void drv_relay_close(struct drv_conn_port *cp, struct drv_relay *r)
@@ -577,6 +455,5 @@ void drv_relay_close(struct drv_conn_port *cp, struct drv_relay *r)
         return;
     }
     close_side(cp, r);
-    bp_socks5_free(&r->socks);
     drv_free(r);
 }

@@ -251,8 +251,8 @@ expects(address) -> "an IP address or any";
 expects(advertise) -> "Host, {Host, Port} or a list of at most 8 of them";
 expects(watchdog) -> "off, or a list of {srtt_ms, N}, {strikes, N}, {period_ms, N}";
 expects(relays) ->
-    "a list of {Node, {udp_relay, Host, Port} | {socks5, Host, Port} | {socks5, Host, Port, Map} | "
-        "{fd, N} | {process, Name} | {module, Module, Opts}}";
+    "a list of {Node, {udp_relay, Host, Port} | {socks5, Host, Port} | {fd, N} | {process, Name} | "
+        "{module, Module, Opts}}, each with a map of options as its last element or without";
 expects(ignored) -> "anything: it has no effect";
 expects(refused) -> "left out".
 

@@ -11,6 +11,8 @@
 %%   {process, Pid | Name}          an Erlang process that takes and gives datagrams
 %%   {module, Module, Opts}         a module with this behaviour, which starts one
 %%
+%% Each may have a map as its last element: #{mtu => N}, the largest QUIC datagram that it takes.
+%%
 %% A process is told `{barrel_p2p_relay, Handle, Node, {Ip, Port}}' when a path is opened, and calls
 %% take/2. Then it gets `{barrel_p2p_datagram, Handle, Binary}' for each datagram that is to reach the
 %% node, and says give(Handle, Binary) for each that came from it. After so many datagrams as it took
@@ -26,10 +28,15 @@
 -export_type([adapter/0, handle/0, options/0]).
 
 -type host() :: string() | binary() | inet:ip_address().
--type adapter() :: {udp_relay, host(), inet:port_number()} | {socks5, host(), inet:port_number()} |
+-type limits() :: #{mtu => 1200..65507}.
+-type adapter() :: {udp_relay, host(), inet:port_number()} |
+                   {udp_relay, host(), inet:port_number(), limits()} |
+                   {socks5, host(), inet:port_number()} |
                    {socks5, host(), inet:port_number(),
-                    #{username => iodata(), password => iodata()}} |
-                   {fd, non_neg_integer()} | {process, pid() | atom()} | {module, module(), term()}.
+                    #{username => iodata(), password => iodata(), mtu => 1200..65507}} |
+                   {fd, non_neg_integer()} | {fd, non_neg_integer(), limits()} |
+                   {process, pid() | atom()} | {process, pid() | atom(), limits()} |
+                   {module, module(), term()} | {module, module(), term(), limits()}.
 -type handle() :: port().
 -type options() :: #{socket_backend => adapter | udp, socket_adapter => adapter(),
                      max_datagram => 1200..65507}.
@@ -138,17 +145,41 @@ configured(Node) ->
 
 %% --- adapters --------------------------------------------------------------------
 
+%% {Adapter without options, options}; `error' for what is none.
+split({udp_relay, Host, Port}) -> {{udp_relay, Host, Port}, #{}};
+split({udp_relay, Host, Port, #{} = O}) -> {{udp_relay, Host, Port}, O};
+split({socks5, Host, Port}) -> {{socks5, Host, Port}, #{}};
+split({socks5, Host, Port, #{} = O}) -> {{socks5, Host, Port}, O};
+split({fd, Fd}) -> {{fd, Fd}, #{}};
+split({fd, Fd, #{} = O}) -> {{fd, Fd}, O};
+split({process, P}) -> {{process, P}, #{}};
+split({process, P, #{} = O}) -> {{process, P}, O};
+split({module, M, Opts}) -> {{module, M, Opts}, #{}};
+split({module, M, Opts, #{} = O}) -> {{module, M, Opts}, O};
+split(_) -> error.
+
 -spec adapter_ok(term()) -> boolean().
-adapter_ok({udp_relay, Host, Port}) -> host_ok(Host) andalso port_ok(Port);
-adapter_ok({socks5, Host, Port}) -> host_ok(Host) andalso port_ok(Port);
-adapter_ok({socks5, Host, Port, #{} = Auth}) ->
-    host_ok(Host) andalso port_ok(Port) andalso maps:without([username, password], Auth) =:= #{}
+adapter_ok(Adapter) ->
+    case split(Adapter) of
+        {A, O} -> one_ok(A) andalso mtu_ok(O) andalso options_ok(A, maps:remove(mtu, O));
+        error -> false
+    end.
+
+one_ok({udp_relay, Host, Port}) -> host_ok(Host) andalso port_ok(Port);
+one_ok({socks5, Host, Port}) -> host_ok(Host) andalso port_ok(Port);
+one_ok({fd, Fd}) -> is_integer(Fd) andalso Fd >= 0 andalso Fd < 1 bsl 31;
+one_ok({process, P}) -> is_pid(P) orelse is_atom(P) andalso P =/= undefined;
+one_ok({module, M, _}) -> is_atom(M) andalso M =/= undefined.
+
+mtu_ok(#{mtu := N}) -> is_integer(N) andalso N >= 1200 andalso N =< 65507;
+mtu_ok(_) -> true.
+
+options_ok({socks5, _, _}, Auth) ->
+    maps:without([username, password], Auth) =:= #{}
         andalso lists:all(fun text_ok/1, maps:values(Auth))
         andalso maps:is_key(username, Auth) =:= maps:is_key(password, Auth);
-adapter_ok({fd, Fd}) -> is_integer(Fd) andalso Fd >= 0 andalso Fd < 1 bsl 31;
-adapter_ok({process, P}) -> is_pid(P) orelse is_atom(P) andalso P =/= undefined;
-adapter_ok({module, M, _}) -> is_atom(M) andalso M =/= undefined;
-adapter_ok(_) -> false.
+options_ok(_, Options) ->
+    Options =:= #{}.
 
 port_ok(P) -> is_integer(P) andalso P > 0 andalso P < 65536.
 
@@ -165,20 +196,31 @@ text_ok(T) ->
 
 %% What the driver is told (driver/relay.c); resolves the host's name.
 -spec arguments(adapter() | none) -> {ok, iodata()} | barrel_p2p_drv:error().
-arguments(none) -> {ok, []};
-arguments({udp_relay, Host, Port}) -> via(1, Host, Port, []);
-arguments({socks5, Host, Port}) -> via(2, Host, Port, []);
-arguments({socks5, Host, Port, Auth}) ->
-    via(2, Host, Port, [tlv(23, iolist_to_binary(maps:get(username, Auth, []))),
-                        tlv(24, iolist_to_binary(maps:get(password, Auth, [])))]);
-arguments({fd, Fd}) -> {ok, [tlv(20, <<3>>), tlv(25, <<Fd:32>>)]};
-arguments({process, _}) -> {ok, tlv(20, <<4>>)};
-arguments({module, _, _}) -> {ok, tlv(20, <<4>>)}.
+arguments(none) ->
+    {ok, []};
+arguments(Adapter) ->
+    {A, Options} = split(Adapter),
+    case way(A, Options) of
+        {ok, Way} -> {ok, [Way | [tlv(26, <<N:16>>) || #{mtu := N} <- [Options]]]};
+        {error, _} = Error -> Error
+    end.
 
-via(Kind, Host, Port, More) ->
+way({udp_relay, Host, Port}, _) -> via(1, Host, Port, []);
+way({socks5, Host, Port}, #{username := User, password := Password}) ->
+    via(2, Host, Port, [tlv(23, iolist_to_binary(User)), tlv(24, iolist_to_binary(Password))]);
+way({socks5, Host, Port}, _) -> via(2, Host, Port, []);
+way({fd, Fd}, _) -> {ok, [tlv(20, <<3>>), tlv(25, <<Fd:32>>)]};
+way({process, P}, _) -> {ok, [tlv(20, <<4>>), name("process", P)]};
+way({module, M, _}, _) -> {ok, [tlv(20, <<4>>), name("module", M)]}.
+
+%% As logs and statistics show it.
+name(What, Which) ->
+    tlv(27, list_to_binary(lists:sublist(lists:flatten(io_lib:format("~s ~w", [What, Which])), 70))).
+
+via(Way, Host, Port, More) ->
     case resolve(Host) of
         {ok, Ip} ->
-            {ok, [tlv(20, <<Kind>>), tlv(21, list_to_binary(inet:ntoa(Ip))), tlv(22, <<Port:16>>),
+            {ok, [tlv(20, <<Way>>), tlv(21, list_to_binary(inet:ntoa(Ip))), tlv(22, <<Port:16>>),
                   More]};
         {error, Reason} ->
             {error, {relay_failed, unicode:characters_to_binary(
@@ -199,14 +241,20 @@ tlv(Key, Value) ->
 
 %% Where a node is dialled that nobody but the adapter can find; `error' if it cannot either.
 -spec address(adapter() | none) -> {ok, {inet:ip_address(), inet:port_number()}} | error.
-address({udp_relay, Host, Port}) ->
-    case resolve(Host) of
-        {ok, Ip} -> {ok, {Ip, Port}};
-        {error, _} -> error
-    end;
-address({Kind, _}) when Kind =:= fd; Kind =:= process -> {ok, ?NOWHERE};
-address({module, _, _}) -> {ok, ?NOWHERE};
-address(_) -> error.
+address(none) ->
+    error;
+address(Adapter) ->
+    case split(Adapter) of
+        {{udp_relay, Host, Port}, _} ->
+            case resolve(Host) of
+                {ok, Ip} -> {ok, {Ip, Port}};
+                {error, _} -> error
+            end;
+        {{socks5, _, _}, _} ->
+            error;
+        _ ->
+            {ok, ?NOWHERE}
+    end.
 
 %% barrel_p2p_drv:connect/6 as dial_options/1 says.
 -spec connect(handle(), node(), {inet:ip_address(), inet:port_number()}, pos_integer(),
@@ -226,20 +274,28 @@ connect(Port, Node, Address, Timeout, {Adapter, MaxDatagram}) ->
 %% A path through the adapter was opened.
 -spec opened(adapter() | none, handle(), node(), {inet:ip_address(), inet:port_number()}) ->
           ok | barrel_p2p_drv:error().
-opened({process, P}, Handle, Node, Address) ->
-    try P ! {?MODULE, Handle, Node, Address} of
+opened(none, _, _, _) ->
+    ok;
+opened(Adapter, Handle, Node, Address) ->
+    {A, _} = split(Adapter),
+    tell(A, Handle, Node, Address).
+
+tell({process, P}, Handle, Node, Address) ->
+    %% one that was alive when it was told is watched by the driver once it takes datagrams
+    try true = not is_pid(P) orelse node(P) =/= node() orelse is_process_alive(P), P ! {?MODULE, Handle, Node, Address} of
         _ -> ok
     catch
-        error:badarg -> {error, {relay_failed, <<"the relay's process is not registered">>}}
+        error:badarg -> {error, {relay_failed, <<"the relay's process is not registered">>}};
+        error:{badmatch, false} -> {error, {relay_failed, <<"the relay's process has ended">>}}
     end;
-opened({module, Module, Opts}, Handle, Node, Address) ->
+tell({module, Module, Opts}, Handle, Node, Address) ->
     try Module:open(Handle, Node, Address, Opts) of
         {ok, Pid} when is_pid(Pid) -> ok;
         Other -> module_failed(Module, Other)
     catch
         Class:Reason -> module_failed(Module, {Class, Reason})
     end;
-opened(_, _, _, _) ->
+tell(_, _, _, _) ->
     ok.
 
 module_failed(Module, What) ->

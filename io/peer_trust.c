@@ -189,7 +189,9 @@ int bp_peer_trust_refusal(struct bp_link *l, int err)
     } else if (err == BP_E_PEER_CLOSED) {
         why = bp_conn_peer_reason(bp_link_conn(l));
     }
-    return why <= BP_E_AUTH_MALFORMED && why >= BP_E_AUTH_FINISHED ? why : 0;
+    return (why <= BP_E_AUTH_MALFORMED && why >= BP_E_AUTH_FINISHED) || why == BP_E_HS_NAME_MISMATCH
+               ? why
+               : 0;
 }
 
 /* The peer refused us: what we presented, and what there is to do on which side. */
@@ -220,6 +222,9 @@ static void add_rejected(struct text *out, const struct bp_trust_sides *sides)
         break;
     case BP_E_AUTH_NAME_MISMATCH:
         add(out, ": it dialled another node at our address; correct the address on its side");
+        break;
+    case BP_E_HS_NAME_MISMATCH:
+        add(out, "; we authenticated as %s: start this node anew, with one name", sides->self);
         break;
     default:
         break;
@@ -262,6 +267,12 @@ static void add_presented(struct text *out, const struct bp_peer_trust *t, int e
         add(out, " and says that it is %s: correct the address of the node that was dialled",
             sides->peer);
         break;
+    case BP_E_HS_NAME_MISMATCH:
+        add(out,
+            "; it authenticated as %s: start that node anew, with one name; if it has "
+            "only one, somebody else uses its key",
+            sides->peer);
+        break;
     case BP_E_AUTH_SIGNATURE:
         add(out, ", but does not own it: nobody has to be trusted");
         break;
@@ -292,6 +303,7 @@ void bp_peer_trust_explain(const struct bp_peer_trust *t, int err, const char *t
     case BP_E_AUTH_OWN_IDENTITY:
     case BP_E_AUTH_NAME_MISMATCH:
     case BP_E_AUTH_BAD_NAME:
+    case BP_E_HS_NAME_MISMATCH:
     case BP_E_AUTH_SIGNATURE:
     case BP_E_AUTH_REFLECTED:
         add_presented(&out, t, err, sides);

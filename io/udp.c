@@ -272,6 +272,12 @@ static enum send_result judge(struct bp_udp_tx *tx, bool with_gso)
         /* An answer to an earlier datagram; this one was not sent. */
         tx->refused = true;
         return RETRY;
+    case ENOTCONN:
+    case ECONNRESET:
+    case EPIPE:
+        /* AF_UNIX: the other end is gone, now or since an earlier datagram. */
+        tx->refused = true;
+        return LOST;
     case EINVAL:
     case EIO:
     case ENOPROTOOPT:
@@ -307,6 +313,23 @@ static enum send_result send_some(int fd, struct bp_udp_tx *tx, const uint8_t *b
     return LOST;
 }
 
+static void lose(struct bp_udp_tx *tx, uint64_t datagrams, size_t bytes)
+{
+    tx->lost += datagrams;
+    tx->lost_bytes += bytes;
+}
+
+/* Drops what is larger than allowed: all but the last datagram have the run's size. */
+static void cut(struct bp_udp_tx *tx, struct bp_tx_run *run)
+{
+    size_t last = run->len % run->seg;
+    size_t drop = last != 0 && last <= tx->max_datagram ? run->len - last : run->len;
+
+    lose(tx, (drop + run->seg - 1) / run->seg, drop);
+    run->off += drop;
+    run->len -= drop;
+}
+
 /* One datagram at a time, with its header. */
 static unsigned send_relayed(int fd, struct bp_udp_tx *tx, const uint8_t *buf,
                              struct bp_tx_run *runs, unsigned n)
@@ -314,6 +337,9 @@ static unsigned send_relayed(int fd, struct bp_udp_tx *tx, const uint8_t *buf,
     for (unsigned i = 0; i < n; i++) {
         struct bp_tx_run *run = &runs[i];
 
+        if (tx->max_datagram != 0 && run->seg > tx->max_datagram && run->len > 0) {
+            cut(tx, run);
+        }
         while (run->len > 0) {
             size_t len = run->len < run->seg ? run->len : run->seg;
             struct iovec iov[2] = {
@@ -330,7 +356,9 @@ static unsigned send_relayed(int fd, struct bp_udp_tx *tx, const uint8_t *buf,
             if (r == FULL) {
                 return i;
             }
-            tx->lost += r != SENT;
+            if (r != SENT) {
+                lose(tx, 1, len);
+            }
             run->off += len;
             run->len -= len;
         }
@@ -347,6 +375,9 @@ unsigned bp_udp_send(int fd, struct bp_udp_tx *tx, const uint8_t *buf, struct bp
     for (unsigned i = 0; i < n; i++) {
         struct bp_tx_run *run = &runs[i];
 
+        if (tx->max_datagram != 0 && run->seg > tx->max_datagram && run->len > 0) {
+            cut(tx, run);
+        }
         while (run->len > 0) {
             size_t len = tx->no_gso && run->len > run->seg ? run->seg : run->len;
             enum send_result r = send_some(fd, tx, buf, run, len);
@@ -359,7 +390,7 @@ unsigned bp_udp_send(int fd, struct bp_udp_tx *tx, const uint8_t *buf, struct bp
                 continue;
             }
             if (r == LOST) {
-                tx->lost += (len + run->seg - 1) / run->seg;
+                lose(tx, (len + run->seg - 1) / run->seg, len);
             }
             run->off += len;
             run->len -= len;

@@ -9,7 +9,7 @@
 
 #define BP_UDP_RX_BUFS 4u
 #define BP_UDP_RX_BUF  (64u * 1024u)
-#define BP_UDP_TX_BUF  (2u * 65536u + 1024u)
+#define BP_UDP_TX_BUF  (2u * 65536u + BP_DGRAM_SENT)
 
 /*
  * Binds the listener. `want` is the address (port 0: any free), or without a family (len 0) any
@@ -51,10 +51,12 @@ struct bp_udp_tx {
     struct bp_addr peer; /* that the socket is connected to; no address: not connected */
     const struct bp_udp_relay *relay; /* borrowed; NULL: none. Each datagram goes to where the
                                          socket is connected, which may be AF_UNIX */
-    bool no_gso;                      /* the kernel refused it */
-    bool refused;                     /* set when ECONNREFUSED was seen; the caller clears it */
+    uint32_t max_datagram; /* larger ones are lost, as where the network has a limit; 0: none */
+    bool no_gso;           /* the kernel refused it */
+    bool refused;          /* set when ECONNREFUSED was seen; the caller clears it */
     uint64_t syscalls;
     uint64_t lost; /* datagrams that the kernel would not take, other than for want of room */
+    uint64_t lost_bytes;
 };
 
 /*

@@ -86,3 +86,17 @@ int bp_err_from_atom(const char *atom)
     }
     return 0;
 }
+
+void bp_err_printable(char *out, size_t cap, const void *p, size_t len)
+{
+    const uint8_t *in = p;
+    size_t n = 0;
+
+    for (; n < len && n + 1 < cap; n++) {
+        out[n] = in[n] >= 0x20 && in[n] < 0x7f ? (char)in[n] : '?';
+    }
+    out[n] = '\0';
+    if (n < len) {
+        memcpy(out + n - 3, "...", 3);
+    }
+}

@@ -33,6 +33,10 @@ uint64_t bp_err_close_code(int err);
 /* The error whose close code a peer sent, or BP_E_PEER_CLOSED where it says nothing more. */
 int bp_err_from_close_code(uint64_t code);
 
+/* Bytes of a peer for a sentence: printable ASCII, '?' for others; what `cap`, NUL included, has no
+ * room for ends in "...". `cap` is at least 4. */
+void bp_err_printable(char *out, size_t cap, const void *p, size_t len);
+
 /* The error of that name (bp_err_atom), 0 if it is none's. */
 int bp_err_from_atom(const char *atom);
 

@@ -182,8 +182,28 @@ void bp_link_fail(struct bp_link *l, int err, const char *why)
     bp_link_event(l, &ev);
 }
 
+/* The peer took offence at the name that we said: it stands in nobody's log but its own. */
+static bool said_other_name(const struct bp_link *l, char *text, size_t cap)
+{
+    char shown[BP_LINK_NAME_TEXT];
+
+    if (bp_conn_peer_reason(l->conn) != BP_E_HS_NAME_MISMATCH || l->setup == NULL ||
+        l->setup->said[0] == '\0') {
+        return false;
+    }
+    bp_err_printable(shown, sizeof(shown), l->setup->said, strlen(l->setup->said));
+    snprintf(
+        text, cap,
+        "the peer refused our name (dist_name_mismatch): we said in the distribution handshake "
+        "that we are %s",
+        shown);
+    return true;
+}
+
 static int fail_conn(struct bp_link *l, int err)
 {
+    char named[sizeof(l->text)];
+
     if (err == BP_E_IDLE && l->phase != BP_LINK_FAILED) {
         bp_link_idle_closed(l);
     }
@@ -192,6 +212,8 @@ static int fail_conn(struct bp_link *l, int err)
         char text[sizeof(l->text)];
         memcpy(text, l->text, sizeof(text));
         bp_link_fail(l, err, text);
+    } else if (err == BP_E_PEER_CLOSED && said_other_name(l, named, sizeof(named))) {
+        bp_link_fail(l, err, named);
     } else {
         bp_link_fail(l, err, bp_conn_error_text(l->conn));
     }
@@ -374,6 +396,7 @@ int bp_link_on_timer(struct bp_link *l, bp_time now)
 
 /* What ngtcp2 would pace is due by then: nobody comes back for it. */
 #define FINISH_AHEAD BP_SEC
+#define CLOSE_ROOM   1024u /* what the caller gives for CONNECTION_CLOSE */
 
 size_t bp_link_finish(struct bp_link *l, uint8_t *buf, size_t cap, struct bp_tx_run *runs,
                       unsigned *n_runs, bp_time now)
@@ -383,7 +406,7 @@ size_t bp_link_finish(struct bp_link *l, uint8_t *buf, size_t cap, struct bp_tx_
     *n_runs = 0;
     bp_link_fail(l, BP_E_LOCAL_CLOSE, NULL);
     now += FINISH_AHEAD;
-    if (bp_conn_write(l->conn, buf, cap, runs, n_runs, now) != 0) {
+    if (bp_conn_write(l->conn, buf, cap - CLOSE_ROOM, runs, n_runs, now) != 0) {
         *n_runs = 0;
     }
     if (*n_runs > 0) {

@@ -3,6 +3,7 @@
 #include "auth/node_name.h"
 #include "dist/link_impl.h"
 
+#include <stdio.h>
 #include <string.h>
 
 int bp_link_begin_hs(struct bp_link *l)
@@ -47,6 +48,17 @@ int bp_link_pump_hs(struct bp_link *l)
     return 0;
 }
 
+static void note_said(struct bp_link *l, const void *msg, size_t len)
+{
+    const char *name;
+    size_t name_len;
+    uint64_t flags;
+
+    if (bp_hs_name(msg, len, l->server, &name, &name_len, &flags) == 0) {
+        snprintf(l->setup->said, sizeof(l->setup->said), "%.*s", (int)name_len, name);
+    }
+}
+
 int bp_link_hs_send(struct bp_link *l, const void *msg, size_t len)
 {
     struct bp_link_setup *s = l->setup;
@@ -61,6 +73,9 @@ int bp_link_hs_send(struct bp_link *l, const void *msg, size_t len)
     }
     i = (s->out_head + s->out_n) % BP_HS_OUT;
     memcpy(s->out[i].data, msg, len);
+    if (s->out[i].data[0] == 'N') {
+        note_said(l, msg, len);
+    }
     s->out[i].len = (uint16_t)len;
     s->out_n++;
     rc = bp_link_pump_hs(l);
@@ -68,6 +83,21 @@ int bp_link_hs_send(struct bp_link *l, const void *msg, size_t len)
         bp_link_fail(l, rc, NULL);
     }
     return rc;
+}
+
+/* Fails the link with both names: the authenticated one is in its peer's name. */
+static int other_name(struct bp_link *l, const char *name, size_t len)
+{
+    char shown[BP_LINK_NAME_TEXT];
+    char text[sizeof(l->text)];
+
+    bp_err_printable(shown, sizeof(shown), name, len);
+    snprintf(text, sizeof(text),
+             "it says in the distribution handshake that it is %s, which is not the authenticated "
+             "name",
+             shown);
+    bp_link_fail(l, BP_E_HS_NAME_MISMATCH, text);
+    return BP_E_HS_NAME_MISMATCH;
 }
 
 /*
@@ -78,11 +108,11 @@ int bp_link_hs_send(struct bp_link *l, const void *msg, size_t len)
 static int check_dynamic_name(struct bp_link *l, const char *name, size_t len, uint64_t flags)
 {
     if ((flags & BP_HS_FLAG_NAME_ME) != 0) {
-        return memchr(name, '@', len) == NULL ? 0 : BP_E_HS_NAME_MISMATCH;
+        return memchr(name, '@', len) == NULL ? 0 : other_name(l, name, len);
     }
     if (!bp_node_name_valid(name, len) || bp_node_name_dynamic(name, len) ||
         (strlen(l->auth_cfg.self_name) == len && memcmp(l->auth_cfg.self_name, name, len) == 0)) {
-        return BP_E_HS_NAME_MISMATCH;
+        return other_name(l, name, len);
     }
     memcpy(l->peer_name, name, len);
     l->peer_name[len] = '\0';
@@ -127,7 +157,7 @@ static int check_name(struct bp_link *l, const uint8_t *msg, size_t len)
     }
     return strlen(l->peer_name) == name_len && memcmp(l->peer_name, name, name_len) == 0
                ? 0
-               : BP_E_HS_NAME_MISMATCH;
+               : other_name(l, name, name_len);
 }
 
 int bp_link_hs_recv(struct bp_link *l, const uint8_t **msg, size_t *len)

@@ -25,6 +25,9 @@
 #define BP_USER_STREAMS_BURST 8192u
 #define BP_USER_STREAM_PERIOD (2 * BP_MS)
 
+/* Of a name in a sentence, NUL included. */
+#define BP_LINK_NAME_TEXT 128u
+
 #define BP_LINK_AUTH_UNWANTED                                                                      \
     "the peer wants to authenticate, but authentication is off on this node"
 
@@ -44,6 +47,7 @@ struct bp_link_setup {
     uint8_t *ext; /* auth mode EXTERNAL: BP_EXT_AUTH_MAX bytes for what the peer has sent */
     size_t ext_len;
     bool ext_fin;
+    char said[BP_NODE_NAME_MAX + 1]; /* our name in the distribution handshake */
 };
 
 /* A message that waits behind a fence, with its bytes. */
@@ -100,7 +104,7 @@ struct bp_link {
     bool auth_unwanted;  /* the peer authenticates, and we do not */
     bool delivering;
     int err;
-    char text[192];
+    char text[256];
     char peer_name[BP_NODE_NAME_MAX + 1];
     char dialled[BP_NODE_NAME_MAX + 1];
     bool claimed;      /* a dynamic peer said a name, and nobody has asked for it yet */

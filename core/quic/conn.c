@@ -21,7 +21,7 @@
 #define MIN_TIMER               BP_MS
 
 /* Sizes to probe: IPv6's minimum MTU, Ethernet, jumbo frames, the loopback (four to a batch). */
-static const uint16_t mtu_probes[] = {1232, 1452, 8952, BP_DGRAM_MAX / 4};
+static const uint16_t mtu_probes[] = {1232, 1452, 8952, BP_DGRAM_SENT};
 #define MTU_PROBES (sizeof(mtu_probes) / sizeof(mtu_probes[0]))
 
 static void *mem_malloc(size_t size, void *ctx)
@@ -98,6 +98,9 @@ static void fill_settings(ngtcp2_settings *s, const struct bp_conn_config *cfg, 
     s->pmtud_probes = probes;
     s->no_pmtud = s->pmtud_probeslen == 0;
     s->cc_algo = NGTCP2_CC_ALGO_BBR; /* loss alone is no congestion (ARCHITECTURE.md) */
+    /* ngtcp2 leaves an acknowledgement out of a datagram that follows within an eighth of the
+     * round-trip time, unless so many packets came. */
+    s->ack_thresh = 1;
     s->max_window = MAX_WINDOW;
     s->max_stream_window = MAX_STREAM_WINDOW;
     s->handshake_timeout = cfg->handshake_timeout != 0 ? cfg->handshake_timeout : UINT64_MAX;
@@ -261,23 +264,12 @@ void bp_conn_del(struct bp_conn *c)
 
 /* --- what ended it ------------------------------------------------------- */
 
-/* Bytes of the peer, as printable ASCII. */
-static void printable(char *out, size_t cap, const uint8_t *p, size_t len)
-{
-    size_t n = 0;
-
-    for (; n < len && n + 1 < cap; n++) {
-        out[n] = p[n] >= 0x20 && p[n] < 0x7f ? (char)p[n] : '?';
-    }
-    out[n] = '\0';
-}
-
 static int peer_closed(struct bp_conn *c)
 {
     const ngtcp2_ccerr *e = ngtcp2_conn_get_ccerr(c->q);
     char reason[80];
 
-    printable(reason, sizeof(reason), e->reason, e->reasonlen);
+    bp_err_printable(reason, sizeof(reason), e->reason, e->reasonlen);
     if (e->type == NGTCP2_CCERR_TYPE_APPLICATION) {
         int err = bp_err_from_close_code(e->error_code);
         c->peer_reason = bp_err_from_atom(reason);
@@ -411,6 +403,7 @@ int bp_conn_read(struct bp_conn *c, const struct bp_addr *local, const struct bp
     c->read_since_write += len;
     if (bp_conn_take_decrypted()) {
         c->last_authentic = now;
+        c->mtu_unanswered = false;
     }
     return rc == 0 ? 0 : bp_conn_fail(c, rc);
 }

@@ -79,7 +79,8 @@ struct bp_conn {
     bp_time user_progress; /* as a stream's, of all user streams together */
     bool user_full;        /* as flight_full */
 
-    bool small; /* no large datagrams for now (conn_mtu.c) */
+    bool mtu_unanswered; /* nothing came from the peer since the last path MTU probe */
+    bool small;          /* no large datagrams for now (conn_mtu.c) */
     bp_time small_for;
     bp_time small_until;
     bp_time now; /* of the call that is under way, and the latest that ngtcp2 was told */
@@ -122,7 +123,7 @@ void bp_conn_user_stopped(struct bp_conn *c, struct bp_user_tx *t);
 void bp_conn_user_acked(struct bp_conn *c, struct bp_user_tx *t, uint64_t offset);
 void bp_conn_user_unblock(struct bp_conn *c, struct bp_user_tx *t);
 void bp_conn_user_closed(struct bp_conn *c, struct bp_user_tx *t, uint64_t code);
-/* The largest datagram that may be sent now: all that ngtcp2 wants, or little. */
+/* The largest datagram that may be sent now, path MTU probes included. */
 size_t bp_conn_datagram_limit(struct bp_conn *c, bp_time now);
 /* A stream may be written again: look at the run queue from its start. */
 void bp_conn_unblock(struct bp_conn *c, struct bp_stream *s);

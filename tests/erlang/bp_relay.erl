@@ -4,8 +4,8 @@
 -module(bp_relay).
 -behaviour(barrel_p2p_relay).
 
--export([forwarder/1, tunnel/2, stop/1, count/1]).
--export([descriptor/1, process/1, open/4]).
+-export([forwarder/1, tunnel/2, stop/1, count/1, largest/1]).
+-export([descriptor/1, process/1, process_for/2, open/4]).
 -export([dante/2, stop_dante/1, unused_port/0]).
 
 %% Forwards what comes to it to 127.0.0.1:To, and what comes back to whoever spoke last.
@@ -14,7 +14,7 @@ forwarder(To) ->
     start(fun() ->
         {ok, Front} = gen_udp:open(0, [binary, {ip, {127, 0, 0, 1}}, {recbuf, 4000000}]),
         {ok, Port} = inet:port(Front),
-        {Port, fun(Back) -> forward(Front, Back, To, undefined, 0) end}
+        {Port, fun(Back) -> forward(Front, Back, To, undefined, {0, 0}) end}
     end).
 
 start(Open) ->
@@ -27,17 +27,20 @@ start(Open) ->
     end),
     receive {Pid, Result} -> {Pid, Result} end.
 
-forward(Front, Back, To, Client, N) ->
+forward(Front, Back, To, Client, {N, Largest} = Stats) ->
     receive
         {udp, Front, Ip, Port, Data} ->
             _ = gen_udp:send(Back, {127, 0, 0, 1}, To, Data),
-            forward(Front, Back, To, {Ip, Port}, N + 1);
+            forward(Front, Back, To, {Ip, Port}, {N + 1, max(Largest, byte_size(Data))});
         {udp, Back, _, _, Data} ->
             Client =:= undefined orelse gen_udp:send(Front, Client, Data),
-            forward(Front, Back, To, Client, N + 1);
+            forward(Front, Back, To, Client, {N + 1, Largest});
         {count, From} ->
             From ! {self(), N},
-            forward(Front, Back, To, Client, N);
+            forward(Front, Back, To, Client, Stats);
+        {largest, From} ->
+            From ! {self(), Largest},
+            forward(Front, Back, To, Client, Stats);
         mute ->
             receive stop -> ok end;
         stop ->
@@ -53,6 +56,11 @@ stop(Pid) ->
 %% Datagrams that it has moved.
 count(Pid) ->
     Pid ! {count, self()},
+    receive {Pid, N} -> N end.
+
+%% The largest datagram that came to a forwarder from who dials.
+largest(Pid) ->
+    Pid ! {largest, self()},
     receive {Pid, N} -> N end.
 
 %% The far end of an AF_UNIX socket: datagrams to Path go to 127.0.0.1:To, and back to the sender.
@@ -107,16 +115,28 @@ process(To) ->
             process(Handle, Socket, To)
     end.
 
+%% The same, until it has moved N datagrams to the node: then it takes no more and waits.
+process_for(To, N) ->
+    {ok, Socket} = gen_udp:open(0, [binary, {ip, {127, 0, 0, 1}}, {recbuf, 4000000}]),
+    receive
+        {barrel_p2p_relay, Handle, _Node, {_, _}} ->
+            ok = barrel_p2p_relay:take(Handle, N),
+            process(Handle, Socket, To, wait)
+    end.
+
 process(Handle, Socket, To) ->
+    process(Handle, Socket, To, go_on).
+
+process(Handle, Socket, To, Passive) ->
     receive
         {barrel_p2p_datagram, Handle, Data} ->
             ok = gen_udp:send(Socket, {127, 0, 0, 1}, To, Data);
-        {barrel_p2p_passive, Handle} ->
+        {barrel_p2p_passive, Handle} when Passive =:= go_on ->
             ok = barrel_p2p_relay:take(Handle, 100);
         {udp, Socket, _, _, Data} ->
             _ = barrel_p2p_relay:give(Handle, Data)
     end,
-    process(Handle, Socket, To).
+    process(Handle, Socket, To, Passive).
 
 %% The behaviour; Opts is the port, or `fail'.
 open(_, _, _, fail) ->
@@ -126,15 +146,35 @@ open(Handle, Node, Address, To) ->
     Pid ! {barrel_p2p_relay, Handle, Node, Address},
     {ok, Pid}.
 
-%% A SOCKS proxy on 127.0.0.1: {ok, {OsPort, Port}} or skip. Method: none | username.
+%% A SOCKS proxy on 127.0.0.1: {ok, {OsPort, Port}} or skip. Method: none | username, by the system's
+%% passwords, which nobody here knows | {username, User, Password}, by those and one more.
 dante(Dir, Method) ->
     case lists:filter(fun is_list/1, [os:find_executable(P, "/usr/sbin:/usr/bin:/sbin:/bin")
                                       || P <- ["danted", "sockd"]]) of
         [] -> skip;
-        [Program | _] -> {ok, dante(Dir, Method, Program)}
+        [Program | _] -> dante_or_skip(Dir, Method, Program)
     end.
 
-dante(Dir, Method, Program) ->
+dante_or_skip(Dir, {username, User, Password}, Program) ->
+    case os:cmd("unshare -m true 2>&1") of
+        [] -> {ok, dante(Dir, "username", with_user(Dir, User, Password), Program)};
+        _ -> skip
+    end;
+dante_or_skip(Dir, Method, Program) ->
+    {ok, dante(Dir, Method, "exec", Program)}.
+
+%% dante asks the system; in a mount namespace of its own that has a user more.
+with_user(Dir, User, Password) ->
+    Crypted = os:cmd(["perl -e 'print crypt(\"", Password, "\", \"\\$6\\$bp\\$\")'"]),
+    [begin
+        {ok, Old} = file:read_file("/etc/" ++ File),
+        New = filename:join(Dir, File),
+        ok = file:write_file(New, [Old, Line, $\n]),
+        ["mount --bind '", New, "' /etc/", File, " && "]
+     end || {File, Line} <- [{"passwd", [User, ":x:65500:65500::/:/usr/sbin/nologin"]},
+                             {"shadow", [User, $:, Crypted, ":19000:0:99999:7:::"]}]] ++ ["exec"].
+
+dante(Dir, Method, Prefix, Program) ->
     Port = unused_port(),
     File = filename:join(Dir, "danted." ++ integer_to_list(Port)),
     ok = file:write_file(File ++ ".conf", io_lib:format(
@@ -145,9 +185,13 @@ dante(Dir, Method, Program) ->
         "socks pass { from: 0.0.0.0/0 to: 0.0.0.0/0 command: udpassociate }~n"
         "socks pass { from: 0.0.0.0/0 to: 0.0.0.0/0 command: udpreply }~n",
         [File, Port, Method])),
-    OsPort = open_port({spawn_executable, Program},
-                       [{args, ["-f", File ++ ".conf", "-p", File ++ ".pid"]}, exit_status,
-                        stderr_to_stdout, hide]),
+    Command = lists:flatten([Prefix, " '", Program, "' -f '", File, ".conf' -p '", File, ".pid'"]),
+    {Sh, Args} = case Prefix of
+                     "exec" -> {"/bin/sh", []};
+                     _ -> {os:find_executable("unshare"), ["-m", "/bin/sh"]}
+                 end,
+    OsPort = open_port({spawn_executable, Sh},
+                       [{args, Args ++ ["-c", Command]}, exit_status, stderr_to_stdout, hide]),
     bp_cluster:until(fun() ->
         case gen_tcp:connect({127, 0, 0, 1}, Port, []) of
             {ok, S} -> gen_tcp:close(S), true;

@@ -392,6 +392,8 @@ s2_other_name_in_dist(Config) ->
             claim(V, [{name, "s2@127.0.0.1"}, {says, name(F)}, {cookie, "ct"}])
         end),
     true = Step =/= <<"up">>,
+    bp_cluster:wait_log(V, ["s2@127.0.0.1", "127.0.0.1:", "that it is " ++ name(F) ++ ",", "SHA256:",
+                            "authenticated as s2@127.0.0.1: start that node anew"]),
     ?EQ([], [P || P <- pins(V), P =:= "s2@127.0.0.1.pub"]).
 
 s2_other_node_answers(Config) ->

@@ -309,7 +309,34 @@ static void link_other_name_in_dist_handshake_refused(void **state)
     assert_int_equal(sim_handshake(&s, "z@sim", "b@sim"), BP_E_HS_NAME_MISMATCH);
     sim_run(&s, s.now + BP_SEC);
     assert_true(s.a.failed);
-    assert_non_null(strstr(bp_link_error_text(s.a.link), "not the authenticated one"));
+    assert_int_equal(bp_conn_peer_reason(bp_link_conn(s.a.link)), BP_E_HS_NAME_MISMATCH);
+    assert_non_null(strstr(bp_link_error_text(s.a.link), "we said"));
+    assert_non_null(strstr(bp_link_error_text(s.a.link), "z@sim"));
+    assert_non_null(strstr(bp_link_error_text(s.b.link), "that it is z@sim,"));
+    sim_free(&s);
+}
+
+/* Whatever a stranger calls itself: a line of the log stays one, and short. */
+static void link_other_name_is_bounded_and_printable(void **state)
+{
+    char name[BP_NODE_NAME_MAX + 1];
+    struct sim s;
+
+    (void)state;
+    memset(name, 'n', sizeof(name) - 1);
+    name[sizeof(name) - 1] = '\0';
+    memcpy(name, "z@\n\x1b[2J\xff", 8);
+    sim_init(&s, 16);
+    assert_int_equal(sim_dial(&s), 0);
+    sim_run_auth(&s, 30 * BP_SEC);
+    assert_int_equal(sim_handshake(&s, name, "b@sim"), BP_E_HS_NAME_MISMATCH);
+    assert_non_null(strstr(bp_link_error_text(s.b.link), "that it is z@??[2J?nnnn"));
+    assert_non_null(strstr(bp_link_error_text(s.b.link), "nnn..., which is"));
+    for (const char *p = bp_link_error_text(s.b.link); *p != '\0'; p++) {
+        assert_true(*p >= ' ' && *p <= '~');
+    }
+    sim_run(&s, s.now + BP_SEC);
+    assert_non_null(strstr(bp_link_error_text(s.a.link), "z@??[2J?nnnn"));
     sim_free(&s);
 }
 
@@ -373,12 +400,54 @@ static void link_misbehaving_peer_loses_connection(void **state)
     misbehave(4, "\x00\x00\x00\x00", 4, true, BP_E_STREAM_FINISHED);
 }
 
+/* One datagram from `n` to `o`, which must be all that `n` has to send now. */
+static void send_one(const struct sim *s, struct sim_node *n, struct sim_node *o, bp_time now)
+{
+    static uint8_t buf[2 * 65536 + 1024];
+    struct bp_tx_run runs[BP_TX_RUNS];
+    unsigned n_runs;
+
+    assert_int_equal(bp_link_write(n->link, buf, sizeof(buf), runs, &n_runs, now), 0);
+    assert_int_equal(n_runs, 1);
+    assert_int_equal(runs[0].len, runs[0].seg);
+    assert_int_equal(bp_link_read(o->link, &o->addr, &n->addr, buf, runs[0].len, now), 0);
+    (void)s;
+}
+
+/* However soon it follows: else the acknowledgement would take a datagram of its own. */
+static void link_answer_carries_the_acknowledgement(void **state)
+{
+    uint32_t next[SIM_SENDERS] = {0};
+    uint32_t total = 0;
+    struct bp_conn_stats st;
+    struct sim s;
+
+    (void)state;
+    sim_init(&s, 13);
+    s.net.delay = 20 * BP_MS;
+    sim_connect_up(&s);
+    sim_run(&s, s.now + 2 * BP_SEC);
+    for (uint32_t i = 0; i < 3; i++) {
+        sim_send_message(&s.a, 0, i, 64);
+        send_one(&s, &s.a, &s.b, s.now + i * BP_SEC);
+        assert_true(bp_conn_only_acks(bp_link_conn(s.b.link)));
+        sim_send_message(&s.b, 0, i, 64);
+        send_one(&s, &s.b, &s.a, s.now + i * BP_SEC + 1000);
+        bp_conn_stats(bp_link_conn(s.a.link), &st);
+        assert_int_equal(st.bytes_in_flight, 0);
+        sim_receive(&s.a, next, &total);
+    }
+    assert_int_equal(total, 3);
+    sim_free(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(link_clean_network_authenticates),
         cmocka_unit_test(link_authenticates_in_two_round_trips),
         cmocka_unit_test(link_clock_going_back_is_harmless),
+        cmocka_unit_test(link_answer_carries_the_acknowledgement),
         cmocka_unit_test(link_clean_network_delivers_in_order),
         cmocka_unit_test(link_reordering_network_delivers_in_order),
         cmocka_unit_test(link_lossy_network_delivers_in_order),
@@ -391,6 +460,7 @@ int main(void)
         cmocka_unit_test(link_strict_server_refuses_stranger),
         cmocka_unit_test(link_other_node_than_dialled_refused),
         cmocka_unit_test(link_other_name_in_dist_handshake_refused),
+        cmocka_unit_test(link_other_name_is_bounded_and_printable),
         cmocka_unit_test(link_silent_peer_times_out_with_words),
         cmocka_unit_test(link_misbehaving_peer_loses_connection),
     };

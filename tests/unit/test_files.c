@@ -420,6 +420,7 @@ static const struct CMUnitTest tests[] = {
     TMPDIR_TEST(errbuf_long_path_keeps_end_and_cure),
     TMPDIR_TEST(errbuf_relative_path_made_absolute),
     cmocka_unit_test(path_parts_split_and_joined),
+    cmocka_unit_test(errbuf_cure_follows_from_the_reason),
 };
 
 T_MAIN(tests)

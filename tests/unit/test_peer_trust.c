@@ -173,6 +173,13 @@ static void words(void **state)
     sides.refusal = BP_E_AUTH_UNTRUSTED;
     bp_peer_trust_explain(&t, BP_E_AUTH_REJECTED, "no", &sides, text, sizeof(text));
     assert_non_null(strstr(text, "run on its side `barrel-p2p trust add a@host --key 02000000"));
+    sides.refusal = BP_E_HS_NAME_MISMATCH;
+    bp_peer_trust_explain(&t, BP_E_PEER_CLOSED, "no", &sides, text, sizeof(text));
+    assert_non_null(strstr(text, "; it refused our key SHA256:"));
+    assert_non_null(strstr(text, "; we authenticated as a@host: start this node anew"));
+    bp_peer_trust_explain(&t, BP_E_HS_NAME_MISMATCH, "no", &sides, text, sizeof(text));
+    assert_non_null(strstr(text, "no; it presented the key SHA256:"));
+    assert_non_null(strstr(text, "; it authenticated as " PEER ": start that node anew"));
     bp_peer_trust_explain(&t, BP_E_TIMEOUT, "late", &sides, text, sizeof(text));
     assert_string_equal(text, "late");
     bp_peer_trust_explain(&t, BP_E_AUTH_KEY_MISMATCH, "no", &sides, tiny, sizeof(tiny));

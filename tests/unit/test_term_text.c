@@ -271,6 +271,30 @@ static void term_identifiers_show_their_node(void **state)
     ei_x_free(&x);
 }
 
+/* A terminal gets no control characters of a peer's, nor bytes that are no UTF-8. */
+static void term_identifiers_are_escaped(void **state)
+{
+    static const char port[] = "x" "w\001\377" "\0\0\0\0\0\0\0\5" "\0\0\0\7";
+    erlang_pid pid = {.node = "a\033[2J@h", .num = 90, .serial = 1, .creation = 7};
+    ei_x_buff x;
+    char *out;
+    int at = 0;
+    (void)state;
+
+    assert_int_equal(ei_x_new(&x), 0);
+    ei_x_encode_pid(&x, &pid);
+    assert_int_equal(cli_term_string(&x, &at, CLI_TERM_PLAIN, &out, NULL), 0);
+    assert_string_equal(out, "#Pid<a\\e[2J@h.90.1>");
+    free(out);
+    ei_x_free(&x);
+
+    at = 0;
+    assert_int_equal(ei_x_new(&x), 0);
+    ei_x_append_buf(&x, port, sizeof(port) - 1);
+    assert_int_equal(cli_term_string(&x, &at, CLI_TERM_PLAIN, &out, NULL), BP_E_INVALID);
+    ei_x_free(&x);
+}
+
 /* Whatever is cut off or changed in a term of a peer is an error, not a crash. */
 static void term_from_a_peer_is_checked(void **state)
 {
@@ -366,6 +390,7 @@ int main(void)
         cmocka_unit_test(term_limits),
         cmocka_unit_test(term_of_a_file_ends_with_a_full_stop),
         cmocka_unit_test(term_identifiers_show_their_node),
+        cmocka_unit_test(term_identifiers_are_escaped),
         cmocka_unit_test(term_from_a_peer_is_checked),
         cmocka_unit_test(term_as_json),
     };

@@ -43,6 +43,11 @@ void drv_conn_port_fail(struct drv_conn_port *cp, int err, const char *text)
     }
 }
 
+static bool is_link_local(const struct bp_addr *a)
+{
+    return a->u.sa.sa_family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL(&a->u.v6.sin6_addr);
+}
+
 void drv_conn_port_open_socket(struct drv_conn_port *cp)
 {
     struct drv_conn *c = cp->conn;
@@ -54,7 +59,11 @@ void drv_conn_port_open_socket(struct drv_conn_port *cp)
         char text[256];
         snprintf(text, sizeof(text), "cannot open a socket for the connection: %s%s",
                  strerror(errno),
-                 rc == BP_E_LIMIT ? " (raise the limit of open files, ulimit -n)" : "");
+                 rc == BP_E_LIMIT ? " (raise the limit of open files, ulimit -n)"
+                 : is_link_local(&c->peer)
+                     ? " (a link-local address needs an interface, which Erlang's addresses do not "
+                       "name: use another address of the node)"
+                     : "");
         drv_conn_port_fail(cp, rc, text);
         return;
     }

@@ -122,6 +122,16 @@ soak-membership: deps-test
 	@SEEDS=$${SEEDS:-1000} build/release/tests/membership/test_overlay
 	@$(MAKE) --no-print-directory report-membership
 
+soak: soak-monkey
+soak-monkey: deps-test
+	@$(MAKE) --no-print-directory all asan-driver && for d in none asan; do \
+	  DRIVER=$$d scripts/monkey $$(($(SOAK) * 6)) && DRIVER=$$d MONKEY_LASTING=1 scripts/monkey $$(($(SOAK) * 6)) \
+	  || exit 1; done
+
+MONKEY ?= 600
+monkey: all asan-driver ## random operations on real nodes for MONKEY=600 seconds (DRIVER=asan)
+	@scripts/monkey $(MONKEY)
+
 report-membership: $(HPV_REPORT) ## HyParView at scale: the paper's experiments (minutes)
 	@for m in table compare failures sizing churn partition loss scale; do $(HPV_REPORT) $$m || exit 1; done
 
@@ -228,7 +238,7 @@ bench-idle: deps-test ## memory of an idle connection, CPU of 200
 	@$(MAKE) --no-print-directory all idle-peers
 	@bench/idle_memory $(ARGS)
 
-.PHONY: test asan-driver c-node-bench hostile cnode-peer cnode-bins soak soak-hostile soak-wan soak-membership report-membership faulty-drivers check \
+.PHONY: test asan-driver c-node-bench hostile cnode-peer cnode-bins soak soak-hostile soak-wan soak-membership soak-monkey monkey report-membership faulty-drivers check \
   c-tests static layering exports fuzz bench bench-idle idle-peers unit-bins sim-bins driver-bins \
   wan-bins cli-bins member-bins replay-bins
 

@@ -57,7 +57,8 @@ typedef uint64_t bp_peer_id;
 /* --- life ---------------------------------------------------------------- */
 
 /*
- * Makes a node called `name`, "name@host" (letters, digits, '_', '-', '.'). It does nothing yet.
+ * Makes a node called `name`, "name@host" (letters, digits, '_', '-', '.'; the host may
+ * be an IPv6 address). It does nothing yet.
  * `*out` is the caller's until bp_node_del. Errors: BP_ERROR_INVALID (name), BP_ERROR_NOMEM,
  * BP_ERROR_SYSTEM (no descriptors); then `*out` is NULL.
  */

@@ -711,7 +711,8 @@ connection_ends(Config) ->
     ?EQ({error, unknown_stream}, send(A, P, Ref, <<"x">>)),
     {quic_dist_stream, _, Old} = Ref,
     {quic_dist_stream, _, New} = Ref4,
-    ?EQ(Old band (1 bsl 44 - 1), New band (1 bsl 44 - 1)),
+    %% the first stream of who dialled, or of the other one: `global' may have connected them
+    true = lists:member(New band (1 bsl 44 - 1), [68, 65]),
     true = Old =/= New.
 
 fill_up(Ref, Data) ->

@@ -650,6 +650,9 @@ static void finish_link(struct cn_peer *p, int err, const char *why, bp_time now
         if (close_len > 0 && p->was_up) {
             bp_closing_add(n->told, p->cids, p->n_cids, buf + runs[n_runs - 1].off, close_len, now);
         }
+        if (p->move != NULL) {
+            n_runs = cn_move_divert(p, buf, runs, n_runs);
+        }
         if (p->path != NULL) {
             cn_path_send(p->path, buf, runs, n_runs);
         } else {

@@ -51,7 +51,8 @@ struct bp_relay_functions {
     int (*open)(void *ctx, struct bp_relay_end *end, const char *node, const char *ip,
                 uint16_t port);
     /* Takes one datagram, borrowed for the call. 0, or BP_ERROR_AGAIN: no room, it comes again
-     * after bp_relay_room; anything else: it is lost. */
+     * after bp_relay_room (but not the last one of a connection that ends: the peer then notices by
+     * its own time limit); anything else: it is lost. */
     int (*send)(void *ctx, struct bp_relay_end *end, const void *datagram, size_t len);
     /* The path has ended: `end` must not be used any more, by any thread. May be NULL. */
     void (*close)(void *ctx, struct bp_relay_end *end);

@@ -96,8 +96,7 @@ void peer_info(struct bp_node *n, bp_peer_id id)
              "recv_queue=%llu messages_received=%llu datagram_size=%llu relay=%s",
              i.name, i.address, i.fingerprint, i.up, (unsigned long long)i.srtt_us,
              (unsigned long long)i.bytes_received, (unsigned long long)i.recv_queue,
-             (unsigned long long)i.messages_received, (unsigned long long)i.datagram_size,
-             i.relay);
+             (unsigned long long)i.messages_received, (unsigned long long)i.datagram_size, i.relay);
 }
 
 struct counter {

@@ -43,7 +43,7 @@ ifdef CI
 OPT += -Werror
 endif
 
-DEPS_PC := libngtcp2_crypto_gnutls libngtcp2 gnutls jansson libcares
+DEPS_PC := libngtcp2_crypto_gnutls libngtcp2 gnutls libsodium jansson libcares
 ifneq ($(filter-out deps deps-test help clean demo test soak bench bench-idle ci,$(or $(MAKECMDGOALS),all)),)
 DEP_CFLAGS := $(patsubst -I%,-isystem %,$(shell $(PKG_CONFIG) --cflags $(DEPS_PC)))
 DEP_LIBS := $(shell $(PKG_CONFIG) --libs $(DEPS_PC)) -lresolv

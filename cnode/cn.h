@@ -10,6 +10,7 @@
  *   shake.c     authentication's files, the distribution handshake, which of two connections stays
  *   discover.c  the discovery chain, publishing
  *   find.c      names to addresses, dialling one after the other
+ *   path.h      ways through relays: relay.c, path.c, feed.c
  *   event.c     events and messages for programs with a loop
  *   ei.c        libei's callbacks: sockets; ei_io.c  bytes; ei_stream.c  messages in them
  *   info.c      peers and counters (counters.def), log
@@ -32,6 +33,7 @@
 #include "dist/shake.h"
 #include "io/finder.h"
 #include "io/peer_trust.h"
+#include "io/relay_path.h"
 #include "io/udp.h"
 #include "quic/cid_map.h"
 #include "quic/closing.h"
@@ -54,6 +56,10 @@
 #define CN_FLUSH_BYTES  (60u * 1024u)
 
 struct cn_ei;
+struct cn_path;
+struct cn_relay;
+struct cn_relay_row;
+struct bp_resolver;
 
 /* Where a peer is. */
 enum cn_stage {
@@ -88,9 +94,13 @@ struct cn_peer {
     unsigned next_addr;
     struct bp_addr *addrs; /* while it is dialled */
     bp_time give_up;
+    struct cn_relay *relay; /* through which it is dialled; NULL: none */
+    uint32_t max_datagram;  /* 0: the node's */
+    bp_time attempt_until;  /* while the path to an address is opened */
 
     /* the connection */
     struct bp_link *link;
+    struct cn_path *path; /* NULL: the node's socket */
     struct bp_addr remote;
     bool remote_known;         /* `remote` is in the table of addresses */
     struct bp_addr counted_as; /* its first address, for the listener's limits */
@@ -174,7 +184,15 @@ struct cn_options {
 };
 
 /* The node's own timers and the program's descriptors in epoll. */
-enum cn_source { CN_SRC_SOCKET = 1, CN_SRC_WAKE, CN_SRC_FINDER, CN_SRC_EI };
+enum cn_source {
+    CN_SRC_SOCKET = 1,
+    CN_SRC_WAKE,
+    CN_SRC_FINDER,
+    CN_SRC_EI,
+    CN_SRC_PATH,
+    CN_SRC_SIDE, /* a proxy's connection */
+    CN_SRC_RESOLVER
+};
 
 struct cn_timers {
     struct cn_peer **heap; /* from 1; the earliest is [1] */
@@ -198,6 +216,8 @@ struct cn_stats {
     uint64_t held;
     uint64_t lookups;
     uint64_t log_dropped;
+    uint64_t relays_failed;
+    uint64_t relays_dead;
 };
 
 struct bp_node {
@@ -257,6 +277,14 @@ struct bp_node {
     struct bp_finder *finder; /* from bp_node_start on */
     bool look_again;          /* something was answered, or asked */
     bool published;
+
+    /* relays */
+    struct cn_relay_row *relays;
+    size_t n_relays;
+    struct bp_resolver *resolver; /* of their names; from the first one on */
+    uint64_t last_question;
+    bool answers; /* of the resolver, perhaps */
+    struct bp_relay_stats relayed;
 
     /* running */
     int outer; /* what the program waits for */
@@ -357,9 +385,9 @@ void cn_peer_set_name(struct cn_peer *p, const char *name);
 void cn_peer_link_config(struct bp_node *n, struct bp_link_config *lc);
 /* Gives it a link; `server`: for a first packet. */
 int cn_peer_connect(struct cn_peer *p, bool server, struct bp_link_config *lc, bp_time now);
-/* One datagram for it. */
-void cn_peer_read(struct cn_peer *p, const struct bp_addr *remote, const uint8_t *d, size_t len,
-                  bp_time now);
+/* One datagram for it, which came on the path `local`. */
+void cn_peer_read(struct cn_peer *p, const struct bp_addr *local, const struct bp_addr *remote,
+                  const uint8_t *d, size_t len, bp_time now);
 /* After anything happened to its link: events, handshake, sending, messages, timer. The peer may be
  * gone afterwards. */
 void cn_peer_settle(struct cn_peer *p, bp_time now);
@@ -371,6 +399,8 @@ void cn_peer_sent(struct cn_peer *p, bp_time now);
 /* Ends it: `err` and `text` (NULL: the error's own) are why. The peer may be gone afterwards. */
 void cn_peer_end(struct cn_peer *p, int err, const char *text, bp_time now);
 void cn_peer_refused(struct cn_peer *p, bp_time now);
+/* Counts a refusal; true: so often, and nothing is heard, that nobody is there. */
+bool cn_peer_refused_again(struct cn_peer *p, bp_time now);
 /* The program has taken messages, or cannot: flow control follows. */
 void cn_peer_credit(struct cn_peer *p, bp_time now);
 /* Frees it if it has ended and nobody wants anything of it any more. */
@@ -403,13 +433,24 @@ int cn_discover_init(struct bp_node *n);
 void cn_discover_free(struct bp_node *n);
 void cn_publish(struct bp_node *n);
 void cn_withdraw(struct bp_node *n);
+/* DNS servers that the program named; NULL: the system's. */
+const char *cn_dns_servers(const struct bp_node *n);
 
 /* --- find.c -------------------------------------------------------------- */
 
-/* Dials `name`, or whoever is `at` that address (one of the two may be NULL), for `ei` or (NULL)
- * for the program. `*out` may be gone already; then its end was told. */
-int cn_dial(struct bp_node *n, const char *name, const struct bp_addr *at, unsigned timeout_ms,
-            struct cn_ei *ei);
+struct cn_dial {
+    const char *name; /* may be NULL where `at` is not */
+    const struct bp_addr *at;
+    unsigned timeout_ms;
+    struct cn_ei *ei;       /* for whom; NULL: the program */
+    struct cn_relay *relay; /* borrowed; NULL: as the table says */
+    bool direct;            /* ... or none */
+    uint32_t max_datagram;  /* 0: the node's */
+};
+/* The peer may be gone already when this returns 0; then its end was told. */
+int cn_dial(struct bp_node *n, const struct cn_dial *d);
+/* The path through a relay was not open in time. */
+void cn_find_timeout(struct cn_peer *p, bp_time now);
 /* Begins to look for `p->name`, if that was not possible before. */
 int cn_find_start(struct cn_peer *p, bp_time now);
 void cn_find_cancel(struct cn_peer *p);

@@ -335,7 +335,7 @@ static int start_backend(struct bp_node *n, struct cn_backend *b)
     return rc == 0 ? 0 : cn_fail(rc, "a discovery backend: %s", bp_err_text(rc));
 }
 
-static const char *servers_of(const struct bp_node *n)
+const char *cn_dns_servers(const struct bp_node *n)
 {
     for (size_t i = 0; i < n->n_backends; i++) {
         if (n->backends[i]->kind == CN_BACKEND_DNS) {
@@ -348,7 +348,7 @@ static const char *servers_of(const struct bp_node *n)
 int cn_discover_init(struct bp_node *n)
 {
     struct bp_finder_config c = {
-        .servers = servers_of(n), .own_host = own_host(n), .family = family_of(n)};
+        .servers = cn_dns_servers(n), .own_host = own_host(n), .family = family_of(n)};
     int rc = bp_finder_new(&n->finder, &c);
 
     if (rc != 0) {

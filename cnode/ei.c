@@ -495,9 +495,11 @@ static int cb_connect(void *ctx, void *addr, int len, unsigned tmo)
         return EINVAL;
     }
     (void)pthread_mutex_lock(&n->lock);
-    rc = n->closing
-             ? BP_E_STATE
-             : cn_dial(n, name, name == NULL ? &at : NULL, tmo == EI_SCLBK_INF_TMO ? 0 : tmo, h);
+    rc = n->closing ? BP_E_STATE
+                    : cn_dial(n, &(struct cn_dial){.name = name,
+                                                   .at = name == NULL ? &at : NULL,
+                                                   .timeout_ms = tmo == EI_SCLBK_INF_TMO ? 0 : tmo,
+                                                   .ei = h});
     cn_touched(n);
     if (rc != 0) {
         (void)pthread_mutex_unlock(&n->lock);

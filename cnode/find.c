@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* From names to addresses, and dialling one after the other. */
 #include "cnode/cn.h"
+#include "cnode/path.h"
 
 #include "auth/node_name.h"
 
@@ -50,12 +51,30 @@ static struct cn_peer *looking_for(const struct bp_node *n, uint32_t lookup)
     return NULL;
 }
 
+/* A relay may know where a node is that nobody else can find; a proxy has to be told. */
+static bool anywhere(struct cn_peer *p, bp_time now)
+{
+    if (p->relay == NULL || p->relay->kind == BP_RELAY_SOCKS5) {
+        return false;
+    }
+    p->addrs = calloc(1, sizeof(*p->addrs));
+    if (p->addrs == NULL || bp_addr_parse(p->addrs, "127.0.0.1", 1) != 0) {
+        return false;
+    }
+    p->n_addrs = 1;
+    cn_find_next(p, now);
+    return true;
+}
+
 static void found(struct cn_peer *p, const struct bp_finder_event *e, bp_time now)
 {
     char text[CN_TEXT_MAX];
 
     p->looking = false;
     if (e->kind == BP_FINDER_UNKNOWN || e->n == 0) {
+        if (anywhere(p, now)) {
+            return;
+        }
         (void)snprintf(text, sizeof(text),
                        e->rc == BP_E_SYSTEM
                            ? "%s is known, but its host name '%s' has no address"
@@ -105,27 +124,111 @@ bp_time cn_find_deadline(const struct bp_node *n)
 
 /* --- dialling ------------------------------------------------------------ */
 
-static int dial(struct cn_peer *p, struct bp_addr remote, bp_time timeout, bp_time now)
+/* To what an address of the peer's is when the node's socket has it. */
+static int direct(struct bp_node *n, struct bp_addr *remote)
 {
-    struct bp_node *n = p->n;
-    struct bp_link_config lc;
     int rc = cn_open_socket(n, n->opt.port);
 
     if (rc != 0) {
         return rc;
     }
     if (n->bound.u.sa.sa_family == AF_INET6) {
-        bp_addr_map_v6(&remote);
-    } else if (remote.u.sa.sa_family != AF_INET) {
+        bp_addr_map_v6(remote);
+    } else if (remote->u.sa.sa_family != AF_INET) {
         return cn_fail(BP_E_INVALID, "an IPv6 address cannot be dialled from an IPv4 socket");
     }
+    return 0;
+}
+
+static void limit(uint32_t *size, uint32_t max)
+{
+    if (max != 0 && max < *size) {
+        *size = max;
+    }
+}
+
+/* The way to `remote` is there. */
+static int start_link(struct cn_peer *p, const struct bp_addr *remote, bp_time timeout, bp_time now)
+{
+    struct bp_node *n = p->n;
+    struct bp_link_config lc;
+    int rc;
+
     cn_peer_link_config(n, &lc);
-    lc.conn.local = n->bound;
-    lc.conn.remote = remote;
+    lc.conn.local = p->path != NULL ? p->path->local : n->bound;
+    lc.conn.remote = *remote;
+    limit(&lc.conn.max_datagram, p->max_datagram);
+    if (p->path != NULL) {
+        limit(&lc.conn.max_datagram, p->path->relay->mtu);
+    }
     lc.auth.dialled_name = p->name;
     lc.setup_timeout = timeout;
     rc = cn_peer_connect(p, false, &lc, now);
     return rc == 0 ? 0 : cn_fail(rc, "cannot dial: %s", bp_err_text(rc));
+}
+
+static int dial(struct cn_peer *p, struct bp_addr remote, bp_time timeout, bp_time now)
+{
+    int rc;
+
+    if (p->relay == NULL) {
+        rc = direct(p->n, &remote);
+        return rc == 0 ? start_link(p, &remote, timeout, now) : rc;
+    }
+    p->attempt_until = now + timeout;
+    rc = cn_path_new(&p->path, p, p->relay, &remote);
+    if (rc == 0) {
+        rc = start_link(p, &remote, timeout, now);
+        if (rc != 0) {
+            cn_path_del(p->path);
+            p->path = NULL;
+        }
+    } else if (rc == 1) {
+        cn_timers_set(&p->n->timers, p, p->attempt_until);
+        rc = 0;
+    }
+    return rc;
+}
+
+/* The path to an address was not to be had. */
+static void attempt_failed(struct cn_peer *p, int rc, const char *text, bp_time now)
+{
+    p->err = rc;
+    (void)snprintf(p->text, sizeof(p->text), "%s", text);
+    p->n->stats.relays_failed++;
+    cn_path_del(p->path);
+    p->path = NULL;
+    cn_find_next(p, now);
+}
+
+void cn_path_opened(struct cn_path *path, int rc, const char *text, bp_time now)
+{
+    struct cn_peer *p = path->p;
+
+    if (rc == 0) {
+        rc = start_link(p, &path->remote, p->attempt_until > now ? p->attempt_until - now : 1, now);
+        text = rc != 0 ? bp_error_detail() : text;
+    }
+    if (rc == 0) {
+        cn_peer_settle(p, now);
+    } else {
+        attempt_failed(p, rc, text, now);
+    }
+}
+
+void cn_find_timeout(struct cn_peer *p, bp_time now)
+{
+    char text[CN_TEXT_MAX];
+
+    if (now < p->attempt_until) {
+        cn_timers_set(&p->n->timers, p, p->attempt_until);
+        return;
+    }
+    (void)snprintf(text, sizeof(text), "%s: %s", cn_path_name(p->path),
+                   p->path->state == CN_PATH_RESOLVING
+                       ? "its name was not resolved in time"
+                       : "the proxy did not answer in time (not a SOCKS 5 proxy, or out of reach)");
+    attempt_failed(p, BP_E_TIMEOUT, text, now);
 }
 
 void cn_find_next(struct cn_peer *p, bp_time now)
@@ -188,10 +291,28 @@ static int may_dial(struct bp_node *n, const char *name, bp_peer_id *peer)
     return 0;
 }
 
-int cn_dial(struct bp_node *n, const char *name, const struct bp_addr *at, unsigned timeout_ms,
-            struct cn_ei *ei)
+/* Looks for it, or dials the address that was given. */
+static int begin(struct cn_peer *p, const struct bp_addr *at, bp_time now)
+{
+    int rc;
+
+    if (at == NULL) {
+        rc = cn_find_start(p, now);
+        return rc == 0 ? 0 : cn_fail(rc, "cannot look for %s: %s", p->name, bp_err_text(rc));
+    }
+    p->addrs = calloc(1, sizeof(*p->addrs));
+    if (p->addrs == NULL) {
+        return cn_fail(BP_E_NOMEM, "%s", bp_err_text(BP_E_NOMEM));
+    }
+    p->addrs[0] = *at;
+    p->n_addrs = 1;
+    return dial(p, p->addrs[p->next_addr++], p->give_up - now, now);
+}
+
+int cn_dial(struct bp_node *n, const struct cn_dial *d)
 {
     bp_time now = cn_now();
+    struct cn_relay *relay = d->relay;
     struct cn_peer *p;
     int rc = cn_peer_new(n, &p);
 
@@ -199,33 +320,27 @@ int cn_dial(struct bp_node *n, const char *name, const struct bp_addr *at, unsig
         return rc;
     }
     n->stats.dialled++;
-    p->native = ei == NULL;
-    p->ei_peer = ei != NULL;
-    p->ei = ei;
-    if (ei != NULL) {
+    p->native = d->ei == NULL;
+    p->ei_peer = d->ei != NULL;
+    p->ei = d->ei;
+    if (d->ei != NULL) {
         cn_ei_attach(p);
     }
-    p->give_up = now + (timeout_ms != 0 ? timeout_ms * BP_MS : n->opt.setup_timeout);
-    if (name != NULL) {
-        cn_peer_set_name(p, name);
-    }
-    if (at == NULL) {
-        rc = cn_find_start(p, now);
-        rc = rc == 0 ? 0 : cn_fail(rc, "cannot look for %s: %s", name, bp_err_text(rc));
-    } else {
-        p->addrs = calloc(1, sizeof(*p->addrs));
-        rc = p->addrs != NULL ? 0 : cn_fail(BP_E_NOMEM, "%s", bp_err_text(BP_E_NOMEM));
-        if (rc == 0) {
-            p->addrs[0] = *at;
-            p->n_addrs = 1;
-            rc = dial(p, p->addrs[p->next_addr++], p->give_up - now, now);
+    p->give_up = now + (d->timeout_ms != 0 ? d->timeout_ms * BP_MS : n->opt.setup_timeout);
+    p->max_datagram = d->max_datagram;
+    if (d->name != NULL) {
+        cn_peer_set_name(p, d->name);
+        if (relay == NULL && !d->direct) {
+            relay = cn_relay_of(n, d->name);
         }
     }
+    p->relay = cn_relay_ref(relay);
+    rc = begin(p, d->at, now);
     if (rc != 0) {
         cn_peer_free(p);
         return rc;
     }
-    if (at != NULL) {
+    if (d->at != NULL) {
         cn_peer_settle(p, now);
     } else {
         cn_find_run(n, now); /* what is known without waiting */
@@ -233,17 +348,16 @@ int cn_dial(struct bp_node *n, const char *name, const struct bp_addr *at, unsig
     return 0;
 }
 
-static int dial_public(struct bp_node *n, const char *name, const struct bp_addr *at,
-                       unsigned timeout_ms, bp_peer_id *peer)
+static int dial_public(struct bp_node *n, const struct cn_dial *d, bp_peer_id *peer)
 {
     int rc;
 
     *peer = 0;
     (void)pthread_mutex_lock(&n->lock);
-    rc = may_dial(n, name, peer);
+    rc = may_dial(n, d->name, peer);
     if (rc == 0) {
         bp_peer_id id = n->last_id + 1;
-        rc = cn_dial(n, name, at, timeout_ms, NULL);
+        rc = cn_dial(n, d);
         if (rc == 0) {
             *peer = id;
         }
@@ -259,17 +373,69 @@ int bp_node_dial(struct bp_node *n, const char *name, unsigned timeout_ms, bp_pe
         *peer = 0;
         return cn_fail(BP_E_INVALID, "whom to dial?");
     }
-    return dial_public(n, name, NULL, timeout_ms, peer);
+    return dial_public(n, &(struct cn_dial){.name = name, .timeout_ms = timeout_ms}, peer);
+}
+
+static int parse_at(struct bp_addr *at, const char *ip, uint16_t port)
+{
+    return ip != NULL && port != 0 && bp_addr_parse(at, ip, port) == 0
+               ? 0
+               : cn_fail(BP_E_INVALID, "wanted is an IPv4 or IPv6 literal and a port");
 }
 
 int bp_node_dial_at(struct bp_node *n, const char *name, const char *ip, uint16_t port,
                     unsigned timeout_ms, bp_peer_id *peer)
 {
     struct bp_addr at;
+    int rc = parse_at(&at, ip, port);
 
     *peer = 0;
-    if (ip == NULL || port == 0 || bp_addr_parse(&at, ip, port) != 0) {
-        return cn_fail(BP_E_INVALID, "wanted is an IPv4 or IPv6 literal and a port");
+    if (rc != 0) {
+        return rc;
     }
-    return dial_public(n, name, &at, timeout_ms, peer);
+    return dial_public(n, &(struct cn_dial){.name = name, .at = &at, .timeout_ms = timeout_ms},
+                       peer);
+}
+
+int bp_node_dial_with(struct bp_node *n, const char *name, const struct bp_dial *dial, size_t size,
+                      bp_peer_id *peer)
+{
+    struct bp_dial d = {0};
+    struct cn_dial how;
+    struct cn_relay *relay = NULL;
+    struct bp_addr at;
+    int rc = 0;
+
+    *peer = 0;
+    memcpy(&d, dial, size < sizeof(d) ? size : sizeof(d));
+    if (name == NULL && d.ip == NULL) {
+        return cn_fail(BP_E_INVALID, "whom to dial?");
+    }
+    if (d.max_datagram != 0 && (d.max_datagram < BP_DGRAM_MIN || d.max_datagram > BP_DGRAM_MAX)) {
+        return cn_fail(BP_E_INVALID, "max_datagram is a number of %u to %u", BP_DGRAM_MIN,
+                       BP_DGRAM_MAX);
+    }
+    if (d.direct && d.relay != NULL) {
+        return cn_fail(BP_E_INVALID, "a relay, and none: choose one of the two");
+    }
+    how = (struct cn_dial){.name = name,
+                           .timeout_ms = d.timeout_ms,
+                           .direct = d.direct,
+                           .max_datagram = d.max_datagram};
+    if (d.ip != NULL) {
+        rc = parse_at(&at, d.ip, d.port);
+        how.at = &at;
+    }
+    if (rc == 0 && d.relay != NULL) {
+        rc = cn_relay_new(&relay, d.relay);
+    }
+    if (rc != 0) {
+        return rc;
+    }
+    how.relay = relay;
+    rc = dial_public(n, &how, peer);
+    (void)pthread_mutex_lock(&n->lock);
+    cn_relay_unref(relay);
+    (void)pthread_mutex_unlock(&n->lock);
+    return rc;
 }

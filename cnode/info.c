@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a node tells about itself: peers, counters, log, and errors in words. */
 #include "cnode/cn.h"
+#include "cnode/path.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -56,6 +57,7 @@ SAME(BP_ERROR_FILE, BP_E_FILE);
 SAME(BP_ERROR_LOCAL_CLOSE, BP_E_LOCAL_CLOSE);
 SAME(BP_ERROR_ADDR_IN_USE, BP_E_ADDR_IN_USE);
 SAME(BP_ERROR_DUPLICATE_NAME, BP_E_DUPLICATE_NAME);
+SAME(BP_ERROR_RELAY, BP_E_RELAY);
 SAME(BP_ERROR_NOMEM, BP_E_NOMEM);
 SAME(BP_ERROR_INTERNAL, BP_E_INTERNAL);
 SAME(BP_ERROR_CRYPTO, BP_E_CRYPTO);
@@ -90,12 +92,16 @@ int cn_fail(int rc, const char *fmt, ...)
 
 const char *cn_who(const struct cn_peer *p)
 {
-    static _Thread_local char text[BP_NODE_NAME_MAX + BP_ADDR_TEXT_MAX + 8];
-    char addr[BP_ADDR_TEXT_MAX] = "";
+    static _Thread_local char text[BP_NODE_NAME_MAX + BP_ADDR_TEXT_MAX + CN_PATH_NAME_MAX + 20];
+    char addr[BP_ADDR_TEXT_MAX + CN_PATH_NAME_MAX + 16] = "";
     const char *name = p->link != NULL ? bp_link_peer_name(p->link) : p->name;
 
     if (p->remote.len != 0) {
         (void)bp_addr_text(&p->remote, addr);
+        if (p->path != NULL) {
+            size_t len = strlen(addr);
+            (void)snprintf(addr + len, sizeof(addr) - len, " through %s", cn_path_name(p->path));
+        }
     }
     if (name[0] != '\0' && addr[0] != '\0') {
         (void)snprintf(text, sizeof(text), "%s (%s)", name, addr);
@@ -240,6 +246,9 @@ int bp_node_peer_info(struct bp_node *n, bp_peer_id id, struct bp_peer_info *out
     }
     if (n->bound.len != 0) {
         (void)bp_addr_text(&n->bound, info.local);
+    }
+    if (p->path != NULL) {
+        (void)snprintf(info.relay, sizeof(info.relay), "%s", cn_path_name(p->path));
     }
     if (p->trust.has_key) {
         bp_fingerprint_text(p->trust.key, info.fingerprint);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Life of a node: made, started, listening, gone. */
 #include "cnode/cn.h"
+#include "cnode/path.h"
 
 #include "auth/node_name.h"
 #include "io/name_claim.h"
@@ -123,6 +124,7 @@ static void free_all(struct bp_node *n)
     free(n->told);
     free(n->rx_mem);
     free(n->tx_mem);
+    cn_relays_free(n);
     free(n->fixed);
     free(n->ended);
     (void)pthread_cond_destroy(&n->event_cond);
@@ -382,6 +384,7 @@ void bp_node_del(struct bp_node *n)
     end_peers(n);
     cn_ei_free_all(n);
     cn_discover_free(n);
+    cn_path_resolver_free(n);
     if (n->fd >= 0) {
         (void)close(n->fd);
     }

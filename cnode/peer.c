@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One connection: its link, its place in the node's tables, what it sends, how it ends. */
 #include "cnode/cn.h"
+#include "cnode/path.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -115,7 +116,8 @@ static void set_remote(struct cn_peer *p, const struct bp_addr *remote)
     if (remote != NULL) {
         p->remote = *remote;
         cn_addr_key(remote, &key);
-        p->remote_known = bp_cid_map_add(&p->n->addrs, &key, p);
+        /* Through a relay nothing comes from there to the node's socket. */
+        p->remote_known = p->path == NULL && bp_cid_map_add(&p->n->addrs, &key, p);
     }
 }
 
@@ -239,6 +241,8 @@ static void drop_link(struct cn_peer *p)
     set_remote(p, NULL);
     bp_link_del(p->link);
     p->link = NULL;
+    cn_path_del(p->path);
+    p->path = NULL;
     free(p->shake);
     p->shake = NULL;
 }
@@ -268,6 +272,7 @@ void cn_peer_free(struct cn_peer *p)
     }
     n->n_peers--;
     free(p->addrs);
+    cn_relay_unref(p->relay);
     free(p);
 }
 
@@ -345,16 +350,24 @@ static bool flush_batch(struct cn_peer *p, bp_time now)
     struct bp_node *n = p->n;
     struct bp_tx_run runs[BP_TX_RUNS];
     unsigned n_runs = 0;
-    size_t used;
+    bool full;
 
     if (bp_link_write(p->link, n->tx_mem, BP_UDP_TX_BUF, runs, &n_runs, now) != 0) {
         n_runs = 0;
     }
-    used = n_runs > 0 ? runs[n_runs - 1].off + runs[n_runs - 1].len : 0;
-    if (n_runs > 0 && !cn_socket_send(n, runs, n_runs)) {
+    full = bp_conn_batch_full(BP_UDP_TX_BUF, runs, n_runs);
+    if (n_runs > 0 && p->path != NULL) {
+        cn_path_send(p->path, n->tx_mem, runs, n_runs);
+    } else if (n_runs > 0 && !cn_socket_send(n, runs, n_runs)) {
         return false;
     }
-    return n_runs == BP_TX_RUNS || BP_UDP_TX_BUF - used < BP_DGRAM_MAX || bp_link_has_more(p->link);
+    return full || bp_link_has_more(p->link);
+}
+
+/* Its path is full; it becomes dirty again when there is room. */
+static bool blocked(const struct cn_peer *p)
+{
+    return p->path != NULL && cn_path_blocked(p->path);
 }
 
 static void flush(struct cn_peer *p, bp_time now)
@@ -364,7 +377,7 @@ static void flush(struct cn_peer *p, bp_time now)
     bool more = true;
 
     for (unsigned i = 0; more && i < BATCHES; i++) {
-        if (n->n_stash > 0) {
+        if (n->n_stash > 0 || blocked(p)) {
             break;
         }
         more = flush_batch(p, i == 0 ? now : cn_now());
@@ -377,7 +390,7 @@ static void flush(struct cn_peer *p, bp_time now)
         p->last_flush = cn_now();
         p->flush_cost = p->last_flush - now;
     }
-    if (more || n->n_stash > 0) {
+    if ((more || n->n_stash > 0) && !blocked(p)) {
         cn_peer_dirty(p);
     }
 }
@@ -400,10 +413,10 @@ void cn_peer_sent(struct cn_peer *p, bp_time now)
 
 /* --- receiving ----------------------------------------------------------- */
 
-void cn_peer_read(struct cn_peer *p, const struct bp_addr *remote, const uint8_t *d, size_t len,
-                  bp_time now)
+void cn_peer_read(struct cn_peer *p, const struct bp_addr *local, const struct bp_addr *remote,
+                  const uint8_t *d, size_t len, bp_time now)
 {
-    (void)bp_link_read(p->link, &p->n->bound, remote, d, len, now);
+    (void)bp_link_read(p->link, local, remote, d, len, now);
     cn_shake_events(p, now);
 }
 
@@ -538,7 +551,9 @@ void cn_peer_timer(struct cn_peer *p, bp_time now)
         return;
     }
     cn_timers_set(&p->n->timers, p, BP_TIME_NEVER);
-    if (now >= p->give_up) {
+    if (p->path != NULL) {
+        cn_find_timeout(p, now);
+    } else if (now >= p->give_up) {
         (void)snprintf(text, sizeof(text), "%s was not found in time", p->name);
         cn_peer_end(p, BP_E_TIMEOUT, text, now);
     } else if (!p->looking && p->n_addrs == 0) {
@@ -549,7 +564,7 @@ void cn_peer_timer(struct cn_peer *p, bp_time now)
     }
 }
 
-void cn_peer_refused(struct cn_peer *p, bp_time now)
+bool cn_peer_refused_again(struct cn_peer *p, bp_time now)
 {
     struct bp_conn_stats st;
 
@@ -562,10 +577,17 @@ void cn_peer_refused(struct cn_peer *p, bp_time now)
     /* ICMP can be forged: it takes several refusals and silence. */
     if (p->refused > REFUSED_TRIES && now - st.last_authentic >= st.pto &&
         now - p->refused_at >= st.pto / 2) {
-        bp_link_fail(p->link, BP_E_REFUSED, NULL);
-        return;
+        return true;
     }
     bp_conn_probe(bp_link_conn(p->link));
+    return false;
+}
+
+void cn_peer_refused(struct cn_peer *p, bp_time now)
+{
+    if (cn_peer_refused_again(p, now)) {
+        bp_link_fail(p->link, BP_E_REFUSED, NULL);
+    }
 }
 
 /* --- the end ------------------------------------------------------------- */
@@ -582,7 +604,7 @@ static void finish_link(struct cn_peer *p, int err, const char *why, bp_time now
     if (bp_link_phase(p->link) != BP_LINK_FAILED) {
         bool more = true;
         /* What the congestion window still takes. */
-        for (unsigned i = 0; more && i < FINISH_TRIES && n->n_stash == 0; i++) {
+        for (unsigned i = 0; more && i < FINISH_TRIES && n->n_stash == 0 && !blocked(p); i++) {
             more = flush_batch(p, now);
         }
         bp_link_fail(p->link, err, why);
@@ -590,12 +612,16 @@ static void finish_link(struct cn_peer *p, int err, const char *why, bp_time now
     if (n->n_stash > 0) {
         buf = malloc(BP_UDP_TX_BUF);
     }
-    if (buf != NULL && n->fd >= 0) {
+    if (buf != NULL && (n->fd >= 0 || p->path != NULL)) {
         close_len = bp_link_finish(p->link, buf, BP_UDP_TX_BUF, runs, &n_runs, now);
         if (close_len > 0 && p->was_up) {
             bp_closing_add(n->told, p->cids, p->n_cids, buf + runs[n_runs - 1].off, close_len, now);
         }
-        (void)bp_udp_send(n->fd, &n->tx, buf, runs, n_runs);
+        if (p->path != NULL) {
+            cn_path_send(p->path, buf, runs, n_runs);
+        } else {
+            (void)bp_udp_send(n->fd, &n->tx, buf, runs, n_runs);
+        }
     }
     if (buf != n->tx_mem) {
         free(buf);
@@ -657,6 +683,8 @@ void cn_peer_end(struct cn_peer *p, int err, const char *text, bp_time now)
         finish_link(p, err, p->text, now);
         note_wasted(p, err, now);
     }
+    cn_path_del(p->path);
+    p->path = NULL;
     p->stage = CN_ENDED;
     log_end(p);
     count_end(p);

@@ -8,6 +8,7 @@
  * longer when it is not.
  */
 #include "cnode/cn.h"
+#include "cnode/path.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -103,7 +104,7 @@ static bp_time next_deadline(const struct bp_node *n)
     bp_time at = cn_timers_first(&n->timers);
     bp_time find = cn_find_deadline(n);
 
-    if (n->more_rx || (n->dirty != NULL && n->n_stash == 0)) {
+    if (n->more_rx || n->answers || (n->dirty != NULL && n->n_stash == 0)) {
         return 0;
     }
     return find < at ? find : at;
@@ -163,6 +164,13 @@ static void handle(struct bp_node *n, const struct epoll_event *ev)
     case CN_SRC_EI:
         cn_ei_hung_up(n, ev->data.u64 >> 8, cn_now());
         break;
+    case CN_SRC_PATH:
+    case CN_SRC_SIDE:
+        cn_path_ready(n, ev->data.u64 >> 8, source == CN_SRC_SIDE, ev->events);
+        break;
+    case CN_SRC_RESOLVER:
+        n->answers = true;
+        break;
     default:
         break;
     }
@@ -177,6 +185,9 @@ static void turn(struct bp_node *n, const struct epoll_event *ev, int n_ev)
     }
     if (n->more_rx) {
         cn_socket_read(n);
+    }
+    if (n->answers) {
+        cn_path_resolved(n);
     }
     now = cn_now();
     run_timers(n, now);

@@ -578,7 +578,7 @@ bool drv_conn_flush(struct drv_conn *c, int fd, bp_time now)
     struct drv_scratch *s;
     struct bp_tx_run runs[BP_TX_RUNS];
     unsigned n = 0;
-    size_t used;
+    bool full;
     bool ok = unstash(c, fd);
 
     c->more = false;
@@ -596,10 +596,9 @@ bool drv_conn_flush(struct drv_conn *c, int fd, bp_time now)
         n = 0;
     }
     note_tls(c);
-    used = n > 0 ? runs[n - 1].off + runs[n - 1].len : 0;
+    full = bp_conn_batch_full(sizeof(s->tx), runs, n);
     ok = n == 0 || send_runs(c, fd, s->tx, runs, n);
-    c->more =
-        ok && (n == BP_TX_RUNS || sizeof(s->tx) - used < BP_DGRAM_MAX || bp_link_has_more(c->link));
+    c->more = ok && (full || bp_link_has_more(c->link));
     drv_scratch_give(s);
     drv_conn_events(c, now);
     if (c->tx.refused) {

@@ -54,8 +54,7 @@ static void op_connect(struct drv_conn_port *cp, const uint8_t *p, size_t len, s
     if (rc == 0) {
         rc = drv_relay_parse(&relay, p, len);
     }
-    if (relay != NULL && drv_relay_mtu(relay) != 0 &&
-        drv_relay_mtu(relay) < lc.conn.max_datagram) {
+    if (relay != NULL && drv_relay_mtu(relay) != 0 && drv_relay_mtu(relay) < lc.conn.max_datagram) {
         lc.conn.max_datagram = drv_relay_mtu(relay);
     }
     if (rc == 0) {

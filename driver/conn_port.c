@@ -11,7 +11,7 @@
 #define RX_ROUNDS      2
 #define RX_MANY        4096u /* bytes of a datagram or batch that is followed by others, probably */
 #define RX_SOON        (20u * 1000u)
-#define TX_ROUNDS      4u /* batches of 64 KB in one callback; others wait that long */
+#define TX_ROUNDS      2u /* batches of 128 KB in one callback; others wait that long */
 #define DRAIN_ROUNDS   64
 #define STACK_SLICES   64u /* messages with more pieces take memory from the heap */
 #define HS_MESSAGE_MAX 1024u

@@ -365,6 +365,8 @@ int drv_relay_open(struct drv_conn_port *cp, struct drv_relay *r, const struct b
                    int *fd, struct bp_addr *local);
 /* One of relay.c's descriptors has something; false: it is none. */
 bool drv_relay_ready(struct drv_conn_port *cp, int fd);
+/* A process that relays may have ended. */
+void drv_relay_process_exit(struct drv_conn_port *cp, const ErlDrvMonitor *monitor);
 /* bp_relay_path_tx; does nothing without relay. */
 void drv_relay_tx(const struct drv_relay *r, struct bp_udp_tx *tx);
 /* The largest datagram that it takes, 0: not known. */
@@ -392,6 +394,8 @@ bool drv_move_relay_opened(struct drv_conn_port *cp, const struct drv_relay *r, 
                            const struct bp_addr *local);
 /* The relays of other paths than c->fd's, in any order; NULL: no more. */
 struct drv_relay *drv_move_relay(const struct drv_conn *c, unsigned i);
+/* It is of a path that was left. */
+bool drv_move_left(const struct drv_conn *c, const struct drv_relay *r);
 
 /* --- ports --------------------------------------------------------------- */
 

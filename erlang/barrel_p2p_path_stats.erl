@@ -9,7 +9,7 @@
 %% Times are in microseconds, sizes in bytes, counts since the connection was made. `srtt' and its
 %% kin begin anew when the path changes. `in_recovery': something waits for its acknowledgement
 %% longer than a probe timeout. `congested': more than two congestion windows of data wait to be sent
-%% (in recovery: one). `packets_lost' is undefined where ngtcp2 does not tell (before 1.13).
+%% (in recovery: one). `packets_lost' is undefined where ngtcp2 does not tell (before 1.16).
 -type summary() :: #{srtt := non_neg_integer(), latest_rtt := non_neg_integer(),
                      min_rtt := non_neg_integer(), rtt_var := non_neg_integer(),
                      cwnd := non_neg_integer(), bytes_in_flight := non_neg_integer(),

@@ -69,7 +69,8 @@ void bp_relay_path_name(const struct bp_addr *remote, struct bp_addr *local)
     uint32_t n = ++last;
     char ip[BP_ADDR_TEXT_MAX];
 
-    (void)snprintf(ip, sizeof(ip), "127.%u.%u.%u", 128u + (n >> 16) % 127u, n >> 8 & 255u, n & 255u);
+    (void)snprintf(ip, sizeof(ip), "127.%u.%u.%u", 128u + (n >> 16) % 127u, n >> 8 & 255u,
+                   n & 255u);
     if (bp_addr_parse(local, ip, 1) != 0) {
         *local = (struct bp_addr){0}; /* cannot be */
     }

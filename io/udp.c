@@ -272,6 +272,12 @@ static enum send_result judge(struct bp_udp_tx *tx, bool with_gso)
         /* An answer to an earlier datagram; this one was not sent. */
         tx->refused = true;
         return RETRY;
+    case ENOTCONN:
+    case ECONNRESET:
+    case EPIPE:
+        /* AF_UNIX: the other end is gone, now or since an earlier datagram. */
+        tx->refused = true;
+        return LOST;
     case EINVAL:
     case EIO:
     case ENOPROTOOPT:

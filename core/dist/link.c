@@ -396,6 +396,7 @@ int bp_link_on_timer(struct bp_link *l, bp_time now)
 
 /* What ngtcp2 would pace is due by then: nobody comes back for it. */
 #define FINISH_AHEAD BP_SEC
+#define CLOSE_ROOM   1024u /* what the caller gives for CONNECTION_CLOSE */
 
 size_t bp_link_finish(struct bp_link *l, uint8_t *buf, size_t cap, struct bp_tx_run *runs,
                       unsigned *n_runs, bp_time now)
@@ -405,7 +406,7 @@ size_t bp_link_finish(struct bp_link *l, uint8_t *buf, size_t cap, struct bp_tx_
     *n_runs = 0;
     bp_link_fail(l, BP_E_LOCAL_CLOSE, NULL);
     now += FINISH_AHEAD;
-    if (bp_conn_write(l->conn, buf, cap, runs, n_runs, now) != 0) {
+    if (bp_conn_write(l->conn, buf, cap - CLOSE_ROOM, runs, n_runs, now) != 0) {
         *n_runs = 0;
     }
     if (*n_runs > 0) {

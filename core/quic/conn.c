@@ -21,7 +21,7 @@
 #define MIN_TIMER               BP_MS
 
 /* Sizes to probe: IPv6's minimum MTU, Ethernet, jumbo frames, the loopback (four to a batch). */
-static const uint16_t mtu_probes[] = {1232, 1452, 8952, BP_DGRAM_MAX / 4};
+static const uint16_t mtu_probes[] = {1232, 1452, 8952, BP_DGRAM_SENT};
 #define MTU_PROBES (sizeof(mtu_probes) / sizeof(mtu_probes[0]))
 
 static void *mem_malloc(size_t size, void *ctx)

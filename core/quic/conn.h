@@ -30,6 +30,7 @@ struct bp_user_tx;
 #define BP_CID_MAX     20u    /* RFC 9000, 17.2 */
 #define BP_DGRAM_MIN   1200u  /* that every path takes (RFC 9000, 14) */
 #define BP_DGRAM_MAX   65507u /* largest UDP payload over IPv4 */
+#define BP_DGRAM_SENT  16368u /* largest that we send: four are a run */
 #define BP_STREAMS_MAX 20u    /* streams that we write on one connection */
 
 struct bp_cid {
@@ -117,14 +118,20 @@ struct bp_tx_run {
 
 #define BP_TX_RUNS     8u
 #define BP_TX_SEGS_MAX 64u /* of one run: the kernel's UDP_MAX_SEGMENTS */
+/* Of a run, in bytes: with UDP, IPv6 and Ethernet headers less than 65,536, the gso_max_size of
+ * most devices, the loopback among them. What is not, the kernel cuts before it sends, and the
+ * receiver gets datagram by datagram. */
+#define BP_TX_RUN_MAX  (4u * BP_DGRAM_SENT)
 
 /*
- * Fills `buf` with the next datagrams, `*n_runs` runs of them. `cap` must be at least
- * 2 * BP_DGRAM_MAX. Nothing more to send now: *n_runs is 0. Returns 0 or the error that ended the
- * connection.
+ * Fills `buf` with the next datagrams, `*n_runs` runs of them: cap - BP_DGRAM_SENT bytes at most,
+ * of which each 64 KB are one run. `cap` must be at least 2 * BP_DGRAM_SENT. Nothing more to send
+ * now: *n_runs is 0. Returns 0 or the error that ended the connection.
  */
 int bp_conn_write(struct bp_conn *c, uint8_t *buf, size_t cap, struct bp_tx_run *runs,
                   unsigned *n_runs, bp_time now);
+/* True if that may have ended for want of room only: there may be more to send. */
+bool bp_conn_batch_full(size_t cap, const struct bp_tx_run *runs, unsigned n_runs);
 
 /*
  * True if bp_conn_write would give acknowledgements of little data and nothing else. They may wait

@@ -51,8 +51,8 @@ static size_t probe_limit(const struct bp_conn *c, size_t mtu)
     if (!c->settled || c->mtu_unanswered) {
         return mtu;
     }
-    if (c->unsent + c->user_unsent > left || left >= BP_DGRAM_MAX + PROBE_RESERVE) {
-        return BP_DGRAM_MAX;
+    if (c->unsent + c->user_unsent > left || left >= BP_DGRAM_SENT + PROBE_RESERVE) {
+        return BP_DGRAM_SENT;
     }
     return left >= mtu + PROBE_RESERVE ? (size_t)left - PROBE_RESERVE : mtu;
 }

@@ -88,5 +88,5 @@ bool bp_conn_in_recovery(const struct bp_conn *c)
             return true;
         }
     }
-    return false;
+    return c->user_unacked > 0 && c->now - c->user_progress >= pto;
 }

@@ -335,7 +335,7 @@ static void add_datagram(struct bp_tx_run *runs, unsigned *n_runs, const ngtcp2_
     struct bp_tx_run *r = *n_runs > 0 ? &runs[*n_runs - 1] : NULL;
 
     if (r != NULL && r->off + r->len == off && n <= r->seg && r->len % r->seg == 0 &&
-        r->len + n <= BP_DGRAM_MAX && r->len / r->seg < BP_TX_SEGS_MAX &&
+        r->len + n <= BP_TX_RUN_MAX && r->len / r->seg < BP_TX_SEGS_MAX &&
         same_addr(&r->remote, &path->remote) && same_addr(&r->local, &path->local)) {
         r->len += n;
         return;
@@ -513,6 +513,13 @@ bool bp_conn_only_acks(const struct bp_conn *c)
     return info.bytes_in_flight == 0; /* else something may have to be sent again */
 }
 
+bool bp_conn_batch_full(size_t cap, const struct bp_tx_run *runs, unsigned n_runs)
+{
+    const struct bp_tx_run *r = n_runs > 0 ? &runs[n_runs - 1] : NULL;
+
+    return r != NULL && (n_runs == BP_TX_RUNS || r->off + r->len + r->seg > cap - BP_DGRAM_SENT);
+}
+
 int bp_conn_write(struct bp_conn *c, uint8_t *buf, size_t cap, struct bp_tx_run *runs,
                   unsigned *n_runs, bp_time now)
 {
@@ -520,6 +527,7 @@ int bp_conn_write(struct bp_conn *c, uint8_t *buf, size_t cap, struct bp_tx_run 
     ngtcp2_conn_info info;
     size_t used = 0;
     size_t n_packets = 0;
+    size_t last = 0;
     size_t limit;
     size_t mtu;
     uint64_t max_flight;
@@ -540,8 +548,9 @@ int bp_conn_write(struct bp_conn *c, uint8_t *buf, size_t cap, struct bp_tx_run 
     }
     ngtcp2_conn_get_conn_info(c->q, &info);
     max_flight = flight_limit(&info);
-    /* Leave room for a path MTU probe of any size; keep a run free for a change of path. */
-    while (cap - used >= BP_DGRAM_MAX && *n_runs < BP_TX_RUNS) {
+    /* Whole GSO batches: the room for a path MTU probe of any size is not for data. Keep a run free
+     * for a change of path. */
+    while (used + last <= cap - BP_DGRAM_SENT && *n_runs < BP_TX_RUNS) {
         uint64_t before = c->unsent;
         ngtcp2_ssize n;
 
@@ -557,10 +566,11 @@ int bp_conn_write(struct bp_conn *c, uint8_t *buf, size_t cap, struct bp_tx_run 
         }
         c->mtu_unanswered = c->mtu_unanswered || (size_t)n > mtu;
         add_datagram(runs, n_runs, &ps.path, used, (size_t)n);
-        used += (size_t)n;
+        last = (size_t)n;
+        used += last;
         n_packets++;
         /* ngtcp2 takes data last: nothing else was left out of this packet, and nothing that is
-         * under way has to be sent again. Asking it would cost a third of the packet. */
+         * under way has to be sent again. Asking it would cost a third of what the packet does. */
         if (c->settled && info.bytes_in_flight == 0 && before > 0 && c->unsent == 0 &&
             c->user_head == NULL) {
             break;

@@ -191,9 +191,19 @@ void bp_tls_pem_free(struct bp_tls_pem *pem)
 
 /* --- credentials ------------------------------------------------------------- */
 
+/*
+ * WIRE 0.1: TLS_AES_128_GCM_SHA256, x25519 and ecdsa_secp256r1_sha256 must be offered, and chosen
+ * by us as server: they come first, and our order counts.
+ */
+static const char priority[] =
+    "NORMAL:-VERS-ALL:+VERS-TLS1.3:-CIPHER-ALL:+AES-128-GCM:+AES-256-GCM:+CHACHA20-POLY1305:"
+    "-GROUP-ALL:+GROUP-X25519:+GROUP-SECP256R1:+GROUP-SECP384R1:"
+    "%DISABLE_TLS13_COMPAT_MODE:%SERVER_PRECEDENCE";
+
 struct bp_tls_cred {
     atomic_uint refs;
     gnutls_certificate_credentials_t native;
+    gnutls_priority_t priority; /* parsed once: a connect does not wait for it */
     uint8_t binding[BP_BINDING_LEN];
     int64_t not_before;
     int64_t not_after;
@@ -339,6 +349,11 @@ static int fill_cred(const struct loading *l, struct bp_tls_cred *cred)
         cred->native = NULL;
         return refuse_gnutls(l, rc, "the certificate cannot be used");
     }
+    rc = gnutls_priority_init(&cred->priority, priority, NULL);
+    if (rc < 0) {
+        cred->priority = NULL;
+        return refuse_gnutls(l, rc, "the certificate cannot be used: no TLS 1.3");
+    }
     rc = gnutls_certificate_set_x509_key(cred->native, l->crts, (int)l->n_crts, l->key);
     if (rc >= 0) {
         /* the binding is over the bytes that a session sends */
@@ -360,6 +375,9 @@ static void cred_del(struct bp_tls_cred *cred)
 {
     if (cred->native != NULL) {
         gnutls_certificate_free_credentials(cred->native);
+    }
+    if (cred->priority != NULL) {
+        gnutls_priority_deinit(cred->priority);
     }
     bp_mem_libc()->release(NULL, cred);
 }
@@ -449,6 +467,11 @@ bool bp_tls_cred_expired(const struct bp_tls_cred *cred, int64_t now_unix)
 void *bp_tls_cred_native(const struct bp_tls_cred *cred)
 {
     return cred->native;
+}
+
+void *bp_tls_cred_priority(const struct bp_tls_cred *cred)
+{
+    return cred->priority;
 }
 
 /* --- what a certificate says --------------------------------------------------- */

@@ -98,5 +98,7 @@ int bp_tls_cert_info(const char *pem, size_t len, struct bp_tls_cert_info *out, 
 
 /* The gnutls_certificate_credentials_t inside, valid as long as `cred`. Only core/quic uses it. */
 void *bp_tls_cred_native(const struct bp_tls_cred *cred);
+/* Likewise the gnutls_priority_t: versions, suites and groups of all sessions. */
+void *bp_tls_cred_priority(const struct bp_tls_cred *cred);
 
 #endif

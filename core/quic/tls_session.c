@@ -8,21 +8,12 @@
 
 #include <ngtcp2/ngtcp2_crypto_gnutls.h>
 
-/*
- * WIRE 0.1: TLS_AES_128_GCM_SHA256, x25519 and ecdsa_secp256r1_sha256 must be offered, and chosen
- * by us as server: they come first, and our order counts.
- */
-static const char priority[] =
-    "NORMAL:-VERS-ALL:+VERS-TLS1.3:-CIPHER-ALL:+AES-128-GCM:+AES-256-GCM:+CHACHA20-POLY1305:"
-    "-GROUP-ALL:+GROUP-X25519:+GROUP-SECP256R1:+GROUP-SECP384R1:"
-    "%DISABLE_TLS13_COMPAT_MODE:%SERVER_PRECEDENCE";
-
 static int set_up(gnutls_session_t s, bool server, struct bp_tls_cred *cred)
 {
     static unsigned char alpn_name[] = BP_ALPN;
     const gnutls_datum_t alpn = {.data = alpn_name, .size = sizeof(alpn_name) - 1};
 
-    if (gnutls_priority_set_direct(s, priority, NULL) != 0) {
+    if (gnutls_priority_set(s, bp_tls_cred_priority(cred)) != 0) {
         return BP_E_CRYPTO;
     }
     if ((server ? ngtcp2_crypto_gnutls_configure_server_session(s)

@@ -6,5 +6,6 @@
 #include <barrel_p2p/discovery.h>
 #include <barrel_p2p/error.h>
 #include <barrel_p2p/node.h>
+#include <barrel_p2p/relay.h>
 
 #endif

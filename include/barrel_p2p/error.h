@@ -45,6 +45,7 @@ enum bp_error {
     BP_ERROR_LOCAL_CLOSE = -113,    /* we closed the connection */
     BP_ERROR_ADDR_IN_USE = -114,    /* somebody has the UDP port */
     BP_ERROR_DUPLICATE_NAME = -115, /* another node on this machine has the name */
+    BP_ERROR_RELAY = -145,          /* the relay cannot be used; the text says why */
 
     BP_ERROR_NOMEM = -200,
     BP_ERROR_INTERNAL = -201,

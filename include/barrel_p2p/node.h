@@ -309,6 +309,7 @@ struct bp_peer_info {
     uint64_t messages_received;
     uint64_t send_queue; /* bytes of messages that wait for the network */
     uint64_t recv_queue; /* bytes of messages that the program has not taken */
+    char relay[288];     /* what is in between (barrel_p2p/relay.h), "" if nothing is */
 };
 
 /* `size` is sizeof(*out): fields are only ever added at the end. BP_ERROR_NOT_FOUND. */

@@ -17,12 +17,13 @@
 %% One way, in ms; so that what the machine does besides is little compared with it.
 -define(DELAY, 30).
 -define(RTT_US, 2000 * ?DELAY).
--define(ARGS, ["-connect_all", "false"]).
-%% Addresses that side a has, besides its own.
--define(MORE, ["10.77.0.11", "10.77.0.12"]).
--define(OWN, "10.77.0.1").
+-define(MORE, bp_move:more()).
+-define(OWN, bp_move:own()).
 
-suite() -> [{timetrap, {seconds, 120}}].
+-import(bp_move, [pair/1, pair/3, migrate/3, summary/2, address/3, watch/2, watched/2, finish/1,
+                  report/2, files/1]).
+
+suite() -> [{timetrap, {seconds, 300}}].
 
 all() ->
     [statistics, hundred_times_under_load, when_the_old_path_is_dead, peer_that_dialled_is_asked,
@@ -39,63 +40,13 @@ end_per_suite(_) ->
     ok.
 
 init_per_testcase(Case, Config) ->
-    case bp_wan:start(["--delay", integer_to_list(?DELAY) ++ "ms"]) of
-        {ok, Link} -> [{link, Link} | bp_cluster:init_case(?MODULE, Case, Config)];
-        {skip, _} = Skip -> Skip
-    end.
+    bp_move:init_case(?MODULE, Case, ["--delay", integer_to_list(?DELAY) ++ "ms"], Config).
 
 end_per_testcase(_, Config) ->
-    bp_cluster:end_case(Config),
-    bp_wan:stop(?config(link, Config)).
+    bp_move:end_case(Config).
 
-%% A node in each side; a dials.
-pair(Config) ->
-    pair(Config, []).
-
-pair(Config, ArgsB) ->
-    pair(Config, [], ArgsB).
-
-pair(Config, ArgsA, ArgsB) ->
-    Link = ?config(link, Config),
-    [A, B] = bp_cluster:start_many(Config, [bp_wan:side(Link, a, #{args => ?ARGS ++ ArgsA}),
-                                            bp_wan:side(Link, b, #{args => ?ARGS ++ ArgsB})]),
-    true = bp_cluster:connect(A, B),
-    {A, B}.
-
-report(Format, Args) ->
-    io:format(standard_error, "          " ++ Format ++ "~n", Args).
-
-migrate(Node, Peer, Opts) ->
-    Name = bp_cluster:name(Peer),
-    bp_cluster:run(Node, fun() -> barrel_p2p:migrate_peer(Name, Opts) end).
-
-summary(Node, Peer) ->
-    {ok, Summary} = bp_cluster:call(Node, barrel_p2p_path_stats, summary, [bp_cluster:name(Peer)]),
-    Summary.
-
-%% An address of side a comes or goes.
-address(Config, What, Address) ->
-    [] = bp_wan:in_side(?config(link, Config), a,
-                        ["ip", "addr", What, Address ++ "/24", "dev", "wan0"]).
-
-watch(From, To) ->
-    Name = bp_cluster:name(To),
-    bp_cluster:run(From, fun() -> bp_wan_load:watch(Name) end).
-
-watched(Node, Watch) ->
-    bp_cluster:run(Node, fun() -> bp_wan_load:watched(Watch) end).
-
-numbered({A, B}) ->
-    [{X, begin
-        Name = bp_cluster:name(Y),
-        bp_cluster:run(X, fun() ->
-            bp_wan_load:numbered(Name, #{senders => 4, size => 3000, pause => 10})
-        end)
-     end} || {X, Y} <- [{A, B}, {B, A}]].
-
-%% Every message of every sender has arrived, in order.
-finish(Loads) ->
-    [bp_cluster:run(X, fun() -> bp_wan_load:finish(H) end, 60000) || {X, H} <- Loads].
+numbered(Pair) ->
+    bp_move:numbered(Pair, #{senders => 4, size => 3000, pause => 10}).
 
 %% ---- steady messages, and when they arrive ----
 
@@ -228,7 +179,7 @@ hundred_times_under_load(Config) ->
     #{migrations := 100, local := {{10, 77, 0, 1}, _}} = summary(A, B),
     #{migrations := Followed} = summary(B, A),
     true = Followed >= 50,
-    ?EQ([[], []], [watched(N, W) || {N, W} <- Watches]),
+    ?EQ([[], []], [watched(X, W) || {X, W} <- Watches]),
     true = bp_cluster:call(A, erlang, is_process_alive, [Link]),
     %% the sockets of former paths are given back
     bp_cluster:until(fun() -> files(A) =< Files end).
@@ -239,13 +190,12 @@ linked(Node) ->
         receive stop -> ok end
     end).
 
-files(Node) ->
-    {ok, Names} = bp_cluster:call(Node, file, list_dir, ["/proc/self/fd"]),
-    length(Names).
-
 %% The address that the connection uses is taken away from the machine; after a while it moves.
+%% BP_MOVES=100: for figures.
 when_the_old_path_is_dead(Config) ->
     {A, B} = pair(Config),
+    Name = bp_cluster:name(B),
+    N = list_to_integer(os:getenv("BP_MOVES", "20")),
     Watches = [{A, watch(A, B)}, {B, watch(B, A)}],
     [Lost, _] = ?MORE,
     Loads = numbered({A, B}),
@@ -258,12 +208,10 @@ when_the_old_path_is_dead(Config) ->
         timer:sleep(10 * ?DELAY),
         address(Config, "del", Lost),
         bp_cluster:until(fun() -> maps:get(in_recovery, summary(A, B)) end),
-        Start = now_us(),
-        ?EQ({I, ok}, {I, migrate(A, B, #{local => ?OWN})}),
-        End = now_us(),
+        {Start, ok, End} = bp_cluster:run(A, fun() -> timed(Name, #{local => ?OWN}) end),
         timer:sleep(10 * ?DELAY),
         {Start, End}
-     end || I <- lists:seq(1, 20)],
+     end || _ <- lists:seq(1, N)],
     Arrivals = [arrivals(T) || T <- Ticks],
     Counts = finish(Loads),
     %% from the call until messages arrive again
@@ -271,12 +219,18 @@ when_the_old_path_is_dead(Config) ->
     {M50, M99, _} = bp_wan:percentiles([E - S || {S, E} <- Moves]),
     [begin
         {P50, P99, Max} = bp_wan:percentiles(P),
-        report("20 moves off a dead path, ~s: took p50 ~b us, p99 ~b; pauses p50 ~b us, p99 ~b, "
-               "max ~b; ~w messages", [Who, M50, M99, P50, P99, Max, Counts])
+        report("~b moves off a dead path, ~s: took p50 ~b us, p99 ~b; pauses p50 ~b us, p99 ~b, "
+               "max ~b; ~w messages", [N, Who, M50, M99, P50, P99, Max, Counts])
      end || {Who, P} <- lists:zip(["a to b", "b to a"], Pauses)],
     {_, P99, _} = bp_wan:percentiles(lists:append(Pauses)),
     true = P99 < 3 * ?RTT_US + noise(Arrivals, Quiet),
-    ?EQ([[], []], [watched(N, W) || {N, W} <- Watches]).
+    ?EQ([[], []], [watched(X, W) || {X, W} <- Watches]).
+
+%% @private In the node, so that the way to it does not count.
+timed(Peer, Opts) ->
+    Start = now_us(),
+    Result = barrel_p2p:migrate_peer(Peer, Opts),
+    {Start, Result, now_us()}.
 
 %% b did not dial: it asks a.
 peer_that_dialled_is_asked(Config) ->
@@ -291,7 +245,7 @@ peer_that_dialled_is_asked(Config) ->
     finish(Loads).
 
 peer_that_does_not_allow_it(Config) ->
-    {A, B} = pair(Config, ["-barrel_p2p", "active_migration", "false"]),
+    {A, B} = pair(Config, [], ["-barrel_p2p", "active_migration", "false"]),
     #{local := Before} = summary(A, B),
     ?EQ({error, peer_disable_migration}, migrate(A, B, #{})),
     ?EQ({error, peer_disable_migration}, migrate(B, A, #{})),

@@ -69,6 +69,9 @@ static int on_data(void *user, int64_t id, const uint8_t *p, size_t len, bool fi
         memcpy(c->ctl + c->ctl_len, p, len);
         c->ctl_len += len;
     }
+    if (id != 0 && id != (c->server ? 2 : 3)) {
+        c->got += len;
+    }
     bp_conn_credit(c->c, id, len);
     return 0;
 }
@@ -138,6 +141,12 @@ void client_dial(struct client *c, struct self *self, const char *from, const ch
                                   .idle_timeout = 60 * BP_SEC};
     if (bp_conn_new(&c->c, false, &cfg, mono()) != 0) {
         die("no connection");
+    }
+    if (arg_uint("foreign", 0) != 0) {
+        /* Not our number of connection ids: bp_conn_peer_is_ours is false over there. */
+        ngtcp2_transport_params *p =
+            (ngtcp2_transport_params *)(uintptr_t)ngtcp2_conn_get_local_transport_params(c->c->q);
+        p->active_connection_id_limit = 7;
     }
 }
 

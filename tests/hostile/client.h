@@ -41,6 +41,7 @@ struct client {
     uint8_t msg[BP_AUTH_SPLIT_CAP]; /* the last message of client_next_auth */
     uint8_t ctl[CTL_CAP];           /* of stream 0 */
     size_t ctl_len;
+    uint64_t got; /* bytes of other streams */
     uint64_t resets;
     /* what went */
     int auth_slot;
@@ -51,7 +52,8 @@ struct client {
     void *on_send_ctx;
 };
 
-/* Opens a socket on `from` (port 0: any) and begins to dial. Dies if that fails. */
+/* Opens a socket on `from` (port 0: any) and begins to dial, with foreign=1 as another
+ * implementation. Dies if that fails. */
 void client_dial(struct client *c, struct self *self, const char *from, const char *to,
                  uint16_t port);
 /* Wraps a connection that somebody else made (serve.c). */

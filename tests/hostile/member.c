@@ -195,9 +195,25 @@ static uint64_t attack(struct client *c, const char *kind)
     return done;
 }
 
+#define ACK_LEN 17u /* of the handshake, before the ticks */
+
+/* Stays for secs= seconds, and says what came: bytes of messages, and what is no tick on stream 0.
+ */
+static void stay(struct client *c)
+{
+    unsigned words = 0;
+
+    (void)client_run(c, NULL, (int)arg_uint("secs", 5) * 1000);
+    for (size_t i = ACK_LEN; i < c->ctl_len; i++) {
+        words += c->ctl[i] != 0;
+    }
+    say_uint("got", c->got);
+    say_uint("no_ticks", words);
+}
+
 /*
  * member port= name= cookie= kind=: authenticates, completes the distribution handshake, and then
- * sends what no node does. kind=nothing only stays for secs= seconds.
+ * sends what no node does. kind=nothing only stays.
  */
 void cmd_member(void)
 {
@@ -223,7 +239,7 @@ void cmd_member(void)
     say_uint("up", 1);
     c.began = mono();
     if (strcmp(kind, "nothing") == 0) {
-        (void)client_run(&c, NULL, (int)arg_uint("secs", 5) * 1000);
+        stay(&c);
     } else {
         say_uint("done", attack(&c, kind));
         (void)client_run(&c, NULL, 1000);

@@ -88,8 +88,8 @@ static void window_stays_open(size_t mtu, bp_time delay)
         }
     }
     if (mtu == 0) {
-        assert_int_equal(stats(&s.a).datagram_size, BP_DGRAM_MAX / 4);
-        assert_int_equal(stats(&s.b).datagram_size, BP_DGRAM_MAX / 4);
+        assert_int_equal(stats(&s.a).datagram_size, BP_DGRAM_SENT);
+        assert_int_equal(stats(&s.b).datagram_size, BP_DGRAM_SENT);
     }
     sim_free(&s);
 }
@@ -121,12 +121,12 @@ static void bulk_uses_large_datagrams_soon(void **state)
         s.net.delay = delays[i];
         sim_connect_up(&s);
         at = s.now;
-        while (stats(&s.a).datagram_size != BP_DGRAM_MAX / 4) {
+        while (stats(&s.a).datagram_size != BP_DGRAM_SENT) {
             sim_flow_run(&s, &ab, 60000, BP_MS);
             assert_true(s.now < at + 10 * 2 * delays[i] + 2 * BP_MS);
         }
         print_message("%.1f ms round trip: datagrams of %u bytes after %.1f ms\n",
-                      (double)delays[i] * 2 / BP_MS, BP_DGRAM_MAX / 4,
+                      (double)delays[i] * 2 / BP_MS, BP_DGRAM_SENT,
                       (double)(s.now - at) / BP_MS);
         sim_flow_drain(&s, &ab, 5 * BP_SEC);
         sim_free(&s);

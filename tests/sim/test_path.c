@@ -67,7 +67,7 @@ static void path_mtu_is_found(void **state)
     mtu_is(1280, 1232);
     mtu_is(1452, 1452);
     mtu_is(9000, 8952);
-    mtu_is(0, BP_DGRAM_MAX / 4);
+    mtu_is(0, BP_DGRAM_SENT);
 }
 
 /* What a node sends stays below its own limit; its peer has none. */
@@ -84,7 +84,7 @@ static void limit_is(uint32_t limit, size_t expected)
     assert_int_equal(t.s.a.largest_sent, expected);
     sim_flow_run(&t.s, &t.ba, 20000, BP_SEC);
     sim_flow_drain(&t.s, &t.ba, 5 * BP_SEC);
-    assert_int_equal(datagram_size(&t.s.b), BP_DGRAM_MAX / 4);
+    assert_int_equal(datagram_size(&t.s.b), BP_DGRAM_SENT);
     assert_int_equal(t.s.a.largest_sent, expected);
     finish(&t);
 }
@@ -97,9 +97,9 @@ static void datagram_limit_is_never_exceeded(void **state)
     limit_is(1201, 1201);
     limit_is(1452, 1452);
     limit_is(5000, 5000);
-    limit_is(16384, BP_DGRAM_MAX / 4);
-    limit_is(65507, BP_DGRAM_MAX / 4);
-    limit_is(100000, BP_DGRAM_MAX / 4);
+    limit_is(16384, BP_DGRAM_SENT);
+    limit_is(65507, BP_DGRAM_SENT);
+    limit_is(100000, BP_DGRAM_SENT);
 }
 
 /* Loss that is not congestion: with an algorithm that takes it for that (Cubic: 0.6 MB/s here) all
@@ -131,7 +131,7 @@ static void path_mtu_shrinks_under_bulk_transfer_goes_on(void **state)
     start(&t, 40);
     sim_connect_up(&t.s);
     sim_flow_run(&t.s, &t.ab, 20000, 2 * BP_SEC);
-    assert_int_equal(datagram_size(&t.s.a), BP_DGRAM_MAX / 4);
+    assert_int_equal(datagram_size(&t.s.a), BP_DGRAM_SENT);
     t.s.net.mtu = 1280;
     before = t.ab.n_got;
     sim_flow_run(&t.s, &t.ab, 20000, 3 * BP_SEC);
@@ -160,7 +160,7 @@ static void path_mtu_shrinks_for_a_minute_is_used_again(void **state)
     assert_int_equal(datagram_size(&t.s.b), 1200);
     t.s.net.mtu = 0;
     sim_flow_run(&t.s, &t.ba, 5000, 70 * BP_SEC);
-    assert_int_equal(datagram_size(&t.s.b), BP_DGRAM_MAX / 4);
+    assert_int_equal(datagram_size(&t.s.b), BP_DGRAM_SENT);
     sim_flow_drain(&t.s, &t.ba, 5 * BP_SEC);
     finish(&t);
 }
@@ -289,8 +289,8 @@ static void rebinding(uint64_t seed, unsigned loss, bool addresses)
     sim_flow_drain(&t.s, &t.ba, 10 * BP_SEC);
     assert_true(bp_addr_equal(bp_conn_remote(bp_link_conn(t.s.b.link)), &t.s.a_seen));
     /* The size of datagrams was found again on the last path. */
-    assert_true(loss > 0 || datagram_size(&t.s.b) == BP_DGRAM_MAX / 4);
-    assert_true(loss > 0 || datagram_size(&t.s.a) == BP_DGRAM_MAX / 4);
+    assert_true(loss > 0 || datagram_size(&t.s.b) == BP_DGRAM_SENT);
+    assert_true(loss > 0 || datagram_size(&t.s.a) == BP_DGRAM_SENT);
     finish(&t);
 }
 

@@ -135,6 +135,27 @@ static void verify_any_flipped_bit_refused(void **state)
     bp_identity_del(id);
 }
 
+/* S and S + L solve the same equation; RFC 8032, 5.1.7 wants S < L: one signature for one message. */
+static void verify_second_form_of_a_signature_refused(void **state)
+{
+    struct bp_identity *id = from_hex(client_seed);
+    uint8_t order[BP_KEY_LEN];
+    uint8_t sig[BP_SIG_LEN];
+    unsigned carry = 0;
+
+    (void)state;
+    t_hex("edd3f55c1a631258d69cf7a2def9de1400000000000000000000000000000010", order, sizeof(order));
+    assert_int_equal(bp_identity_sign(id, "hello", 5, sig), 0);
+    for (size_t i = 0; i < sizeof(order); i++) {
+        carry += (unsigned)sig[BP_SIG_LEN / 2 + i] + order[i];
+        sig[BP_SIG_LEN / 2 + i] = (uint8_t)carry;
+        carry >>= 8;
+    }
+    assert_int_equal(carry, 0);
+    assert_int_equal(bp_ed25519_verify(bp_identity_pub(id), "hello", 5, sig), BP_E_AUTH_SIGNATURE);
+    bp_identity_del(id);
+}
+
 /* R = A = the neutral element and S = 0 satisfies the equation for every message. */
 static void verify_small_order_keys_refused(void **state)
 {
@@ -228,6 +249,7 @@ int main(void)
         cmocka_unit_test(new_no_memory_fails_and_leaks_nothing),
         cmocka_unit_test(sign_rfc8032_vectors),
         cmocka_unit_test(verify_any_flipped_bit_refused),
+        cmocka_unit_test(verify_second_form_of_a_signature_refused),
         cmocka_unit_test(verify_small_order_keys_refused),
         cmocka_unit_test(generate_pairs_differ_and_match),
         cmocka_unit_test(digests_known_answers),

@@ -284,9 +284,8 @@ static void proxy_refuses(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(forwarder),       cmocka_unit_test(descriptor),
-    cmocka_unit_test(pair_of_sockets), cmocka_unit_test(proxy),
-    cmocka_unit_test(proxy_refuses),
+    cmocka_unit_test(forwarder), cmocka_unit_test(descriptor),    cmocka_unit_test(pair_of_sockets),
+    cmocka_unit_test(proxy),     cmocka_unit_test(proxy_refuses),
 };
 
 T_MAIN(tests)

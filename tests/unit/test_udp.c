@@ -113,6 +113,43 @@ static void runs_arrive_as_datagrams(void **state)
     (void)close(server);
 }
 
+/* The loopback carries a run in one piece. */
+static void full_run_is_received_at_once(const char *ip, int family)
+{
+    struct bp_addr want = addr(ip, 0);
+    struct bp_addr at;
+    struct bp_udp_tx tx;
+    struct bp_udp_rx rx[BP_UDP_RX_BUFS];
+    struct bp_tx_run run = {.len = BP_TX_RUN_MAX, .seg = BP_DGRAM_SENT};
+    struct pollfd p = {.events = POLLIN};
+    bool refused;
+    int server;
+    int client;
+
+    if (bp_udp_listen(&server, &want, 0, family, &at) != 0) {
+        return; /* no IPv6 here */
+    }
+    client = connect_to(&at, &tx);
+    run.remote = tx.peer;
+    p.fd = server;
+    assert_int_equal(bp_udp_send(client, &tx, tx_mem, &run, 1), 1);
+    assert_int_equal(poll(&p, 1, 5000), 1);
+    if (!tx.no_gso) {
+        assert_int_equal(bp_udp_recv(server, rx_mem, rx, &refused), 1);
+        assert_int_equal(rx[0].len, BP_TX_RUN_MAX);
+        assert_int_equal(rx[0].seg, BP_DGRAM_SENT);
+    }
+    (void)close(client);
+    (void)close(server);
+}
+
+static void full_runs_are_not_cut(void **state)
+{
+    (void)state;
+    full_run_is_received_at_once("127.0.0.1", 4);
+    full_run_is_received_at_once("::1", 6);
+}
+
 static void source_address_is_reported_and_answered(void **state)
 {
     struct bp_addr at;
@@ -384,6 +421,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(limit_is_kept_to),
         cmocka_unit_test(runs_arrive_as_datagrams),
+        cmocka_unit_test(full_runs_are_not_cut),
         cmocka_unit_test(source_address_is_reported_and_answered),
         cmocka_unit_test(peer_socket_shares_the_port),
         cmocka_unit_test(listen_is_exclusive),

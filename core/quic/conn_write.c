@@ -580,7 +580,7 @@ int bp_conn_write(struct bp_conn *c, uint8_t *buf, size_t cap, struct bp_tx_run 
         used += last;
         n_packets++;
         /* ngtcp2 takes data last: nothing else was left out of this packet, and nothing that is
-         * under way has to be sent again. Asking it would cost a third of the packet. */
+         * under way has to be sent again. Asking it would cost a third of what the packet does. */
         if (c->settled && info.bytes_in_flight == 0 && before > 0 && c->unsent == 0 &&
             c->user_head == NULL) {
             break;

@@ -179,6 +179,35 @@ static void source_address_is_reported_and_answered(void **state)
     (void)close(server);
 }
 
+/* What is not asked for stays in the socket, in order. */
+static void as_many_are_received_as_wanted(void **state)
+{
+    struct bp_addr at;
+    struct bp_udp_tx tx;
+    struct bp_udp_rx rx[BP_UDP_RX_BUFS];
+    int server = listen_at("127.0.0.1", 4, &at);
+    int client = connect_to(&at, &tx);
+    bool refused;
+
+    (void)state;
+    for (uint8_t i = 0; i < 4; i++) { /* of different sizes: the kernel keeps them apart */
+        struct bp_tx_run run = {.len = 1u + i, .seg = 1u + i, .remote = tx.peer};
+        tx_mem[0] = i;
+        assert_int_equal(bp_udp_send(client, &tx, tx_mem, &run, 1), 1);
+    }
+    for (unsigned want = 1; want <= 2; want++) {
+        struct pollfd p = {.fd = server, .events = POLLIN};
+        assert_int_equal(poll(&p, 1, 5000), 1);
+        assert_int_equal(bp_udp_recv_some(server, rx_mem, rx, want, &refused), want);
+        assert_int_equal(rx[0].data[0], want - 1);
+        assert_int_equal(rx[0].len, want);
+    }
+    assert_int_equal(bp_udp_recv_some(server, rx_mem, rx, 4, &refused), 1);
+    assert_int_equal(rx[0].data[0], 3);
+    (void)close(client);
+    (void)close(server);
+}
+
 /* A peer socket joins the port of the listener; datagrams of that peer go to it. */
 static void peer_socket_shares_the_port(void **state)
 {
@@ -423,6 +452,7 @@ int main(void)
         cmocka_unit_test(runs_arrive_as_datagrams),
         cmocka_unit_test(full_runs_are_not_cut),
         cmocka_unit_test(source_address_is_reported_and_answered),
+        cmocka_unit_test(as_many_are_received_as_wanted),
         cmocka_unit_test(peer_socket_shares_the_port),
         cmocka_unit_test(listen_is_exclusive),
         cmocka_unit_test(any_address_takes_both_families),

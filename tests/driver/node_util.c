@@ -235,6 +235,11 @@ static void vm_awaits(struct pair *p, struct vm_reply *r)
     }
 }
 
+static bool peer_may_speak(void *ctx)
+{
+    return ((const struct pair *)ctx)->peer.authenticated;
+}
+
 void pair_handshake(struct pair *p)
 {
     struct vm_reply *r = calloc(1, sizeof(*r));
@@ -258,6 +263,7 @@ void pair_handshake(struct pair *p)
         peer_says(p, buf, 17);
         vm_awaits(p, r);
     } else {
+        assert_true(pair_run(p, peer_may_speak, p)); /* who accepts knows first */
         n = name_message(buf, sizeof(buf), p->peer.name, false);
         peer_says(p, buf, n);
         vm_awaits(p, r);

@@ -82,7 +82,7 @@ static int cannot_look(const struct cli *c, const char *path)
 {
     struct bp_errbuf err;
 
-    bp_errbuf_set(&err, errno, "cannot use", path, NULL, "check the path and its permissions");
+    bp_errbuf_set(&err, errno, "cannot use", path, NULL, NULL);
     return cli_fail_rc(c, BP_E_FILE, &err);
 }
 

@@ -442,6 +442,18 @@ struct drv_relay *drv_move_relay(const struct drv_conn *c, unsigned i)
     return NULL;
 }
 
+bool drv_move_left(const struct drv_conn *c, const struct drv_relay *r)
+{
+    const struct drv_move *m = c->move;
+
+    for (unsigned i = 0; m != NULL && i < m->n_old; i++) {
+        if (m->old[i].relay == r) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* --- as time goes by ----------------------------------------------------- */
 
 bp_time drv_move_deadline(const struct drv_conn *c)

@@ -147,6 +147,7 @@ void drv_conn_port_stop(struct drv_conn_port *cp)
             drv_conn_port_drain(c, c->fd, c->relay);
         }
         drv_move_stop(cp);
+        drv_acks_stop(&cp->acks);
         erl_drv_mutex_lock(drv_node.lock);
         c->box.wake_fd = -1;
         erl_drv_mutex_unlock(drv_node.lock);
@@ -182,6 +183,7 @@ static void deliver(struct drv_conn_port *cp)
         return;
     }
     while (!cp->p.stopped && bp_frame_queue_pop(q, &f)) {
+        cp->answers = true;
         if (f.bin != NULL) {
             ErlDrvBinary *bin = f.bin;
             driver_output_binary(cp->p.port, NULL, 0, bin,
@@ -339,6 +341,8 @@ static void flush(struct drv_conn_port *cp, bp_time now)
     bool ok = true;
 
     cp->flush_due = false;
+    cp->answers = false;
+    cp->acks.by = 0;
     if (cp->conn->fd < 0) {
         return;
     }
@@ -377,6 +381,7 @@ static void note_activity(struct drv_conn_port *cp, size_t bytes)
  * There is no callback at the end of a burst. A message goes out at once unless the last flush is
  * only just over; then it waits for the next turn of the VM's poll, so that a burst shares
  * datagrams. "Just" grows with what a flush costs: at least half of the time is left for the VM.
+ * What follows a message of the peer's answers it, and is no burst.
  */
 static bool flush_now(const struct drv_conn_port *cp, bp_time now)
 {
@@ -385,8 +390,8 @@ static bool flush_now(const struct drv_conn_port *cp, bp_time now)
     if (cp->turn.polls > 0 && bp_link_phase(cp->conn->link) != BP_LINK_FAILED) {
         return false;
     }
-    return now - cp->last_flush > pause || bp_link_phase(cp->conn->link) == BP_LINK_FAILED ||
-           unsent(cp) >= DRV_FLUSH_BYTES;
+    return now - cp->last_flush > pause || cp->answers ||
+           bp_link_phase(cp->conn->link) == BP_LINK_FAILED || unsent(cp) >= DRV_FLUSH_BYTES;
 }
 
 void drv_conn_port_push(struct drv_conn_port *cp, bp_time now)
@@ -423,17 +428,25 @@ static void follow_peer(struct drv_conn *c)
     }
 }
 
-/* What was read is likely to be answered: one datagram then, and one wake-up of the peer. */
-static bool only_acks(struct drv_conn *c)
+/*
+ * What was read is likely to be answered: one datagram then, and one wake-up of the peer. QUIC has
+ * no deadline for what it would have sent now, were it asked: a lost frame, say. Its other
+ * deadlines can wait for the clock as well.
+ */
+static bool acks_wait(struct drv_conn_port *cp, bp_time now)
 {
-    return c->stash == NULL && bp_conn_only_acks(bp_link_conn(c->link));
+    struct drv_conn *c = cp->conn;
+
+    if (!cp->just_read || c->stash != NULL || !bp_conn_only_acks(bp_link_conn(c->link))) {
+        return false;
+    }
+    return cp->acks.by != 0 || drv_acks_wait(&cp->acks, cp->p.wake_fd, now + DRV_ACKS_WAIT);
 }
 
 void drv_conn_port_settle(struct drv_conn_port *cp, bp_time now)
 {
     struct drv_conn *c = cp->conn;
-    bool later = cp->just_read && only_acks(c);
-    bp_time deadline;
+    bool later = bp_link_phase(c->link) != BP_LINK_FAILED && acks_wait(cp, now);
 
     cp->p.worked = true;
     cp->just_read = false;
@@ -441,6 +454,7 @@ void drv_conn_port_settle(struct drv_conn_port *cp, bp_time now)
         flush(cp, now);
     }
     if (bp_link_phase(c->link) == BP_LINK_FAILED) {
+        cp->acks.by = 0;
         drv_conn_finish(c, c->fd, 0, NULL, now);
         if (c->alive && !c->reported) {
             go_down(cp);
@@ -463,9 +477,9 @@ void drv_conn_port_settle(struct drv_conn_port *cp, bp_time now)
     update_busy(cp);
     tell_idle(cp);
     drv_move_settle(cp, now);
-    /* QUIC has no deadline for what it would have sent now, were it asked: a lost frame, say. */
-    deadline = drv_conn_deadline(c, now);
-    drv_port_timer_arm(&cp->p, later && deadline > now + BP_MS ? now + BP_MS : deadline, now);
+    if (!later) {
+        drv_port_timer_arm(&cp->p, drv_conn_deadline(c, now), now);
+    }
     if (c->box.nonempty) {
         drv_wake(cp->p.wake_fd);
     }
@@ -545,6 +559,8 @@ void drv_conn_port_timeout(struct drv_conn_port *cp)
     if (cp->conn == NULL) {
         return;
     }
+    /* It was set for something earlier: acknowledgements wait on. */
+    cp->just_read = cp->acks.by > now;
     /* Not only if a deadline has passed: coarse ones are shown as later than they are. */
     drv_conn_on_timer(cp->conn, now);
     if (bp_link_pending(cp->conn->link) == 0) {

@@ -228,7 +228,7 @@ static ErlDrvSSizeT drv_control(ErlDrvData data, unsigned int command, char *buf
     return n;
 }
 
-/* An owner or acceptor of streams has ended. */
+/* An owner or acceptor of streams has ended, or a relay. */
 static void drv_process_exit(ErlDrvData data, ErlDrvMonitor *monitor)
 {
     struct drv_port *p = (struct drv_port *)data;
@@ -238,6 +238,7 @@ static void drv_process_exit(ErlDrvData data, ErlDrvMonitor *monitor)
     }
     enter(p);
     drv_streams_process_exit((struct drv_conn_port *)p, monitor);
+    drv_relay_process_exit((struct drv_conn_port *)p, monitor);
     leave(p);
 }
 

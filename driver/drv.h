@@ -13,6 +13,7 @@
  *   key_ops.c    control operations on the node's own keys and certificate
  *   mailbox.c    datagrams that came to the wrong socket
  *   turn.c       how much a connection does at a time while others are active
+ *   ack_clock.c  how long acknowledgements wait for a datagram
  *   settings.c   CONFIG, as an immutable snapshot that connections share
  *   file_ops.c   control operations on key, trust and TLS files
  *   endpoint_ops.c  endpoint files: operations that threads do
@@ -54,6 +55,7 @@
 #define DRV_REF_MIN     512u /* shorter pieces are cheaper to copy than to count */
 #define DRV_FLUSH_BYTES (60u * 1024u)
 #define DRV_FLUSH_AFTER (20u * 1000u) /* ns */
+#define DRV_ACKS_WAIT   BP_MS
 #define DRV_LOG_BURST   50u
 #define DRV_LOG_PER_SEC 10u
 
@@ -365,6 +367,8 @@ int drv_relay_open(struct drv_conn_port *cp, struct drv_relay *r, const struct b
                    int *fd, struct bp_addr *local);
 /* One of relay.c's descriptors has something; false: it is none. */
 bool drv_relay_ready(struct drv_conn_port *cp, int fd);
+/* A process that relays may have ended. */
+void drv_relay_process_exit(struct drv_conn_port *cp, const ErlDrvMonitor *monitor);
 /* bp_relay_path_tx; does nothing without relay. */
 void drv_relay_tx(const struct drv_relay *r, struct bp_udp_tx *tx);
 /* The largest datagram that it takes, 0: not known. */
@@ -392,6 +396,8 @@ bool drv_move_relay_opened(struct drv_conn_port *cp, const struct drv_relay *r, 
                            const struct bp_addr *local);
 /* The relays of other paths than c->fd's, in any order; NULL: no more. */
 struct drv_relay *drv_move_relay(const struct drv_conn *c, unsigned i);
+/* It is of a path that was left. */
+bool drv_move_left(const struct drv_conn *c, const struct drv_relay *r);
 
 /* --- ports --------------------------------------------------------------- */
 
@@ -436,6 +442,17 @@ struct drv_node_port {
     bool fd_selected;
 };
 
+/* Acknowledgements of one connection that wait for a datagram. */
+struct drv_ack_wait {
+    struct drv_ack_wait *next; /* under the node's lock, as what follows */
+    struct drv_ack_wait **at;
+    bp_time seen; /* `asked` at the last tick */
+    int wake_fd;
+    _Atomic bool listed;
+    _Atomic bp_time by;    /* when they go out without; 0: none wait. Only the port writes */
+    _Atomic bp_time asked; /* the last `by` */
+};
+
 struct drv_conn_port {
     struct drv_port p;
     struct drv_conn *conn;
@@ -447,10 +464,12 @@ struct drv_conn_port {
     bool dialling;  /* the owner waits for authenticated or failed */
     bool flush_due;
     bool just_read;
+    bool answers;       /* what the VM sends next follows a message of the peer's */
     bool idle_due;      /* the peer agrees to close it, and the node's owner was told */
     bp_time last_flush; /* when it was over */
     bp_time flush_cost;
     struct drv_turn turn;
+    struct drv_ack_wait acks;
     struct drv_streams *streams; /* what is known of user streams; NULL: nothing yet */
     unsigned n_reserved;         /* port commands that will bring bytes for one */
 };
@@ -491,6 +510,19 @@ void drv_conn_port_push(struct drv_conn_port *cp, bp_time now);
 void drv_conn_port_settle(struct drv_conn_port *cp, bp_time now);
 ErlDrvSSizeT drv_conn_port_control(struct drv_conn_port *cp, unsigned op, const uint8_t *p,
                                    size_t len, char **rbuf, ErlDrvSizeT rlen);
+
+/* --- ack_clock.c --------------------------------------------------------- */
+
+/* The node port starts and stops. BP_E_LIMIT: there is no descriptor left. */
+int drv_acks_open(struct drv_node_port *np);
+void drv_acks_close(struct drv_node_port *np);
+/* False: the descriptor is not the clock's. */
+bool drv_acks_ready(int fd);
+/* Wakes the port through `wake_fd` when `by` is over, at most DRV_ACKS_WAIT late, unless w->by is 0
+ * then. False: there is no node port any more. */
+bool drv_acks_wait(struct drv_ack_wait *w, int wake_fd, bp_time by);
+/* The port stops. */
+void drv_acks_stop(struct drv_ack_wait *w);
 
 /* --- streams.c, stream_ops.c ---------------------------------------------- */
 
@@ -552,6 +584,7 @@ struct drv_node {
     uint64_t half_open_max;
     uint64_t datagrams;
     uint64_t handed_over;
+    uint64_t ack_ticks;
     uint64_t idle_agreed;        /* connections that a peer closed because we had agreed */
     uint64_t idle_lost;          /* messages lost between our consent and that */
     uint64_t idle_window_us;     /* sum of that time */

@@ -44,7 +44,10 @@ struct drv_port *drv_node_port_start(ErlDrvPort port)
     if (np != NULL) {
         np->p = (struct drv_port){.kind = PORT_NODE, .port = port, .wake_fd = -1};
     }
-    if (np == NULL || drv_port_wake_open(&np->p) != 0) {
+    if (np == NULL || drv_port_wake_open(&np->p) != 0 || drv_acks_open(np) != 0) {
+        if (np != NULL) {
+            drv_port_wake_close(&np->p);
+        }
         drv_free(np);
         erl_drv_mutex_lock(drv_node.lock);
         drv_node.has_port = false;
@@ -109,6 +112,7 @@ void drv_node_port_stop(struct drv_node_port *np)
     drv_endpoint_stop(np);
     drv_resolve_stop(np);
     drv_route_stop(np);
+    drv_acks_close(np);
     the_port = NULL;
     drv_port_wake_close(&np->p);
 }
@@ -329,7 +333,8 @@ void drv_node_port_ready(struct drv_node_port *np, int fd)
     if (fd == np->p.wake_fd) {
         drv_port_wake_read(&np->p);
         read_mailboxes(drv_now());
-    } else if (!drv_resolve_ready(fd) && !drv_endpoint_ready(fd) && !drv_route_ready(np, fd)) {
+    } else if (!drv_resolve_ready(fd) && !drv_endpoint_ready(fd) && !drv_route_ready(np, fd) &&
+               !drv_acks_ready(fd)) {
         read_socket();
     }
     np->p.worked = true;

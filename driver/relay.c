@@ -21,7 +21,8 @@ enum arg {
     A_USER = 23,
     A_PASSWORD = 24,
     A_FD = 25,
-    A_MTU = 26
+    A_MTU = 26,
+    A_NAME = 27
 };
 
 struct drv_relay {
@@ -29,6 +30,8 @@ struct drv_relay {
     bool side_selected;
     bool writable;      /* `side` is selected for writing */
     ErlDrvTermData pid; /* PAIR: who takes datagrams */
+    bool watched;       /* ... and is monitored */
+    ErlDrvMonitor monitor;
     uint32_t credit;
     bool reading; /* PAIR: selected for reading: the process has credit */
 };
@@ -85,6 +88,14 @@ static int parse_fd(struct drv_relay *r, const uint8_t *p, size_t len)
     return 0;
 }
 
+static void parse_pair(struct drv_relay *r, const uint8_t *p, size_t len)
+{
+    char name[sizeof(r->p.name)];
+
+    bp_relay_path_pair(&r->p,
+                       drv_args_string(p, len, A_NAME, name, sizeof(name)) ? name : "a process");
+}
+
 static int parse_mtu(struct drv_relay *r, const uint8_t *p, size_t len)
 {
     uint64_t mtu = 0;
@@ -118,7 +129,7 @@ int drv_relay_parse(struct drv_relay **out, const uint8_t *p, size_t len)
     } else if (rc == 0 && way == BP_WAY_FD) {
         rc = parse_fd(r, p, len);
     } else if (rc == 0 && way == BP_WAY_PAIR) {
-        bp_relay_path_pair(&r->p, "a process");
+        parse_pair(r, p, len);
     } else if (rc == 0) {
         rc = BP_E_INVALID;
     }
@@ -172,6 +183,10 @@ int drv_relay_open(struct drv_conn_port *cp, struct drv_relay *r, const struct b
 /* What the VM has selected it closes. */
 static void close_side(struct drv_conn_port *cp, struct drv_relay *r)
 {
+    if (r->watched) {
+        r->watched = false;
+        (void)driver_demonitor_process(cp->p.port, &r->monitor);
+    }
     if (r->p.side >= 0 && r->side_selected) {
         select_side(cp, r->p.side, ERL_DRV_READ | ERL_DRV_WRITE | ERL_DRV_USE, 0);
         r->p.side = -1;
@@ -196,7 +211,7 @@ static void opened(struct drv_conn_port *cp, struct drv_relay *r, int rc, int fd
 static void down(struct drv_conn_port *cp, struct drv_relay *r, const char *why)
 {
     close_side(cp, r);
-    if (!r->p.down) {
+    if (!r->p.down && !drv_move_left(cp->conn, r)) {
         r->p.down = true;
         count_dead();
         drv_log(DRV_WARNING, "relay_down", drv_conn_peer(cp->conn),
@@ -314,6 +329,9 @@ static void op_take(struct drv_conn_port *cp, const uint8_t *p, size_t len, stru
     }
     drv_reply_ok(reply);
     r->credit = r->credit + n < TAKE_MAX ? r->credit + n : TAKE_MAX;
+    if (r->pid == 0) {
+        r->watched = driver_monitor_process(cp->p.port, pid, &r->monitor) == 0;
+    }
     if (!r->reading) {
         r->reading = true;
         select_side(cp, r->p.side, r->side_selected ? ERL_DRV_READ : ERL_DRV_READ | ERL_DRV_USE, 1);
@@ -333,6 +351,22 @@ static void op_give(struct drv_conn_port *cp, const uint8_t *p, size_t len, stru
     drv_reply_ok(reply);
     if (len > 0 && send(r->p.side, p, len, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
         cp->conn->relayed.dropped_in++; /* full: lost, as in a network */
+    }
+}
+
+void drv_relay_process_exit(struct drv_conn_port *cp, const ErlDrvMonitor *monitor)
+{
+    struct drv_relay *r;
+
+    for (unsigned i = 0;
+         cp->conn != NULL &&
+         ((r = i == 0 ? cp->conn->relay : drv_move_relay(cp->conn, i - 1)) != NULL || i == 0);
+         i++) {
+        if (r != NULL && r->watched && driver_compare_monitors(&r->monitor, monitor) == 0) {
+            r->watched = false;
+            down(cp, r, "the process has ended");
+            return;
+        }
     }
 }
 

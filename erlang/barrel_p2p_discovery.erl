@@ -26,6 +26,9 @@
 -define(CACHE_MAX, 4096).
 %% A backend that has hung is left out for so long: else each dial would wait for it.
 -define(PAUSE_MS, 5000).
+%% When what could not be registered is tried again; twice as long after each failure.
+-define(REGISTER_AGAIN_MS, 2000).
+-define(REGISTER_AGAIN_MAX_MS, 60000).
 %% No answer is kept longer.
 -define(MAX_TTL_MS, 86400000).
 
@@ -35,7 +38,7 @@
 init(_Opts) ->
     {ok, #{}}.
 
-%% Registers with every backend that can, and waits for them; a backend that fails is logged.
+%% Registers with every backend that can, and waits for them; one that fails is logged and tried again.
 -spec register(string() | node(), inet:port_number(), term()) -> {ok, term()}.
 register(Node, Port, State) ->
     _ = each(fun(B) -> register_with(B, to_list(Node), Port) end, backends()),
@@ -65,7 +68,7 @@ list_nodes(Host) ->
 
 %% --- through the configured module -----------------------------------------------
 
-%% Makes Node known; what fails is logged. Only our own backends are waited for: net_kernel calls this.
+%% Makes Node known; what fails is logged and tried again. Only our own backends are waited for: net_kernel calls this.
 -spec publish(string(), inet:port_number()) -> ok.
 publish(Node, Port) ->
     {Local, Others} = lists:partition(fun({M, _}) -> ?LOCAL(M) end, chain()),
@@ -135,20 +138,45 @@ chain() ->
     end.
 
 register_with({Module, _} = B, Node, Port) ->
+    case try_register(B, Node, Port) of
+        ok ->
+            ok;
+        {error, Reason} ->
+            barrel_p2p_node:report(warning, discovery_register_failed, Node, Module,
+                                   ["other nodes may not find this one, it is tried again: ",
+                                    reason_text(Reason)]),
+            _ = spawn(fun() -> register_later(B, Node, Port, ?REGISTER_AGAIN_MS) end),
+            ok
+    end.
+
+try_register({Module, _} = B, Node, Port) ->
     case exports(Module, register, 3) of
         true ->
             case ask(B, fun(State) -> Module:register(name(Module, Node), Port, State) end) of
-                {ok, State} -> put_state(B, State);
-                {error, Reason} -> register_failed(Module, Node, Reason);
-                Other -> register_failed(Module, Node, {bad_answer, Other})
+                {ok, State} -> put_state(B, State), ok;
+                {error, Reason} -> {error, Reason};
+                Other -> {error, {bad_answer, Other}}
             end;
         false ->
             ok
     end.
 
-register_failed(Module, Node, Reason) ->
-    barrel_p2p_node:report(warning, discovery_register_failed, Node, Module,
-                           ["other nodes may not find this one: ", reason_text(Reason)]).
+%% A disk that was full has room again, a server is back: until it succeeds, while this node has that
+%% name and port.
+register_later({Module, _} = B, Node, Port, Ms) ->
+    timer:sleep(Ms),
+    case {barrel_p2p_node:listen_info(), barrel_p2p_node:node_name()} of
+        {{ok, {Port, _}}, Node} ->
+            case try_register(B, Node, Port) of
+                ok ->
+                    barrel_p2p_node:report(notice, discovery_registered, Node, Module,
+                                           <<"other nodes can find this one now">>);
+                {error, _} ->
+                    register_later(B, Node, Port, min(2 * Ms, ?REGISTER_AGAIN_MAX_MS))
+            end;
+        _ ->
+            ok
+    end.
 
 unregister_with({Module, _} = B, Node, Port) ->
     case exports(Module, unregister, 2) of

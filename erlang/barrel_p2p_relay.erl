@@ -210,8 +210,12 @@ way({socks5, Host, Port}, #{username := User, password := Password}) ->
     via(2, Host, Port, [tlv(23, iolist_to_binary(User)), tlv(24, iolist_to_binary(Password))]);
 way({socks5, Host, Port}, _) -> via(2, Host, Port, []);
 way({fd, Fd}, _) -> {ok, [tlv(20, <<3>>), tlv(25, <<Fd:32>>)]};
-way({process, _}, _) -> {ok, tlv(20, <<4>>)};
-way({module, _, _}, _) -> {ok, tlv(20, <<4>>)}.
+way({process, P}, _) -> {ok, [tlv(20, <<4>>), name("process", P)]};
+way({module, M, _}, _) -> {ok, [tlv(20, <<4>>), name("module", M)]}.
+
+%% As logs and statistics show it.
+name(What, Which) ->
+    tlv(27, list_to_binary(lists:sublist(lists:flatten(io_lib:format("~s ~w", [What, Which])), 70))).
 
 via(Way, Host, Port, More) ->
     case resolve(Host) of
@@ -277,10 +281,12 @@ opened(Adapter, Handle, Node, Address) ->
     tell(A, Handle, Node, Address).
 
 tell({process, P}, Handle, Node, Address) ->
-    try P ! {?MODULE, Handle, Node, Address} of
+    %% one that was alive when it was told is watched by the driver once it takes datagrams
+    try true = not is_pid(P) orelse node(P) =/= node() orelse is_process_alive(P), P ! {?MODULE, Handle, Node, Address} of
         _ -> ok
     catch
-        error:badarg -> {error, {relay_failed, <<"the relay's process is not registered">>}}
+        error:badarg -> {error, {relay_failed, <<"the relay's process is not registered">>}};
+        error:{badmatch, false} -> {error, {relay_failed, <<"the relay's process has ended">>}}
     end;
 tell({module, Module, Opts}, Handle, Node, Address) ->
     try Module:open(Handle, Node, Address, Opts) of

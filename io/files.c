@@ -56,24 +56,6 @@ static void show_path(const char *path, char *out, size_t cap)
     out[at] = '\0';
 }
 
-void bp_errbuf_set(struct bp_errbuf *err, int os_errno, const char *what, const char *path,
-                   const char *why, const char *cure)
-{
-    char shown[SHOWN_PATH_MAX];
-    char reason[128];
-
-    if (err == NULL) {
-        return;
-    }
-    err->os_errno = os_errno;
-    err->warning = false;
-    if (why == NULL) {
-        why = strerror_r(os_errno, reason, sizeof(reason));
-    }
-    show_path(path, shown, sizeof(shown));
-    (void)snprintf(err->text, sizeof(err->text), "%s %s: %s; %s", what, shown, why, cure);
-}
-
 static const char *cure_for(int os_errno)
 {
     switch (os_errno) {
@@ -102,9 +84,30 @@ static const char *cure_for(int os_errno)
     }
 }
 
+void bp_errbuf_set(struct bp_errbuf *err, int os_errno, const char *what, const char *path,
+                   const char *why, const char *cure)
+{
+    char shown[SHOWN_PATH_MAX];
+    char reason[128];
+
+    if (err == NULL) {
+        return;
+    }
+    err->os_errno = os_errno;
+    err->warning = false;
+    if (why == NULL) {
+        why = strerror_r(os_errno, reason, sizeof(reason));
+    }
+    if (cure == NULL) {
+        cure = cure_for(os_errno);
+    }
+    show_path(path, shown, sizeof(shown));
+    (void)snprintf(err->text, sizeof(err->text), "%s %s: %s; %s", what, shown, why, cure);
+}
+
 static int fail_os(struct bp_errbuf *err, int os_errno, const char *what, const char *path)
 {
-    bp_errbuf_set(err, os_errno, what, path, NULL, cure_for(os_errno));
+    bp_errbuf_set(err, os_errno, what, path, NULL, NULL);
     return BP_E_FILE;
 }
 

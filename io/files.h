@@ -25,8 +25,8 @@ struct bp_errbuf {
 void bp_errbuf_reset(struct bp_errbuf *err);
 
 /*
- * Sets "<what> <absolute path>: <why>; <cure>". `why` NULL stands for the text of `os_errno`. A
- * long path keeps its end.
+ * Sets "<what> <absolute path>: <why>; <cure>". `why` NULL stands for the text of `os_errno`,
+ * `cure` NULL for what helps against it. A long path keeps its end.
  */
 void bp_errbuf_set(struct bp_errbuf *err, int os_errno, const char *what, const char *path,
                    const char *why, const char *cure);

@@ -45,8 +45,7 @@ static int lock_dir(const char *dir, struct bp_errbuf *err)
     int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
     if (fd < 0) {
-        bp_errbuf_set(err, errno, "cannot use the directory", dir, NULL,
-                      "check the path and its permissions");
+        bp_errbuf_set(err, errno, "cannot use the directory", dir, NULL, NULL);
         return BP_E_FILE;
     }
     if (flock(fd, LOCK_EX | LOCK_NB) != 0) {

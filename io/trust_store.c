@@ -178,7 +178,7 @@ int bp_trust_delete(const char *key_dir, const char *node, struct bp_errbuf *err
     }
     if (unlink(path) != 0) {
         int e = errno;
-        bp_errbuf_set(err, e, "cannot delete", path, NULL, "check the path and its permissions");
+        bp_errbuf_set(err, e, "cannot delete", path, NULL, NULL);
         return e == ENOENT ? BP_E_NOT_FOUND : BP_E_FILE;
     }
     return 0;

@@ -21,7 +21,8 @@ HOSTILE_SRC := $(wildcard tests/hostile/*.c)
 HOSTILE_BIN := $(B)/tests/hostile/hostile
 HPVTEST_SRC := $(wildcard tests/membership/test_*.c)
 HPVTEST_BIN := $(patsubst tests/%.c,$(B)/tests/%,$(HPVTEST_SRC))
-HPV_LIB_SRC := tests/membership/overlay.c tests/membership/graph.c
+HPV_LIB_SRC := $(addprefix tests/membership/,overlay.c graph.c vtime.c digraph.c net.c baseline.c \
+  cyclon.c scamp.c)
 HPV_REPORT := $(B)/tests/membership/hyparview_report
 CNODETEST_SRC := $(wildcard tests/cnode/test_*.c)
 CNODETEST_BIN := $(patsubst tests/%.c,$(B)/tests/%,$(CNODETEST_SRC))
@@ -56,12 +57,12 @@ $(WAN_BIN): $(call obj,$(WAN_SRC))
 $(HPVTEST_BIN): $(B)/tests/membership/%: $(B)/tests/membership/%.o $(call obj,$(HPV_LIB_SRC)) \
   $(TEST_LIBS)
 	$(call say,LD,$@)
-	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(DEP_LIBS) -lcmocka
+	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(DEP_LIBS) -lcmocka -lm
 
-$(HPV_REPORT): $(call obj,tests/membership/hyparview_report.c tests/membership/plot.c \
+$(HPV_REPORT): $(call obj,$(addprefix tests/membership/,hyparview_report.c report_paper.c plot.c) \
   $(HPV_LIB_SRC)) $(TEST_LIBS)
 	$(call say,LD,$@)
-	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(DEP_LIBS)
+	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(DEP_LIBS) -lm
 
 # Needs the emulator of the same build beside it.
 $(WANTEST_BIN): $(B)/tests/wan/%: $(B)/tests/wan/%.o $(call obj,$(filter-out tests/wan/wan.c,$(WAN_SRC))) \
@@ -109,7 +110,7 @@ soak-membership: deps-test
 	@$(MAKE) --no-print-directory report-membership
 
 report-membership: $(HPV_REPORT) ## HyParView at scale: the paper's experiments (minutes)
-	@for m in table failures sizing churn partition loss scale; do $(HPV_REPORT) $$m || exit 1; done
+	@for m in table compare failures sizing churn partition loss scale; do $(HPV_REPORT) $$m || exit 1; done
 
 # --- drivers that are wrong on purpose (tests/faulty/README.md) ------------
 

@@ -98,6 +98,9 @@ static void fill_settings(ngtcp2_settings *s, const struct bp_conn_config *cfg, 
     s->pmtud_probes = probes;
     s->no_pmtud = s->pmtud_probeslen == 0;
     s->cc_algo = NGTCP2_CC_ALGO_BBR; /* loss alone is no congestion (ARCHITECTURE.md) */
+    /* ngtcp2 leaves an acknowledgement out of a datagram that follows within an eighth of the
+     * round-trip time, unless so many packets came. */
+    s->ack_thresh = 1;
     s->max_window = MAX_WINDOW;
     s->max_stream_window = MAX_STREAM_WINDOW;
     s->handshake_timeout = cfg->handshake_timeout != 0 ? cfg->handshake_timeout : UINT64_MAX;

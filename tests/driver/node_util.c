@@ -225,6 +225,11 @@ static void peer_says(struct pair *p, const void *msg, size_t len)
     peer_step(&p->peer);
 }
 
+static bool peer_authenticated(void *ctx)
+{
+    return bp_link_phase(((struct pair *)ctx)->peer.link) == BP_LINK_HANDSHAKE;
+}
+
 /* The VM asks for the next message and gets it, at once or later. */
 static void vm_awaits(struct pair *p, struct vm_reply *r)
 {
@@ -233,11 +238,6 @@ static void vm_awaits(struct pair *p, struct vm_reply *r)
     if (r->data[0] == 0) {
         await_msg(p, p->conn, "hs ");
     }
-}
-
-static bool peer_may_speak(void *ctx)
-{
-    return ((const struct pair *)ctx)->peer.authenticated;
 }
 
 void pair_handshake(struct pair *p)
@@ -263,7 +263,7 @@ void pair_handshake(struct pair *p)
         peer_says(p, buf, 17);
         vm_awaits(p, r);
     } else {
-        assert_true(pair_run(p, peer_may_speak, p)); /* who accepts knows first */
+        assert_true(pair_run(p, peer_authenticated, p)); /* which the VM was of it, earlier */
         n = name_message(buf, sizeof(buf), p->peer.name, false);
         peer_says(p, buf, n);
         vm_awaits(p, r);

@@ -108,12 +108,12 @@ details() ->
 %% Each nodeup has its nodedown before the next one.
 watcher() ->
     ok = net_kernel:monitor_nodes(true, [nodedown_reason]),
-    watcher(#{}).
+    watcher(maps:from_list([{N, before} || N <- nodes()])).
 
 watcher(Up) ->
     receive
         {nodeup, N, _} ->
-            is_map_key(N, Up) andalso wrong({nodeup_twice, N}),
+            maps:get(N, Up, before) =:= before orelse wrong({nodeup_twice, N}),
             watcher(Up#{N => true});
         {nodedown, N, Info} ->
             is_map_key(N, Up) orelse wrong({nodedown_without_nodeup, N, Info}),

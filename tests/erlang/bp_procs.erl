@@ -84,10 +84,15 @@ big(N) ->
       bits => <<5:3>>, number => 1 bsl 3000, atoms => [an_atom, 'another atom', true, []],
       text => lists:duplicate(N, $x)}.
 
-%% Collects busy_dist_port reports; answers {get, From} with [Pid].
+%% A process that collects busy_dist_port reports from now on; answers {get, From} with [Pid].
 busy_watch() ->
-    erlang:system_monitor(self(), [busy_dist_port]),
-    busy_watch([]).
+    Self = self(),
+    Pid = spawn(fun() ->
+        erlang:system_monitor(self(), [busy_dist_port]),
+        Self ! {self(), watching},
+        busy_watch([])
+    end),
+    receive {Pid, watching} -> Pid end.
 
 busy_watch(Seen) ->
     receive

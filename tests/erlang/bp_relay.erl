@@ -5,7 +5,7 @@
 -behaviour(barrel_p2p_relay).
 
 -export([forwarder/1, tunnel/2, stop/1, count/1, largest/1]).
--export([descriptor/1, process/1, open/4]).
+-export([descriptor/1, process/1, process_for/2, open/4]).
 -export([dante/2, stop_dante/1, unused_port/0]).
 
 %% Forwards what comes to it to 127.0.0.1:To, and what comes back to whoever spoke last.
@@ -115,16 +115,28 @@ process(To) ->
             process(Handle, Socket, To)
     end.
 
+%% The same, until it has moved N datagrams to the node: then it takes no more and waits.
+process_for(To, N) ->
+    {ok, Socket} = gen_udp:open(0, [binary, {ip, {127, 0, 0, 1}}, {recbuf, 4000000}]),
+    receive
+        {barrel_p2p_relay, Handle, _Node, {_, _}} ->
+            ok = barrel_p2p_relay:take(Handle, N),
+            process(Handle, Socket, To, wait)
+    end.
+
 process(Handle, Socket, To) ->
+    process(Handle, Socket, To, go_on).
+
+process(Handle, Socket, To, Passive) ->
     receive
         {barrel_p2p_datagram, Handle, Data} ->
             ok = gen_udp:send(Socket, {127, 0, 0, 1}, To, Data);
-        {barrel_p2p_passive, Handle} ->
+        {barrel_p2p_passive, Handle} when Passive =:= go_on ->
             ok = barrel_p2p_relay:take(Handle, 100);
         {udp, Socket, _, _, Data} ->
             _ = barrel_p2p_relay:give(Handle, Data)
     end,
-    process(Handle, Socket, To).
+    process(Handle, Socket, To, Passive).
 
 %% The behaviour; Opts is the port, or `fail'.
 open(_, _, _, fail) ->

@@ -17,7 +17,7 @@
          advertised_addresses/1, names_and_world/1, remsh_by_short_name/1, peer_and_slave_nodes/1,
          distribution_started_and_stopped/1, many_senders_one_connection/1,
          unreachable_node_blocks_nobody/1, both_dial_at_once/1, both_boot_at_once/1,
-         fifty_nodes_find_each_other/1]).
+         fifty_nodes_find_each_other/0, fifty_nodes_find_each_other/1]).
 
 suite() -> [{timetrap, {seconds, 90}}].
 
@@ -548,9 +548,11 @@ both_boot_at_once(Config) ->
          [bp_cluster:kill(N) || N <- [A, B]]
      end || I <- [1, 2, 3]].
 
+fifty_nodes_find_each_other() -> [{timetrap, {seconds, 170}}].
+
 fifty_nodes_find_each_other(Config) ->
     Script = filename:join(bp_cluster:root(), "examples/one_host/many_nodes"),
-    Out = os:cmd("cd '" ++ bp_cluster:dir(Config) ++ "' && '" ++ Script ++ "' -n 50 -d cluster 2>&1; echo status $?"),
+    Out = os:cmd("cd '" ++ bp_cluster:dir(Config) ++ "' && '" ++ Script ++ "' -n 50 -d cluster -t 100 2>&1; echo status $?"),
     ct:log("~ts", [Out]),
     string:find(Out, "status 0") =/= nomatch orelse error({script, Out}),
     [Registered, Found, Connected] =
@@ -561,9 +563,10 @@ fifty_nodes_find_each_other(Config) ->
          end || What <- ["are registered", "have found all others", "are connected to all others"]],
     io:format(user, "  50 nodes: booted ~b ms, found ~b ms, connected ~b ms~n",
               [Registered, Found, Connected]),
-    %% The boots cost what 50 VMs cost on this machine; what is ours must not add to that.
-    true = Found - Registered < 3000,
-    true = Connected - Found < 30000.
+    %% The boots cost what 50 VMs cost on this machine, and tell how fast it is now; what is ours must not
+    %% add much to that.
+    true = Found - Registered < max(3000, Registered div 2),
+    true = Connected - Found < max(30000, Registered).
 
 %% ---- helpers ----
 

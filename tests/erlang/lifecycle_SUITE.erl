@@ -201,7 +201,7 @@ busy_dist_port_is_reported(Config) ->
     {A, B} = pair(Config),
     NB = bp_cluster:name(B),
     Sink = bp_cluster:run(A, fun() -> spawn(NB, bp_procs, sink, []) end),
-    Watch = bp_cluster:run(A, fun() -> spawn(bp_procs, busy_watch, []) end),
+    Watch = bp_cluster:call(A, bp_procs, busy_watch, []),
     bp_cluster:signal(B, "STOP"),
     Count = 2000,
     Sender = bp_cluster:run(A, fun() ->

@@ -193,12 +193,14 @@ upstream_records_are_understood(Config) ->
 
 thirty_nodes_lose_a_third(Config) ->
     Names = [list_to_atom("n" ++ integer_to_list(I)) || I <- lists:seq(1, 30)],
-    [Contact | Rest] = Nodes = start(Config, Names),
+    [Contact | Rest] = Nodes = start(Config, Names, [{shuffle_period, 1000}]),
     [ok = api(N, join, [bp_cluster:name(Contact)]) || N <- Rest],
-    Formed = within(Nodes, 20000),
+    Formed = within(Nodes, 30000),
     {Dead, Alive} = lists:split(10, Nodes),
+    %% Whoever knows only nodes that die is alone for good (docs/membership.md).
+    bp_cluster:until(fun() -> [] =:= [N || N <- Alive, length(known(N)) =< length(Dead)] end),
     [bp_cluster:kill9(N) || N <- Dead],
-    Again = within(Alive, 10000),
+    Again = within(Alive, 20000),
     Memory = [bp_cluster:call(N, erlang, memory, [total]) || N <- Alive],
     Stats = [bp_cluster:call(N, barrel_p2p_bridge, stats, []) || N <- Alive],
     Channels = [length(bp_cluster:call(N, erlang, nodes, [connected])) || N <- Alive],
@@ -210,6 +212,8 @@ thirty_nodes_lose_a_third(Config) ->
                lists:max(Channels), mean([maps:get(<<"sent">>, S) || S <- Stats])]).
 
 mean(L) -> lists:sum(L) div length(L).
+
+known(N) -> lists:usort(api(N, active_view, []) ++ api(N, passive_view, [])).
 
 %% ms until the views of the nodes are one symmetric overlay within its bounds; fails after Max.
 within(Nodes, Max) ->

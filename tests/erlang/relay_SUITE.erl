@@ -8,7 +8,8 @@
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2,
          end_per_testcase/2]).
 -export([forwarder/1, forwarder_of_an_unknown_node/1, socks/1, socks_with_password/1,
-         socks_with_right_password/1, mtu/1, socks_that_refuses/1, descriptor/1, process/1, module/1, from_relay_to_relay/1,
+         socks_with_right_password/1, mtu/1, socks_that_refuses/1, descriptor/1, process/1,
+         process_dies/1, module/1, from_relay_to_relay/1,
          relay_falls_silent/1, relay_dies/1, configured/1, options/1, recipes_of_the_documentation/1]).
 
 suite() -> [{timetrap, {seconds, 90}}].
@@ -16,7 +17,7 @@ suite() -> [{timetrap, {seconds, 90}}].
 all() ->
     [forwarder, forwarder_of_an_unknown_node, socks, socks_with_password, socks_with_right_password,
      socks_that_refuses, mtu,
-     descriptor, process, module, from_relay_to_relay, relay_falls_silent,
+     descriptor, process, process_dies, module, from_relay_to_relay, relay_falls_silent,
      relay_dies, configured, options,
      recipes_of_the_documentation].
 
@@ -67,10 +68,13 @@ start_load({A, B}) ->
 finish_load(Loads) ->
     [bp_cluster:run(X, fun() -> bp_wan_load:finish(H) end, 60000) || {X, H} <- Loads].
 
-%% Messages whole and in order through what a's connection uses, which is `What'.
+%% Messages whole and in order through what a's connection uses, which is `What'; undefined: no relay.
 works(A, B, What) ->
     #{relay := Name} = summary(A, B),
-    ?EQ(match, re:run(Name, What, [{capture, none}])),
+    case What of
+        undefined -> ?EQ(undefined, Name);
+        _ -> ?EQ(match, re:run(Name, What, [{capture, none}]))
+    end,
     Loads = start_load({A, B}),
     timer:sleep(1000),
     [true = N > 20 || N <- finish_load(Loads)],
@@ -236,11 +240,70 @@ process(Config) ->
     Pid = bp_cluster:run(A, fun() -> spawn(bp_relay, process, [Port]) end),
     ok = set(A, B, via({process, Pid})),
     true = bp_cluster:connect(A, B),
-    works(A, B, "^a process"),
-    %% when it ends, one line says so
-    bp_cluster:run(A, fun() -> exit(Pid, kill) end),
-    _ = migrate(A, B, #{socket_backend => udp}),
-    true = bp_cluster:connect(A, B).
+    works(A, B, "^process <0\\.").
+
+%% One line says so, at once: whether or not datagrams wait for it, and whether it has room for them.
+%% Then the connection is moved off, and nothing is lost; or it ends as any silent one.
+process_dies(Config) ->
+    {A, B, Port} = pair(Config, ["-kernel", "net_ticktime", "6"]),
+    Peer = bp_cluster:name(B),
+    Kill = fun(Pid) -> bp_cluster:run(A, fun() -> exit(Pid, kill), ok end) end,
+    Spawn = fun(F, Args) -> bp_cluster:run(A, fun() -> spawn(bp_relay, F, Args) end) end,
+    Idle = Spawn(process, [Port]),
+    ok = set(A, B, via({process, Idle})),
+    true = bp_cluster:connect(A, B),
+    Watch = bp_cluster:run(A, fun() -> bp_wan_load:watch(Peer) end),
+    Kill(Idle),
+    died(A, B, 1, ["process <0."]),
+    ?EQ(ok, migrate(A, B, #{socket_backend => udp})),
+    works(A, B, undefined),
+    %% one that takes no more
+    Stuck = Spawn(process_for, [Port, 500]),
+    ?EQ(ok, migrate(A, B, via({process, Stuck}))),
+    Loads = start_load({A, B}),
+    bp_cluster:until(fun() ->
+        {messages, M} = bp_cluster:call(A, erlang, process_info, [Stuck, messages]),
+        M =/= [] andalso element(1, lists:last(M)) =:= barrel_p2p_passive
+    end),
+    Kill(Stuck),
+    died(A, B, 2, ["process <0."]),
+    bp_cluster:until(fun() -> maps:get(in_recovery, summary(A, B)) end),
+    ?EQ(ok, migrate(A, B, #{socket_backend => udp})),
+    finish_load(Loads),
+    %% of a path that was left nobody needs to hear
+    Left = Spawn(process, [Port]),
+    ?EQ(ok, migrate(A, B, via({process, Left}))),
+    ?EQ(ok, migrate(A, B, #{socket_backend => udp})),
+    Kill(Left),
+    ?EQ([], bp_cluster:run(A, fun() -> bp_wan_load:watched(Watch) end)),
+    %% of a module, and nobody moves
+    ?EQ(ok, migrate(A, B, via({module, bp_relay, Port}))),
+    [Module] = bp_cluster:run(A, fun() ->
+        [P || P <- processes(), {bp_relay, process, 4} =:= element(2, process_info(P, current_function))]
+    end),
+    Kill(Module),
+    died(A, B, 3, ["module bp_relay: "]),
+    bp_cluster:until(fun() ->
+        [What || {What, _, _} <- bp_cluster:run(A, fun() -> bp_wan_load:watched(Watch) end)] =:= [nodedown]
+    end),
+    bp_cluster:wait_log(B, ["connection_down", atom_to_list(bp_cluster:name(A))], 20000),
+    bp_cluster:until(fun() -> bp_cluster:connect(A, B) end),
+    works(A, B, undefined),
+    bp_cluster:disconnect(A, B),
+    %% one that is gone already
+    ok = set(A, B, via({process, Module})),
+    false = bp_cluster:connect(A, B),
+    bp_cluster:wait_log(A, [atom_to_list(Peer), "the relay's process has ended"]),
+    ?EQ(3, relays_down(A)).
+
+%% The N-th line; it names the peer and the relay.
+died(A, B, N, Words) ->
+    bp_cluster:until(fun() -> relays_down(A) =:= N end),
+    bp_cluster:wait_log(A, ["relay_down peer=" ++ atom_to_list(bp_cluster:name(B)),
+                            "the process has ended; the connection ends unless it is moved" | Words]).
+
+relays_down(A) ->
+    length(binary:matches(bp_cluster:log(A), <<"relay_down peer">>)).
 
 module(Config) ->
     {A, B, Port} = pair(Config),
@@ -249,7 +312,7 @@ module(Config) ->
     bp_cluster:wait_log(A, ["bp_relay:open/4: {error,no_such_thing}"]),
     ok = set(A, B, via({module, bp_relay, Port})),
     true = bp_cluster:connect(A, B),
-    works(A, B, "^a process").
+    works(A, B, "^module bp_relay$").
 
 %% Of one kind and of others, and back to none, with messages in both directions all the time.
 from_relay_to_relay(Config) ->

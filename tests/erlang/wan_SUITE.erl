@@ -506,9 +506,10 @@ head_of_line(Config) ->
                                        {"tcp cubic", tcp, congestion_control("cubic")},
                                        {"tls cubic", tls, congestion_control("cubic")},
                                        {"tcp " ++ string:trim(binary_to_list(Default)), tcp, []}]],
-    {_, {{_, Quic, _}, _, _}} = lists:keyfind("quic", 1, Figures),
-    {_, {{_, Tcp, _}, _, _}} = lists:keyfind("tcp cubic", 1, Figures),
-    true = Quic < Tcp.
+    %% the median: of a few dozen calls a higher percentile is one call, and what the machine did to it
+    {_, {{Quic, _, _}, _, _}} = lists:keyfind("quic", 1, Figures),
+    {_, {{Tcp, _, _}, _, _}} = lists:keyfind("tcp cubic", 1, Figures),
+    true = 2 * Quic < Tcp.
 
 %% TCP_CONGESTION of all distribution sockets.
 congestion_control(Name) ->

@@ -5,15 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void *must(void *p)
-{
-    if (p == NULL) {
-        fprintf(stderr, "overlay: no memory\n");
-        exit(2);
-    }
-    return p;
-}
-
 static bool linked(const struct overlay *o, bp_peer a, bp_peer b)
 {
     return bp_hpv_view_find(&o->nodes[a].h->active, b) != NULL;
@@ -40,7 +31,7 @@ uint32_t ov_one_sided(const struct overlay *o)
 uint32_t ov_one_sided_for(struct overlay *o, bp_time later)
 {
     uint32_t n = ov_one_sided(o);
-    bp_peer(*pairs)[2] = must(calloc((size_t)n + 1, sizeof(*pairs)));
+    bp_peer(*pairs)[2] = vt_must(calloc((size_t)n + 1, sizeof(*pairs)));
     uint32_t k = 0;
     uint32_t still = 0;
 
@@ -72,8 +63,8 @@ static uint32_t root(uint32_t *parent, uint32_t x)
 
 static uint32_t join_up(const struct overlay *o, uint32_t *largest)
 {
-    uint32_t *parent = must(malloc(((size_t)o->n_started + 1) * sizeof(*parent)));
-    uint32_t *size = must(calloc((size_t)o->n_started + 1, sizeof(*size)));
+    uint32_t *parent = vt_must(malloc(((size_t)o->n_started + 1) * sizeof(*parent)));
+    uint32_t *size = vt_must(calloc((size_t)o->n_started + 1, sizeof(*size)));
     uint32_t n = 0;
 
     for (bp_peer p = 0; p <= o->n_started; p++) {
@@ -117,36 +108,33 @@ uint32_t ov_cut_off(const struct overlay *o)
     return ov_alive(o) - largest;
 }
 
-double ov_clustering(const struct overlay *o)
+void ov_graph(const struct overlay *o, struct digraph *g)
 {
-    double sum = 0;
+    uint32_t *number = vt_must(calloc((size_t)o->n_started + 1, sizeof(*number)));
     uint32_t n = 0;
 
     for (bp_peer p = 1; p <= o->n_started; p++) {
+        number[p] = n;
+        n += o->nodes[p].alive;
+    }
+    dg_begin(g, n);
+    for (bp_peer p = 1; p <= o->n_started; p++) {
         const struct bp_hpv_view *v = &o->nodes[p].h->active;
-        uint32_t links = 0;
-        if (!o->nodes[p].alive) {
-            continue;
-        }
-        n++;
-        for (uint32_t i = 0; i < v->n; i++) {
-            for (uint32_t k = i + 1; k < v->n; k++) {
-                links +=
-                    linked(o, v->e[i].peer, v->e[k].peer) || linked(o, v->e[k].peer, v->e[i].peer);
+        for (uint32_t i = 0; o->nodes[p].alive && i < v->n; i++) {
+            if (ov_reachable(o, p, v->e[i].peer)) {
+                dg_arc(g, number[p], number[v->e[i].peer]);
             }
         }
-        if (v->n > 1) {
-            sum += links / (v->n * (v->n - 1) / 2.0);
-        }
     }
-    return n != 0 ? sum / n : 0;
+    dg_end(g);
+    free(number);
 }
 
 struct ov_floods ov_flood(struct overlay *o, unsigned sources)
 {
     size_t cap = (size_t)o->n_started + 1;
-    uint32_t *fifo = must(malloc(cap * sizeof(*fifo)));
-    uint32_t *dist = must(malloc(cap * sizeof(*dist)));
+    uint32_t *fifo = vt_must(malloc(cap * sizeof(*fifo)));
+    uint32_t *dist = vt_must(malloc(cap * sizeof(*dist)));
     struct ov_floods r = {.worst = 1};
     double paths = 0;
     double alive = ov_alive(o);
@@ -184,7 +172,7 @@ struct ov_floods ov_flood(struct overlay *o, unsigned sources)
 
 void ov_in_degrees(const struct overlay *o, uint32_t out[OV_DEGREES])
 {
-    uint32_t *deg = must(calloc((size_t)o->n_started + 1, sizeof(*deg)));
+    uint32_t *deg = vt_must(calloc((size_t)o->n_started + 1, sizeof(*deg)));
 
     memset(out, 0, OV_DEGREES * sizeof(*out));
     for (bp_peer p = 1; p <= o->n_started; p++) {

@@ -3,8 +3,8 @@
  * HyParView at scale: the paper's experiments with the state machines that nodes run, in virtual
  * time.
  *
- *   hyparview_report [--seed S] [--svg DIR] table|failures|scale|sizing|churn|partition|loss
- * [NODES]
+ *   hyparview_report [--seed S] [--svg DIR] MODE [NODES]
+ *   MODE: table, compare, failures, scale, sizing, churn, partition, loss
  */
 #include <stdlib.h>
 #include <string.h>
@@ -14,24 +14,27 @@
 #include <unistd.h>
 
 #include "membership/overlay.h"
-#include "membership/plot.h"
+#include "membership/report.h"
 
-#define ROUND     (10 * BP_SEC)
-#define MAX_AFTER 40 /* rounds that are waited for */
+#define ROUND     REPORT_ROUND
+#define MAX_AFTER REPORT_AFTER
+
+uint64_t report_seed = 1;
+const char *report_svg;
 
 static struct overlay o;
-static uint64_t seed = 1;
-static const char *svg_dir;
 
-static double wall(void)
+double report_wall(void)
 {
+    static time_t first;
     struct timespec t;
 
     clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+    first = first == 0 ? t.tv_sec : first;
+    return (double)(t.tv_sec - first) + (double)t.tv_nsec / 1e9;
 }
 
-static double rss_mb(void)
+double report_memory_mb(void)
 {
     struct rusage u;
 
@@ -39,7 +42,7 @@ static double rss_mb(void)
     return (double)u.ru_maxrss / 1024;
 }
 
-static void fatal(const char *what)
+void report_fatal(const char *what)
 {
     fprintf(stderr, "hyparview_report: %s\n", what);
     exit(1);
@@ -57,12 +60,12 @@ static void open_overlay(uint32_t cap, unsigned active, unsigned passive, bool c
 {
     struct ov_config c;
 
-    ov_config_default(&c, cap, seed);
+    ov_config_default(&c, cap, report_seed);
     c.check = check;
     c.hpv.active_size = active;
     c.hpv.passive_size = passive;
     if (!ov_init(&o, &c)) {
-        fatal("no memory");
+        report_fatal("no memory");
     }
 }
 
@@ -77,6 +80,17 @@ static void grow(uint32_t n, bp_time during, unsigned rounds)
     ov_run(&o, o.now + rounds * ROUND);
 }
 
+static double clustering(void)
+{
+    struct digraph g;
+    double c;
+
+    ov_graph(&o, &g);
+    c = dg_clustering(&g, &g.both);
+    dg_free(&g);
+    return c;
+}
+
 static uint64_t all_sent(void)
 {
     uint64_t n = 0;
@@ -89,58 +103,14 @@ static uint64_t all_sent(void)
 
 static void describe(void)
 {
-    printf("%u nodes alive, seed %llu: %u component(s), %u one-sided link(s) now, %u of them for 3 "
+    printf("%u nodes alive, seed %llu: %u component(s), %u one-sided link(s) now, %u of "
+           "them for 3 "
            "s, mean active view %.3f, joined %llu\n",
-           ov_alive(&o), (unsigned long long)seed, ov_components(&o), ov_one_sided(&o),
+           ov_alive(&o), (unsigned long long)report_seed, ov_components(&o), ov_one_sided(&o),
            ov_one_sided_for(&o, 3 * BP_SEC), ov_mean_active(&o), (unsigned long long)o.joined);
 }
 
-/* --- the paper's table 1 and in-degrees (figure 5) -------------------------------------- */
-
-static int table(uint32_t n)
-{
-    uint32_t deg[OV_DEGREES];
-    double bars[OV_DEGREES];
-    uint64_t before;
-    struct ov_floods f;
-    unsigned last = 0;
-
-    open_overlay(n, 5, 30, true);
-    grow(n, 100 * BP_SEC, 40);
-    before = all_sent();
-    ov_run(&o, o.now + 10 * ROUND);
-    describe();
-    f = ov_flood(&o, 200);
-    printf("\n| %u nodes, after 50 rounds | average clustering coefficient | average shortest path "
-           "| maximum hops to delivery |\n| --- | ---: | ---: | ---: |\n"
-           "| this implementation | %.6f | %.5f | %.1f |\n"
-           "| HyParView, paper (10000 nodes) | 0.00092 | 6.38542 | 9.0 |\n",
-           n, ov_clustering(&o), f.path, f.max_hops);
-    printf(
-        "\nflood reliability %.4f %%; %.2f messages per node and second in the last 10 rounds, at "
-        "most %u by one node in one second since the start\nin-degree:",
-        100 * f.reliability, (double)(all_sent() - before) / n / 100, o.max_sent_second);
-    ov_in_degrees(&o, deg);
-    for (unsigned i = 0; i < OV_DEGREES; i++) {
-        bars[i] = deg[i];
-        if (deg[i] != 0) {
-            printf(" %u: %u", i, deg[i]);
-            last = i;
-        }
-    }
-    printf("\n");
-    if (svg_dir != NULL) {
-        char path[512];
-        snprintf(path, sizeof(path), "%s/hyparview_in_degree.svg", svg_dir);
-        if (!plot_bars(path, "How many nodes have how many links to them", "in-degree", "nodes",
-                       bars, 0, last)) {
-            return 1;
-        }
-    }
-    return verdict();
-}
-
-/* --- failures (figures 2 and 3) ------------------------------------------------------------ */
+/* --- failures ------------------------------------------------------------ */
 
 struct after {
     uint32_t alive;
@@ -180,46 +150,55 @@ static struct after fail_some(unsigned percent)
     return a;
 }
 
-/* In a copy of the process: every percentage begins with the same overlay. */
-static struct after fail_copy(unsigned percent)
+bool report_in_copy(void (*run)(void *arg, void *out), void *arg, void *out, size_t size)
 {
-    struct after a = {.violated = 1};
     int fd[2];
     pid_t pid;
+    bool ok;
 
     fflush(stdout);
     if (pipe(fd) != 0 || (pid = fork()) < 0) {
-        fatal("cannot fork");
+        report_fatal("cannot fork");
     }
     if (pid == 0) {
-        a = fail_some(percent);
+        run(arg, out);
         fflush(stdout);
-        _exit(write(fd[1], &a, sizeof(a)) != sizeof(a));
+        _exit(write(fd[1], out, size) != (ssize_t)size);
     }
     close(fd[1]);
-    if (read(fd[0], &a, sizeof(a)) != sizeof(a)) {
-        a.violated = 1;
-    }
+    ok = read(fd[0], out, size) == (ssize_t)size;
     close(fd[0]);
     waitpid(pid, NULL, 0);
+    return ok;
+}
+
+static void fail_run(void *percent, void *out)
+{
+    *(struct after *)out = fail_some(*(unsigned *)percent);
+}
+
+static struct after fail_copy(unsigned percent)
+{
+    struct after a;
+
+    if (!report_in_copy(fail_run, &percent, &a, sizeof(a))) {
+        a = (struct after){.violated = 1};
+    }
     return a;
 }
 
-static void print_rounds(unsigned n)
+void report_rounds(unsigned n)
 {
     if (n == 0) {
-        printf(" not within %d |", MAX_AFTER);
+        printf(" not within %d", MAX_AFTER);
     } else {
-        printf(" %u |", n);
+        printf(" %u", n);
     }
 }
 
 static int failures(uint32_t n)
 {
     static const unsigned percents[] = {10, 20, 30, 40, 50, 60, 70, 80, 90, 95};
-    struct plot_line lines[3] = {{.name = "at once, nobody has noticed"},
-                                 {.name = "2 s later, all have noticed"},
-                                 {.name = "one round (10 s) later"}};
     int bad = 0;
 
     open_overlay(n, 5, 30, true);
@@ -232,20 +211,11 @@ static int failures(uint32_t n)
         struct after a = fail_copy(percents[i]);
         printf("| %u %% | %u | %.2f %% | %.2f %% | %.2f %% |", percents[i], a.alive,
                100 * a.at_once, 100 * a.noticed, 100 * a.round_1);
-        print_rounds(a.rounds);
-        print_rounds(a.symmetric);
-        printf(" %u |\n", a.cut_off);
-        for (unsigned k = 0; k < 3; k++) {
-            lines[k].x[lines[k].n] = percents[i];
-            lines[k].y[lines[k].n++] = 100 * (k == 0 ? a.at_once : k == 1 ? a.noticed : a.round_1);
-        }
+        report_rounds(a.rounds);
+        printf(" |");
+        report_rounds(a.symmetric);
+        printf(" | %u |\n", a.cut_off);
         bad |= a.violated;
-    }
-    if (svg_dir != NULL) {
-        char path[512];
-        snprintf(path, sizeof(path), "%s/hyparview_failures.svg", svg_dir);
-        bad |= !plot_lines(path, "Reliability of a flood after failures", "% of nodes that fail",
-                           "% of the living reached", lines, 3);
     }
     return bad | verdict();
 }
@@ -255,7 +225,7 @@ static int failures(uint32_t n)
 
 static int scale(uint32_t n)
 {
-    double start = wall();
+    double start = report_wall();
     unsigned rounds = 0;
     uint32_t parts;
 
@@ -270,7 +240,7 @@ static int scale(uint32_t n)
         "%llu events, %llu messages in %.0f s of virtual time: wall time %.1f s, memory %.0f MB; "
         "one overlay: %s\n",
         (unsigned long long)o.events, (unsigned long long)all_sent(), (double)o.now / 1e9,
-        wall() - start, rss_mb(), parts == 1 ? "yes" : "NO");
+        report_wall() - start, report_memory_mb(), parts == 1 ? "yes" : "NO");
     return verdict() | (parts != 1);
 }
 
@@ -299,10 +269,10 @@ static int sizing(uint32_t n)
             bad |= a[k].violated;
         }
         printf("| %u | %.2f | %.1f | %.4f | %.2f | %.2f %% | %.2f %% | %.2f %% |", sizes[i], f.path,
-               f.max_hops, ov_clustering(&o), (double)(all_sent() - before) / n / 100,
+               f.max_hops, clustering(), (double)(all_sent() - before) / n / 100,
                100 * a[0].at_once, 100 * a[1].at_once, 100 * a[2].at_once);
-        print_rounds(a[2].symmetric);
-        printf("\n");
+        report_rounds(a[2].symmetric);
+        printf(" |\n");
         bad |= verdict();
         ov_free(&o);
     }
@@ -401,18 +371,19 @@ int main(int argc, char **argv)
         const char *name;
         int (*run)(uint32_t n);
         uint32_t n;
-    } modes[] = {{"table", table, 10000},  {"failures", failures, 10000},
-                 {"scale", scale, 100000}, {"sizing", sizing, 2000},
-                 {"churn", churn, 1000},   {"partition", partition, 1000},
-                 {"loss", loss, 1000}};
+    } modes[] = {{"table", report_table, 10000}, {"compare", report_compare, 10000},
+                 {"failures", failures, 10000},  {"scale", scale, 100000},
+                 {"sizing", sizing, 2000},       {"churn", churn, 1000},
+                 {"partition", partition, 1000}, {"loss", loss, 1000}};
     int i = 1;
 
     setvbuf(stdout, NULL, _IOLBF, 0);
+    (void)report_wall();
     for (; i + 1 < argc && strncmp(argv[i], "--", 2) == 0; i += 2) {
         if (strcmp(argv[i], "--seed") == 0) {
-            seed = strtoull(argv[i + 1], NULL, 0);
+            report_seed = strtoull(argv[i + 1], NULL, 0);
         } else if (strcmp(argv[i], "--svg") == 0) {
-            svg_dir = argv[i + 1];
+            report_svg = argv[i + 1];
         } else {
             break;
         }
@@ -421,12 +392,12 @@ int main(int argc, char **argv)
         if (strcmp(argv[i], modes[k].name) == 0) {
             unsigned long n = i + 1 < argc ? strtoul(argv[i + 1], NULL, 0) : modes[k].n;
             if (n < 20 || n > 1000000) {
-                fatal("NODES is 20 to 1000000");
+                report_fatal("NODES is 20 to 1000000");
             }
             return modes[k].run((uint32_t)n);
         }
     }
     fprintf(stderr, "usage: hyparview_report [--seed S] [--svg DIR] "
-                    "table|failures|scale|sizing|churn|partition|loss [NODES]\n");
+                    "table|compare|failures|scale|sizing|churn|partition|loss [NODES]\n");
     return 2;
 }

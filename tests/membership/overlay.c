@@ -15,17 +15,7 @@ struct ov_item {
     struct bp_hpv_msg msg;
 };
 
-/* item UINT32_MAX: the TICK of `node`. */
-struct ov_slot {
-    bp_time at;
-    uint64_t seq;
-    uint32_t item;
-    uint32_t node;
-};
-
-#define NO_ITEM       UINT32_MAX
-#define SENDS_MAX     1000u /* by one node in one second: the rate limit and its burst, doubled */
-#define CONNECT_LIMIT (2 * BP_SEC)
+#define SENDS_MAX 1000u /* by one node in one second: the rate limit and its burst, doubled */
 
 static void give_up(const char *what)
 {
@@ -54,71 +44,18 @@ static void note(struct overlay *o, uint64_t x)
 
 /* --- the queue ------------------------------------------------------------------ */
 
-static bool before(const struct ov_slot *a, const struct ov_slot *b)
-{
-    return a->at != b->at ? a->at < b->at : a->seq < b->seq;
-}
-
-static void push(struct overlay *o, bp_time at, uint32_t item, uint32_t node)
-{
-    struct ov_slot s = {.at = at, .seq = o->seq++, .item = item, .node = node};
-    size_t i = o->n_heap++;
-
-    if (o->n_heap > o->cap_heap) {
-        o->cap_heap = o->cap_heap != 0 ? o->cap_heap * 2 : 1024;
-        o->heap = realloc(o->heap, o->cap_heap * sizeof(*o->heap));
-        if (o->heap == NULL) {
-            give_up("no memory");
-        }
-    }
-    while (i != 0 && before(&s, &o->heap[(i - 1) / 4])) {
-        o->heap[i] = o->heap[(i - 1) / 4];
-        i = (i - 1) / 4;
-    }
-    o->heap[i] = s;
-}
-
-static struct ov_slot pop(struct overlay *o)
-{
-    struct ov_slot top = o->heap[0];
-    struct ov_slot s = o->heap[--o->n_heap];
-    size_t i = 0;
-
-    for (;;) {
-        size_t best = i * 4 + 1;
-        if (best >= o->n_heap) {
-            break;
-        }
-        for (size_t k = best + 1; k < i * 4 + 5 && k < o->n_heap; k++) {
-            if (before(&o->heap[k], &o->heap[best])) {
-                best = k;
-            }
-        }
-        if (!before(&o->heap[best], &s)) {
-            break;
-        }
-        o->heap[i] = o->heap[best];
-        i = best;
-    }
-    o->heap[i] = s;
-    return top;
-}
-
 static struct ov_item *queue(struct overlay *o, bp_time at, enum what what, bp_peer to,
                              bp_peer from)
 {
     uint32_t i = o->free_item;
     struct ov_item *it;
 
-    if (i != NO_ITEM) {
+    if (i != VT_NO_ITEM) {
         o->free_item = o->items[i].next_free;
     } else {
         if (o->n_items == o->cap_items) {
             o->cap_items = o->cap_items != 0 ? o->cap_items * 2 : 1024;
-            o->items = realloc(o->items, o->cap_items * sizeof(*o->items));
-            if (o->items == NULL) {
-                give_up("no memory");
-            }
+            o->items = vt_must(realloc(o->items, o->cap_items * sizeof(*o->items)));
         }
         i = o->n_items++;
     }
@@ -126,7 +63,7 @@ static struct ov_item *queue(struct overlay *o, bp_time at, enum what what, bp_p
     it->what = what;
     it->to = to;
     it->from = from;
-    push(o, at, i, to);
+    vt_push(&o->queue, at, i, to);
     return it;
 }
 
@@ -139,7 +76,12 @@ static void copy_msg(struct bp_hpv_msg *to, const struct bp_hpv_msg *from)
 
 void ov_config_default(struct ov_config *c, uint32_t cap, uint64_t seed)
 {
-    *c = (struct ov_config){.cap = cap, .seed = seed, .check = true};
+    *c = (struct ov_config){.cap = cap,
+                            .seed = seed,
+                            .notice_min = BP_SEC / 10,
+                            .notice_max = 2 * BP_SEC,
+                            .attempt = 2 * BP_SEC,
+                            .check = true};
     bp_hpv_config_default(&c->hpv);
 }
 
@@ -149,7 +91,7 @@ bool ov_init(struct overlay *o, const struct ov_config *c)
     o->c = *c;
     o->rng = c->seed;
     o->now = BP_SEC;
-    o->free_item = NO_ITEM;
+    o->free_item = VT_NO_ITEM;
     o->trace = 0xcbf29ce484222325u;
     o->nodes = calloc((size_t)c->cap + 1, sizeof(*o->nodes));
     o->stamp = calloc((size_t)c->cap + 1, sizeof(*o->stamp));
@@ -163,21 +105,13 @@ void ov_free(struct overlay *o)
     }
     free(o->nodes);
     free(o->stamp);
-    free(o->heap);
+    vt_free(&o->queue);
     free(o->items);
 }
 
 bool ov_reachable(const struct overlay *o, bp_peer a, bp_peer b)
 {
     return o->nodes[a].alive && o->nodes[b].alive && o->nodes[a].side == o->nodes[b].side;
-}
-
-/* The same for both directions and for good: a channel keeps its messages in order. */
-static bp_time latency(const struct overlay *o, bp_peer a, bp_peer b)
-{
-    uint64_t s = ((uint64_t)(a < b ? a : b) << 32 | (a < b ? b : a)) ^ o->c.seed;
-
-    return BP_MS + bp_hpv_rand(&s) % (49 * BP_MS);
 }
 
 /* --- one step of one node ------------------------------------------------------------ */
@@ -213,12 +147,14 @@ static void carry_out(struct overlay *o, bp_peer p)
             if (e->peer > o->c.cap || e->peer == p) {
                 ov_violation(o, p, "sends to itself or to nobody");
             } else if (o->c.loss_permille == 0 || ov_rand(o) % 1000 >= o->c.loss_permille) {
-                copy_msg(&queue(o, o->now + latency(o, p, e->peer), MSG, e->peer, p)->msg, &e->msg);
+                copy_msg(
+                    &queue(o, o->now + vt_latency(o->c.seed, p, e->peer), MSG, e->peer, p)->msg,
+                    &e->msg);
             }
             break;
         case BP_HPV_CONNECT:
             o->connects++;
-            (void)queue(o, o->now + latency(o, p, e->peer), CONN_TRY, p, e->peer);
+            (void)queue(o, o->now + vt_latency(o->c.seed, p, e->peer), CONN_TRY, p, e->peer);
             break;
         case BP_HPV_PEER_UP:
             n->up++;
@@ -253,7 +189,7 @@ static void set_timer(struct overlay *o, bp_peer p)
     }
     if (at < n->timer) {
         n->timer = at;
-        push(o, at, NO_ITEM, p);
+        vt_push(&o->queue, at, VT_NO_ITEM, p);
     }
 }
 
@@ -301,7 +237,7 @@ static void happen(struct overlay *o, uint32_t index)
         ev.msg = &msg;
         break;
     case CONN_TRY:
-        (void)queue(o, o->now + (reach ? latency(o, to, ev.peer) : CONNECT_LIMIT),
+        (void)queue(o, o->now + (reach ? vt_latency(o->c.seed, to, ev.peer) : o->c.attempt),
                     reach ? CONN_OK : CONN_FAILED, to, ev.peer);
         return;
     case CONN_OK:
@@ -321,10 +257,10 @@ static void happen(struct overlay *o, uint32_t index)
 
 void ov_run(struct overlay *o, bp_time until)
 {
-    while (o->n_heap != 0 && o->heap[0].at <= until) {
-        struct ov_slot s = pop(o);
+    while (o->queue.n != 0 && o->queue.heap[0].at <= until) {
+        struct vt_slot s = vt_pop(&o->queue);
         o->now = s.at;
-        if (s.item != NO_ITEM) {
+        if (s.item != VT_NO_ITEM) {
             happen(o, s.item);
         } else if (o->nodes[s.node].timer == s.at) {
             o->nodes[s.node].timer = BP_TIME_NEVER;
@@ -408,7 +344,8 @@ void ov_kill(struct overlay *o, bp_peer peer)
 static void lose(struct overlay *o, bp_peer p, bp_peer other)
 {
     if (!ov_reachable(o, p, other)) {
-        (void)queue(o, o->now + BP_SEC / 10 + ov_rand(o) % (19 * BP_SEC / 10), DOWN, p, other);
+        (void)queue(o, o->now + o->c.notice_min + ov_rand(o) % (o->c.notice_max - o->c.notice_min),
+                    DOWN, p, other);
     }
 }
 

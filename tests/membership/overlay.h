@@ -8,12 +8,17 @@
 
 #include <stdio.h>
 
+#include "membership/digraph.h"
 #include "membership/hpv_impl.h"
+#include "membership/vtime.h"
 
 struct ov_config {
     uint32_t cap; /* nodes that may ever exist; ids 1..cap */
     uint64_t seed;
     unsigned loss_permille;   /* messages that vanish although the channel is up */
+    bp_time notice_min;       /* a dead neighbour is noticed that much later, at least ... */
+    bp_time notice_max;       /* ... and at most */
+    bp_time attempt;          /* that long an attempt at a dead node takes */
     bool check;               /* look at a node after each of its events */
     struct bp_hpv_config hpv; /* self and seed are set for each node */
 };
@@ -29,7 +34,6 @@ struct ov_node {
 };
 
 struct ov_item; /* one thing that will happen */
-struct ov_slot;
 
 struct overlay {
     struct ov_config c;
@@ -37,10 +41,7 @@ struct overlay {
     uint32_t n_started;
     bp_time now;
     uint64_t rng;
-    uint64_t seq;
-    struct ov_slot *heap;
-    size_t n_heap;
-    size_t cap_heap;
+    struct vt_queue queue;
     struct ov_item *items;
     uint32_t n_items;
     uint32_t cap_items;
@@ -71,7 +72,7 @@ bp_peer ov_start(struct overlay *o, bp_peer contact);
 void ov_restart(struct overlay *o, bp_peer peer, bp_peer contact);
 void ov_join(struct overlay *o, bp_peer peer, bp_peer contact);
 void ov_leave(struct overlay *o, bp_peer peer);
-/* Dies without a word; its peers notice 0.1 to 2 s later. After the last of several: ov_lost. */
+/* Dies without a word; its peers notice later. After the last of several: ov_lost. */
 void ov_kill(struct overlay *o, bp_peer peer);
 /* Queues the ends of all channels that lead nowhere now. */
 void ov_lost(struct overlay *o);
@@ -97,7 +98,8 @@ uint32_t ov_one_sided_for(struct overlay *o, bp_time later);
 uint32_t ov_components(const struct overlay *o);
 /* The living outside of the largest component. */
 uint32_t ov_cut_off(const struct overlay *o);
-double ov_clustering(const struct overlay *o);
+/* The living, and who of them has whom in its active view. */
+void ov_graph(const struct overlay *o, struct digraph *g);
 /* Floods from `sources` random nodes: over links as the forwarding node believes in them. */
 struct ov_floods {
     double reliability; /* reached / alive, average */

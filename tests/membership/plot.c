@@ -10,10 +10,15 @@
 #define TOP    50
 #define WIDTH  (W - LEFT - 30)
 #define HEIGHT (H - TOP - 60)
+#define LEGEND 14
 
-static const char *const colours[PLOT_LINES_MAX] = {"#0072b2", "#d55e00", "#009e73", "#cc79a7"};
+static const char *const colours[PLOT_LINES_MAX] = {"#0072b2", "#d55e00", "#009e73",
+                                                    "#cc79a7", "#56b4e9", "#e69f00"};
 
-static FILE *begin(const char *path, const char *title, const char *x_name, const char *y_name)
+/* Dashes too, for those who do not see the colours apart. */
+static const char *const dashes[PLOT_LINES_MAX] = {"none", "8 4", "2 4", "10 4 2 4", "none", "8 4"};
+
+static FILE *begin(const char *path, unsigned charts)
 {
     FILE *f = fopen(path, "w");
 
@@ -22,14 +27,20 @@ static FILE *begin(const char *path, const char *title, const char *x_name, cons
         return NULL;
     }
     fprintf(f,
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" "
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %u\" "
             "font-family=\"sans-serif\" font-size=\"13\">\n"
-            "<rect width=\"%d\" height=\"%d\" fill=\"white\"/>\n"
+            "<rect width=\"%d\" height=\"%u\" fill=\"white\"/>\n",
+            W, H * charts, W, H * charts);
+    return f;
+}
+
+static void names(FILE *f, const char *title, const char *x_name, const char *y_name)
+{
+    fprintf(f,
             "<text x=\"%d\" y=\"28\" font-size=\"16\">%s</text>\n"
             "<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">%s</text>\n"
             "<text transform=\"translate(18 %d) rotate(-90)\" text-anchor=\"middle\">%s</text>\n",
-            W, H, W, H, LEFT, title, LEFT + WIDTH / 2, H - 14, x_name, TOP + HEIGHT / 2, y_name);
-    return f;
+            LEFT, title, LEFT + WIDTH / 2, H - 14, x_name, TOP + HEIGHT / 2, y_name);
 }
 
 static bool end(FILE *f, const char *path)
@@ -54,29 +65,54 @@ static void y_axis(FILE *f, double max)
     }
 }
 
-bool plot_lines(const char *path, const char *title, const char *x_name, const char *y_name,
-                const struct plot_line *lines, unsigned n)
+void plot_point(struct plot_line *l, double x, double y)
 {
-    FILE *f = begin(path, title, x_name, y_name);
+    if (l->n < PLOT_POINTS_MAX) {
+        l->x[l->n] = x;
+        l->y[l->n++] = y;
+    }
+}
+
+static void line(FILE *f, const struct plot_chart *c, unsigned k)
+{
+    const struct plot_line *l = &c->lines[k];
+    unsigned y = TOP + HEIGHT - 14 - 18 * (c->n_lines - 1 - k);
+
+    fprintf(f,
+            "<polyline fill=\"none\" stroke-width=\"2\" stroke=\"%s\" stroke-dasharray=\"%s\" "
+            "points=\"",
+            colours[k], dashes[k]);
+    for (unsigned i = 0; i < l->n; i++) {
+        fprintf(f, "%.1f,%.1f ", LEFT + WIDTH * l->x[i] / c->x_max,
+                TOP + HEIGHT - HEIGHT * l->y[i] / 100);
+    }
+    fprintf(f,
+            "\"/>\n<line x1=\"%d\" x2=\"%d\" y1=\"%u\" y2=\"%u\" stroke=\"%s\" "
+            "stroke-width=\"2\" stroke-dasharray=\"%s\"/>\n"
+            "<text x=\"%d\" y=\"%u\" fill=\"%s\">%s</text>\n",
+            LEFT + LEGEND, LEFT + LEGEND + 40, y - 4, y - 4, colours[k], dashes[k],
+            LEFT + LEGEND + 48, y, colours[k], l->name);
+}
+
+bool plot_charts(const char *path, const struct plot_chart *charts, unsigned n)
+{
+    FILE *f = begin(path, n);
 
     if (f == NULL) {
         return false;
     }
-    y_axis(f, 100);
-    for (int i = 0; i <= 10; i++) {
-        fprintf(f, "<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">%d</text>\n",
-                LEFT + WIDTH * i / 10, TOP + HEIGHT + 20, i * 10);
-    }
-    for (unsigned k = 0; k < n && k < PLOT_LINES_MAX; k++) {
-        const struct plot_line *l = &lines[k];
-        fprintf(f, "<polyline fill=\"none\" stroke-width=\"2\" stroke=\"%s\" points=\"",
-                colours[k]);
-        for (unsigned i = 0; i < l->n; i++) {
-            fprintf(f, "%.1f,%.1f ", LEFT + WIDTH * l->x[i] / 100,
-                    TOP + HEIGHT - HEIGHT * l->y[i] / 100);
+    for (unsigned c = 0; c < n; c++) {
+        fprintf(f, "<g transform=\"translate(0 %u)\">\n", H * c);
+        names(f, charts[c].title, charts[c].x_name, charts[c].y_name);
+        y_axis(f, 100);
+        for (int i = 0; i <= 10; i++) {
+            fprintf(f, "<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">%g</text>\n",
+                    LEFT + WIDTH * i / 10, TOP + HEIGHT + 20, charts[c].x_max * i / 10);
         }
-        fprintf(f, "\"/>\n<text x=\"%d\" y=\"%u\" fill=\"%s\">%s</text>\n", LEFT + 14,
-                TOP + HEIGHT - 14 - 18 * (n - 1 - k), colours[k], l->name);
+        for (unsigned k = 0; k < charts[c].n_lines && k < PLOT_LINES_MAX; k++) {
+            line(f, &charts[c], k);
+        }
+        fprintf(f, "</g>\n");
     }
     return end(f, path);
 }
@@ -84,7 +120,7 @@ bool plot_lines(const char *path, const char *title, const char *x_name, const c
 bool plot_bars(const char *path, const char *title, const char *x_name, const char *y_name,
                const double *y, unsigned first, unsigned last)
 {
-    FILE *f = begin(path, title, x_name, y_name);
+    FILE *f = begin(path, 1);
     unsigned n = last - first + 1;
     double max = 1;
 
@@ -96,6 +132,7 @@ bool plot_bars(const char *path, const char *title, const char *x_name, const ch
             max *= max * 2 < y[i] ? 2 : 1.25;
         }
     }
+    names(f, title, x_name, y_name);
     y_axis(f, max);
     for (unsigned i = first; i <= last; i++) {
         double w = (double)WIDTH / n;

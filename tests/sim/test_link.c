@@ -400,12 +400,54 @@ static void link_misbehaving_peer_loses_connection(void **state)
     misbehave(4, "\x00\x00\x00\x00", 4, true, BP_E_STREAM_FINISHED);
 }
 
+/* One datagram from `n` to `o`, which must be all that `n` has to send now. */
+static void send_one(const struct sim *s, struct sim_node *n, struct sim_node *o, bp_time now)
+{
+    static uint8_t buf[2 * 65536 + 1024];
+    struct bp_tx_run runs[BP_TX_RUNS];
+    unsigned n_runs;
+
+    assert_int_equal(bp_link_write(n->link, buf, sizeof(buf), runs, &n_runs, now), 0);
+    assert_int_equal(n_runs, 1);
+    assert_int_equal(runs[0].len, runs[0].seg);
+    assert_int_equal(bp_link_read(o->link, &o->addr, &n->addr, buf, runs[0].len, now), 0);
+    (void)s;
+}
+
+/* However soon it follows: else the acknowledgement would take a datagram of its own. */
+static void link_answer_carries_the_acknowledgement(void **state)
+{
+    uint32_t next[SIM_SENDERS] = {0};
+    uint32_t total = 0;
+    struct bp_conn_stats st;
+    struct sim s;
+
+    (void)state;
+    sim_init(&s, 13);
+    s.net.delay = 20 * BP_MS;
+    sim_connect_up(&s);
+    sim_run(&s, s.now + 2 * BP_SEC);
+    for (uint32_t i = 0; i < 3; i++) {
+        sim_send_message(&s.a, 0, i, 64);
+        send_one(&s, &s.a, &s.b, s.now + i * BP_SEC);
+        assert_true(bp_conn_only_acks(bp_link_conn(s.b.link)));
+        sim_send_message(&s.b, 0, i, 64);
+        send_one(&s, &s.b, &s.a, s.now + i * BP_SEC + 1000);
+        bp_conn_stats(bp_link_conn(s.a.link), &st);
+        assert_int_equal(st.bytes_in_flight, 0);
+        sim_receive(&s.a, next, &total);
+    }
+    assert_int_equal(total, 3);
+    sim_free(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(link_clean_network_authenticates),
         cmocka_unit_test(link_authenticates_in_two_round_trips),
         cmocka_unit_test(link_clock_going_back_is_harmless),
+        cmocka_unit_test(link_answer_carries_the_acknowledgement),
         cmocka_unit_test(link_clean_network_delivers_in_order),
         cmocka_unit_test(link_reordering_network_delivers_in_order),
         cmocka_unit_test(link_lossy_network_delivers_in_order),

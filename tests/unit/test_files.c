@@ -354,6 +354,19 @@ static void errbuf_long_path_keeps_end_and_cure(void **state)
     says(&err, "/the_end: No space left on device; free some");
 }
 
+static void errbuf_cure_follows_from_the_reason(void **state)
+{
+    struct bp_errbuf err;
+
+    (void)state;
+    bp_errbuf_set(&err, EMFILE, "cannot list", "/d", NULL, NULL);
+    says(&err, "cannot list /d: Too many open files; raise the limit of open files");
+    bp_errbuf_set(&err, ENOSPC, "cannot list", "/d", NULL, NULL);
+    says(&err, "free disk space");
+    bp_errbuf_set(&err, 0, "cannot list", "/d", "it is odd", NULL);
+    says(&err, "cannot list /d: it is odd; check the path");
+}
+
 static void errbuf_relative_path_made_absolute(void **state)
 {
     struct bp_errbuf err;
@@ -407,6 +420,7 @@ static const struct CMUnitTest tests[] = {
     TMPDIR_TEST(errbuf_long_path_keeps_end_and_cure),
     TMPDIR_TEST(errbuf_relative_path_made_absolute),
     cmocka_unit_test(path_parts_split_and_joined),
+    cmocka_unit_test(errbuf_cure_follows_from_the_reason),
 };
 
 T_MAIN(tests)

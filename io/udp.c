@@ -293,16 +293,21 @@ static enum send_result judge(struct bp_udp_tx *tx, bool with_gso)
 static enum send_result send_some(int fd, struct bp_udp_tx *tx, const uint8_t *buf,
                                   struct bp_tx_run *run, size_t len)
 {
+    bool plain = len <= run->seg && bp_addr_equal(&tx->peer, &run->remote);
+    union gso_control ctl;
+    struct msghdr m;
+    struct iovec iov;
+
+    if (!plain) {
+        fill_msg(&m, &iov, &ctl, tx, buf, run, len);
+    }
     /* A refused peer can be reported once per datagram sent; do not chase it for ever. */
     for (int tries = 0; tries < 4; tries++) {
-        union gso_control ctl;
-        struct msghdr m;
-        struct iovec iov;
         enum send_result r;
 
-        fill_msg(&m, &iov, &ctl, tx, buf, run, len);
         tx->syscalls++;
-        if (sendmsg(fd, &m, MSG_NOSIGNAL) >= 0) {
+        if ((plain ? send(fd, buf + run->off, len, MSG_NOSIGNAL) : sendmsg(fd, &m, MSG_NOSIGNAL)) >=
+            0) {
             return SENT;
         }
         r = judge(tx, len > run->seg);
@@ -415,6 +420,11 @@ static size_t gro_size(struct msghdr *m, size_t len)
 
 int bp_udp_recv(int fd, uint8_t *mem, struct bp_udp_rx *rx, bool *refused)
 {
+    return bp_udp_recv_some(fd, mem, rx, BP_UDP_RX_BUFS, refused);
+}
+
+int bp_udp_recv_some(int fd, uint8_t *mem, struct bp_udp_rx *rx, unsigned max, bool *refused)
+{
     struct mmsghdr msgs[BP_UDP_RX_BUFS];
     struct iovec iov[BP_UDP_RX_BUFS];
     struct sockaddr_storage from[BP_UDP_RX_BUFS];
@@ -425,7 +435,7 @@ int bp_udp_recv(int fd, uint8_t *mem, struct bp_udp_rx *rx, bool *refused)
     int n = 0;
 
     *refused = false;
-    for (unsigned i = 0; i < BP_UDP_RX_BUFS; i++) {
+    for (unsigned i = 0; i < max; i++) {
         iov[i] = (struct iovec){.iov_base = mem + i * BP_UDP_RX_BUF, .iov_len = BP_UDP_RX_BUF};
         msgs[i] = (struct mmsghdr){.msg_hdr = {.msg_name = &from[i],
                                                .msg_namelen = sizeof(from[i]),
@@ -435,7 +445,7 @@ int bp_udp_recv(int fd, uint8_t *mem, struct bp_udp_rx *rx, bool *refused)
                                                .msg_controllen = sizeof(ctl[i].buf)}};
     }
     for (int tries = 0; tries < 4; tries++) {
-        n = recvmmsg(fd, msgs, BP_UDP_RX_BUFS, MSG_DONTWAIT, NULL);
+        n = recvmmsg(fd, msgs, max, MSG_DONTWAIT, NULL);
         if (n >= 0 || (errno != EINTR && errno != ECONNREFUSED)) {
             break;
         }

@@ -9,7 +9,7 @@
 
 #define BP_UDP_RX_BUFS 4u
 #define BP_UDP_RX_BUF  (64u * 1024u)
-#define BP_UDP_TX_BUF  (2u * 65536u + BP_DGRAM_SENT)
+#define BP_UDP_TX_BUF  (2u * BP_TX_RUN_MAX + BP_DGRAM_SENT)
 
 /*
  * Binds the listener. `want` is the address (port 0: any free), or without a family (len 0) any
@@ -81,6 +81,8 @@ struct bp_udp_rx {
  * kernel reported that the peer's port is closed; BP_E_SYSTEM for anything else.
  */
 int bp_udp_recv(int fd, uint8_t *mem, struct bp_udp_rx *rx, bool *refused);
+/* The same for at most `max` of them, up to BP_UDP_RX_BUFS. */
+int bp_udp_recv_some(int fd, uint8_t *mem, struct bp_udp_rx *rx, unsigned max, bool *refused);
 
 /*
  * For a socket that is not connected, to which the kernel says nothing of refused datagrams unless

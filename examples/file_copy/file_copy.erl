@@ -161,7 +161,7 @@ start(Fd, Name, Node, Progress, Options) ->
 %% Best: how far any attempt has come, at the time At. Said: why the last one failed, if it came no
 %% further than those before.
 attempts(#{patience := Patience} = Job, Sent, N, Best, At, Said) ->
-    case attempt(Job) of
+    case once_taken(attempt(Job), Best) of
         {ok, Bytes} ->
             {ok, #{sent => Sent + Bytes, attempts => N}};
         {error, _} = Error ->
@@ -184,9 +184,15 @@ attempts(#{patience := Patience} = Job, Sent, N, Best, At, Said) ->
 
 say_again(not_connected, 0, Wait, #{node := Node}) ->
     say("cannot connect to ~ts; trying for ~b s", [Node, max(0, Wait) div 1000]);
+say_again({refused, _}, _, _, #{node := Node}) ->
+    say("~ts does not take files again yet; trying again", [Node]);
 say_again(_, Done, _, #{node := Node, size := Size}) ->
     say("the connection to ~ts ended at ~b of ~b MB; trying again",
         [Node, Done div 1000000, Size div 1000000]).
+
+%% A receiver that has been killed is back before it takes files again.
+once_taken({error, {refused, _} = Why}, Best) when Best > 0 -> {again, Why, 0, 0};
+once_taken(Result, _) -> Result.
 
 attempt(#{node := Node, name := Name, size := Size} = Job) ->
     case barrel_p2p_streams:open(?TAG, Node) of

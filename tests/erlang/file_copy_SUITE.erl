@@ -92,6 +92,9 @@ goes_on_after_connection_ends(Config) ->
     bp_cluster:wait_log(B, [{re, "the connection ended after [0-9]+ of 60000000 bytes; they are kept"}]),
     same(Config, "big").
 
+sees(X, Y) ->
+    lists:member(bp_cluster:name(Y), bp_cluster:call(X, erlang, nodes, [])).
+
 goes_on_after_receiver_is_killed(Config) ->
     [A, B] = bp_cluster:start_many(Config, [#{name => a}, #{name => b}]),
     serve(Config, B),
@@ -107,6 +110,8 @@ goes_on_after_receiver_is_killed(Config) ->
     Had = filelib:file_size(Part),
     true = Had < Size,
     B2 = bp_cluster:start(Config, #{node => To}),
+    %% it is found again before it takes files
+    bp_cluster:until(fun() -> sees(B2, A) end),
     serve(Config, B2),
     {ok, #{sent := Sent, attempts := N}} = bp_cluster:await(Job),
     ct:pal("killed with ~b bytes; ~b bytes sent in ~b attempts", [Had, Sent, N]),

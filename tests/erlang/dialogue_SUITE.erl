@@ -1,0 +1,95 @@
+%% SPDX-License-Identifier: Apache-2.0
+%% What small messages cost on the wire between two real nodes: acknowledgements ride on answers, and
+%% go alone, soon, where there is none.
+-module(dialogue_SUITE).
+
+-include_lib("common_test/include/ct.hrl").
+
+-export([suite/0, all/0, init_per_suite/1, end_per_suite/1]).
+-export([a_message_is_a_datagram/1, what_has_no_answer_is_acknowledged/1]).
+-export([echo/0]).
+
+-define(TRIPS, 1000).
+
+suite() -> [{timetrap, {seconds, 90}}].
+
+all() -> [a_message_is_a_datagram, what_has_no_answer_is_acknowledged].
+
+init_per_suite(Config0) ->
+    Config = bp_cluster:init_dir("dialogue_SUITE", Config0),
+    [A, B] = bp_cluster:start_many(Config, [#{name => N, args => ["-connect_all", "false"]}
+                                            || N <- [a, b]]),
+    true = bp_cluster:connect(A, B),
+    [{a, A}, {b, B} | Config].
+
+end_per_suite(Config) ->
+    bp_cluster:end_suite(bp_cluster:dir(Config)).
+
+%% Of several tries, because a machine that pauses a node for a millisecond between a message and its
+%% answer makes it acknowledge alone.
+a_message_is_a_datagram(Config) ->
+    {A, B} = {?config(a, Config), ?config(b, Config)},
+    Extra = tries(fun() -> extra_datagrams(A, B) end, fun(N) -> N =< ?TRIPS div 50 end, 20),
+    ct:log("datagrams besides one for each of ~b messages: ~b", [2 * ?TRIPS, Extra]).
+
+extra_datagrams(A, B) ->
+    NameB = bp_cluster:name(B),
+    Echo = bp_cluster:run(A, fun() -> spawn(NameB, ?MODULE, echo, []) end, 10000),
+    _ = trips(A, Echo, 200),
+    Before = sent(A, B) + sent(B, A),
+    _ = trips(A, Echo, ?TRIPS),
+    After = sent(A, B) + sent(B, A),
+    _ = bp_cluster:run(A, fun() -> exit(Echo, kill) end, 10000),
+    After - Before - 2 * ?TRIPS.
+
+trips(A, Echo, N) ->
+    bp_cluster:run(A, fun() -> [begin Echo ! {self(), I}, receive I -> ok end end
+                                || I <- lists:seq(1, N)], ok end, 60000).
+
+echo() ->
+    receive {From, What} -> From ! What end,
+    echo().
+
+%% ... by a clock that stops when nobody waits.
+what_has_no_answer_is_acknowledged(Config) ->
+    {A, B} = {?config(a, Config), ?config(b, Config)},
+    NameB = bp_cluster:name(B),
+    Before = ticks(B),
+    _ = tries(fun() ->
+                  _ = bp_cluster:run(A, fun() -> {nobody, NameB} ! hello end, 10000),
+                  ticks(B) - Before
+              end, fun(N) -> N > 0 end, 100),
+    0 = tries(fun() -> stat(A, B, <<"bytes_in_flight">>) end, fun(N) -> N =:= 0 end, 1000),
+    0 = tries(fun() ->
+                  T0 = ticks(B),
+                  timer:sleep(50), % of a clock that would tick 50 times
+                  ticks(B) - T0
+              end, fun(N) -> N =:= 0 end, 100).
+
+%% --- local -----------------------------------------------------------------
+
+%% The first result that will do, of so many.
+tries(F, Good, Left) ->
+    Result = F(),
+    case Good(Result) of
+        true -> Result;
+        false when Left > 1 -> tries(F, Good, Left - 1);
+        false -> ct:fail({last_of_all_tries, Result})
+    end.
+
+sent(From, To) ->
+    stat(From, To, <<"packets_sent">>).
+
+stat(From, To, Counter) ->
+    NameTo = bp_cluster:name(To),
+    bp_cluster:run(From, fun() ->
+                       {NameTo, Port} = lists:keyfind(NameTo, 1, erlang:system_info(dist_ctrl)),
+                       {ok, #{Counter := N}} = barrel_p2p_drv:conn_stats(Port),
+                       N
+                   end, 10000).
+
+ticks(Node) ->
+    bp_cluster:run(Node, fun() ->
+                       {ok, #{<<"ack_clock_ticks">> := N}} = barrel_p2p_drv:stats(),
+                       N
+                   end, 10000).

@@ -449,6 +449,40 @@ static void path_stalled_host_nothing_lost(void **state)
     }
 }
 
+/* --- statistics ---------------------------------------------------------- */
+
+/* ngtcp2 tells from 1.16 on. */
+static void path_lost_packets_are_counted(void **state)
+{
+    struct path_test t;
+    struct bp_conn_stats st;
+    uint64_t lost;
+
+    (void)state;
+    start(&t, 90);
+    t.s.net.delay = 10 * BP_MS;
+    sim_connect_up(&t.s);
+    bp_conn_stats(bp_link_conn(t.s.a.link), &st);
+    if (st.packets_lost == BP_UNKNOWN) {
+        finish(&t);
+        skip();
+    }
+    sim_flow_run(&t.s, &t.ab, 5000, BP_SEC);
+    bp_conn_stats(bp_link_conn(t.s.a.link), &st);
+    assert_int_equal(st.packets_lost, 0);
+    lost = t.s.net.n_lost;
+    t.s.net.loss = 50;
+    sim_flow_run(&t.s, &t.ab, 5000, 5 * BP_SEC);
+    t.s.net.loss = 0;
+    sim_flow_drain(&t.s, &t.ab, 5 * BP_SEC);
+    lost = t.s.net.n_lost - lost; /* of both directions, acknowledgements too */
+    bp_conn_stats(bp_link_conn(t.s.a.link), &st);
+    print_message("%llu lost, %llu counted\n", (unsigned long long)lost,
+                  (unsigned long long)st.packets_lost);
+    assert_in_range(st.packets_lost, lost / 4, lost);
+    finish(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -469,6 +503,7 @@ int main(void)
         cmocka_unit_test(path_damaged_datagrams_do_no_harm),
         cmocka_unit_test(path_stalled_host_nothing_lost),
         cmocka_unit_test(path_becomes_longer_after_bulk_no_stall),
+        cmocka_unit_test(path_lost_packets_are_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;
 }

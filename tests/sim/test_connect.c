@@ -226,6 +226,42 @@ static void connect_authentication_off_at_client_refused(void **state)
     sim_free(&s);
 }
 
+struct nth {
+    unsigned left;
+};
+
+static bool lose_nth_of_a(void *ctx, bool to_b, const uint8_t *p, size_t len)
+{
+    struct nth *n = ctx;
+
+    (void)p;
+    (void)len;
+    return to_b && n->left > 0 && --n->left == 0;
+}
+
+/* Whichever of the dialler's datagrams is lost: its name comes to the other side together with the
+ * end of TLS then, or before it. */
+static void connect_without_authentication_name_may_overtake_tls(void **state)
+{
+    (void)state;
+    for (unsigned lost = 1; lost <= 5; lost++) {
+        struct nth n = {.left = lost};
+        struct sim s;
+
+        sim_init(&s, 122 + lost);
+        s.a.auth_mode = s.b.auth_mode = BP_AUTH_NONE;
+        s.net.drop = lose_nth_of_a;
+        s.net.drop_ctx = &n;
+        assert_int_equal(sim_dial(&s), 0);
+        while (!s.a.authenticated && sim_step(&s, s.now + 5 * BP_SEC)) {
+        }
+        assert_true(s.a.authenticated);
+        assert_int_equal(sim_handshake(&s, s.a.name, s.b.name), 0);
+        assert_true(!s.a.failed && !s.b.failed);
+        sim_free(&s);
+    }
+}
+
 static void take_identity(struct sim *s)
 {
     bp_identity_del(s->b.identity);
@@ -413,6 +449,7 @@ int main(void)
         cmocka_unit_test(connect_no_alpn_refused_by_server),
         cmocka_unit_test(connect_authentication_off_at_server_refused),
         cmocka_unit_test(connect_authentication_off_at_client_refused),
+        cmocka_unit_test(connect_without_authentication_name_may_overtake_tls),
         cmocka_unit_test(connect_own_node_key_or_name_refused),
         cmocka_unit_test(connect_strict_client_refuses_stranger),
         cmocka_unit_test(connect_strict_both_pinned_comes_up),

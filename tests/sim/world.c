@@ -541,6 +541,8 @@ static int await_hs(struct sim *s, struct sim_node *n, char first)
     size_t len;
     bp_time until = s->now + 30 * BP_SEC;
 
+    while (!n->authenticated && !n->failed && sim_step(s, until)) {
+    }
     for (;;) {
         int rc = bp_link_hs_recv(n->link, &msg, &len);
         if (rc < 0) {

@@ -139,7 +139,7 @@ connect(Node) ->
 -spec conn_stat(node(), binary()) -> non_neg_integer().
 conn_stat(Node, Counter) ->
     {Node, Port} = lists:keyfind(Node, 1, erlang:system_info(dist_ctrl)),
-    {ok, #{Counter := Value}} = barrel_p2p_drv:conn_stats(Port),
+    {ok, #{Counter := Value}} = barrel_p2p_drv_conn:stats(Port),
     Value.
 
 -spec disconnect(node()) -> ok.

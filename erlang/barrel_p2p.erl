@@ -38,7 +38,7 @@ peers() ->
      || {Node, Port, Info} <- lists:keysort(1, barrel_p2p_node:peers())].
 
 counters(Port) ->
-    case barrel_p2p_drv:conn_stats(Port) of
+    case barrel_p2p_drv_conn:stats(Port) of
         {ok, Stats} -> Stats;
         {error, _} -> #{}
     end.

@@ -38,7 +38,7 @@ steps(Node) ->
 
 step_tls(Node) ->
     {CertFile, KeyFile} = barrel_p2p_config:tls_files(),
-    case barrel_p2p_drv:tls_ensure(CertFile, KeyFile, Node) of
+    case barrel_p2p_drv_keys:tls_ensure(CertFile, KeyFile, Node) of
         {ok, _NotAfter} ->
             _ = barrel_p2p_rotate:check_cert(CertFile, KeyFile, Node),
             step_defaults();

@@ -134,12 +134,12 @@ handle_call(leave, _From, #state{self = undefined} = S) ->
 handle_call(leave, _From, S) ->
     with(S, fun(S1) -> step([{1, <<1>>}], S1) end);
 handle_call(views, _From, S) ->
-    case S#state.self =/= undefined andalso barrel_p2p_drv:member_views() of
+    case S#state.self =/= undefined andalso barrel_p2p_drv_member:views() of
         {ok, {Active, Passive}} -> {reply, {atoms(Active), atoms(Passive)}, S};
         _ -> {reply, {[], []}, S}
     end;
 handle_call(stats, _From, #state{counters = Own} = S) ->
-    case barrel_p2p_drv:member_stats() of
+    case barrel_p2p_drv_member:stats() of
         {ok, Stats} -> {reply, maps:merge(Stats, Own), S};
         {error, _} -> {reply, Own, S}
     end;
@@ -187,7 +187,7 @@ terminate(_Reason, #state{self = undefined}) ->
     ok;
 terminate(_Reason, S) ->
     _ = stepped([{1, <<1>>}], S),
-    barrel_p2p_drv:member_stop().
+    barrel_p2p_drv_member:stop().
 
 unsubscribed(Pid, #state{subscribers = Subs} = S) ->
     case maps:take(Pid, Subs) of
@@ -206,7 +206,7 @@ ensure(#state{self = Self} = S) when Self =/= undefined, Self =:= node() ->
 ensure(S) ->
     case barrel_p2p_node:ensure_started() of
         ok ->
-            case barrel_p2p_drv:member_start(config(node())) of
+            case barrel_p2p_drv_member:start(config(node())) of
                 {ok, Ms} -> {ok, arm(Ms, S#state{self = node(), connecting = #{}})};
                 {error, _} = Error -> Error
             end;
@@ -234,7 +234,7 @@ stepped(Args, S) ->
     end.
 
 step(Args, S) ->
-    case barrel_p2p_drv:member_step(Args) of
+    case barrel_p2p_drv_member:step(Args) of
         {ok, {Ms, Effects}} ->
             {ok, lists:foldl(fun effect/2, arm(Ms, S), Effects)};
         {error, {Err, _} = Reason} when Err =:= bad_state; Err =:= closed ->

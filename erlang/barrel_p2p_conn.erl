@@ -30,7 +30,7 @@ peer_address(#conn{peer = #{ip := Ip, port := Port}}) -> {ok, {Ip, Port}}.
 %% send none.
 -spec peer_certificate(conn()) -> {ok, binary()} | {error, term()}.
 peer_certificate(#conn{port = Port}) ->
-    case barrel_p2p_drv:peer_certificate(Port) of
+    case barrel_p2p_drv_conn:peer_certificate(Port) of
         {ok, <<>>} -> {error, no_certificate};
         Result -> Result
     end.
@@ -52,12 +52,12 @@ send(Conn, Data) ->
 %% With `fin' nothing more can be sent.
 -spec send(conn(), iodata(), fin | nofin) -> ok | {error, term()}.
 send(#conn{port = Port}, Data, Fin) ->
-    barrel_p2p_drv:auth_send(Port, Fin =:= fin, Data).
+    barrel_p2p_drv_conn:auth_send(Port, Fin =:= fin, Data).
 
 %% The next bytes, however many came; `fin': these (maybe none) were the last. Timeout in ms.
 -spec recv(conn(), timeout()) -> {ok, binary(), fin | nofin} | {error, timeout | term()}.
 recv(#conn{port = Port}, Timeout) ->
-    case barrel_p2p_drv:auth_recv(Port) of
+    case barrel_p2p_drv_conn:auth_recv(Port) of
         {ok, Data, Fin} -> {ok, Data, fin(Fin)};
         wait ->
             receive
@@ -166,13 +166,13 @@ apply_callback(Fun, Args) -> apply(Fun, Args).
 
 verdict({ok, Info}, #conn{port = Port, role = client, peer = #{name := Dialled}}) ->
     case info_name(Info) of
-        <<>> -> barrel_p2p_drv:auth_done(Port, true, Dialled);
-        Dialled -> barrel_p2p_drv:auth_done(Port, true, Dialled);
+        <<>> -> barrel_p2p_drv_conn:auth_done(Port, true, Dialled);
+        Dialled -> barrel_p2p_drv_conn:auth_done(Port, true, Dialled);
         Other ->
             refuse(Port, text("the callback says that ~ts answered instead", [Other]))
     end;
 verdict({ok, Info}, #conn{port = Port}) ->
-    barrel_p2p_drv:auth_done(Port, true, info_name(Info));
+    barrel_p2p_drv_conn:auth_done(Port, true, info_name(Info));
 verdict({crashed, What}, #conn{port = Port}) ->
     refuse(Port, text("the callback crashed: ~tp", [What]));
 verdict({error, Reason}, #conn{port = Port}) ->
@@ -181,7 +181,7 @@ verdict(Other, #conn{port = Port}) ->
     refuse(Port, text("the callback returned ~tp, neither {ok, _} nor {error, _}", [Other])).
 
 refuse(Port, Text) ->
-    _ = barrel_p2p_drv:auth_done(Port, false, <<>>),
+    _ = barrel_p2p_drv_conn:auth_done(Port, false, <<>>),
     {error, {auth_callback_failed, Text}}.
 
 %% true, false, undefined and the like are no names.

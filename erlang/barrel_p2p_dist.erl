@@ -203,7 +203,7 @@ gone(Err, Text) ->
     barrel_p2p_node:report(debug, accept_gone, <<"unknown">>, Err, Text).
 
 incoming_port(Kernel, Port) ->
-    case barrel_p2p_drv:peer(Port) of
+    case barrel_p2p_drv_conn:peer(Port) of
         {ok, #{state := authenticated}} ->
             announce(Kernel, Port);
         {ok, Peer} ->
@@ -253,7 +253,7 @@ do_accept(Kernel, AcceptPid, Port, MyNode, Allowed, SetupTime) ->
         {AcceptPid, controller} -> ok
     end,
     Timer = dist_util:start_timer(SetupTime),
-    case barrel_p2p_drv:peer(Port) of
+    case barrel_p2p_drv_conn:peer(Port) of
         {ok, Peer} ->
             apply_options(Port, inet_dist_listen_options),
             HsData = hs_data(Kernel, MyNode, Port, Timer, Peer#{direction => accepted}),
@@ -466,8 +466,8 @@ hs_data(Kernel, MyNode, Port, Timer, Peer) ->
              reject_flags = dist_util:strict_order_flags(),
              f_send = fun hs_send/2,
              f_recv = fun hs_recv/3,
-             f_setopts_pre_nodeup = fun barrel_p2p_drv:pre_nodeup/1,
-             f_setopts_post_nodeup = fun barrel_p2p_drv:post_nodeup/1,
+             f_setopts_pre_nodeup = fun barrel_p2p_drv_conn:pre_nodeup/1,
+             f_setopts_post_nodeup = fun barrel_p2p_drv_conn:post_nodeup/1,
              f_getll = fun(P) -> {ok, P} end,
              f_address = fun(P, Node) -> name_streams(P, Node, Peer), net_address(Peer, Node) end,
              f_handshake_complete = fun(P, Node, _) -> handshake_complete(P, Node, Peer) end,
@@ -495,10 +495,10 @@ hs_send(Port, Data) ->
         <<"sn", _/binary>> -> put(?REFUSED, true);      % nok, not_allowed
         _ -> ok
     end,
-    barrel_p2p_drv:send(Port, Data).
+    barrel_p2p_drv_conn:send(Port, Data).
 
 hs_recv(Port, _Length, _Timeout) ->
-    case barrel_p2p_drv:recv(Port) of
+    case barrel_p2p_drv_conn:recv(Port) of
         {ok, Msg} ->
             hs_received(Msg);
         wait ->
@@ -632,7 +632,7 @@ address_text({Ip, UdpPort}) ->
 
 %% @private
 tick(Port) ->
-    case barrel_p2p_drv:tick(Port) of
+    case barrel_p2p_drv_conn:tick(Port) of
         ok ->
             ok;
         {error, closed} = Error ->
@@ -642,7 +642,7 @@ tick(Port) ->
 
 %% @private
 getstat(Port) ->
-    barrel_p2p_drv:getstat(Port).
+    barrel_p2p_drv_conn:getstat(Port).
 
 %% Options of one connection (a port), or for connections to come (the "listen socket"):
 %% {priority, 0..6}, {tos, 0..255}, {recbuf, Bytes}, {sndbuf, Bytes} of its UDP socket. nodelay and
@@ -666,7 +666,7 @@ set_port_options(Port, Opts) ->
         [] ->
             ok;
         Known ->
-            case barrel_p2p_drv:setopts(Port, Known) of
+            case barrel_p2p_drv_conn:setopts(Port, Known) of
                 ok -> ok;
                 {error, {closed, _}} -> {error, closed};
                 {error, _} -> {error, einval}
@@ -684,7 +684,7 @@ getopts(Port, Names) when is_port(Port) ->
     Known = [priority, tos, recbuf, sndbuf, nodelay],
     case lists:all(fun(N) -> N =:= keepalive orelse lists:member(N, Known) end, Names) of
         true ->
-            case barrel_p2p_drv:getopts(Port, [N || N <- Names, N =/= keepalive]) of
+            case barrel_p2p_drv_conn:getopts(Port, [N || N <- Names, N =/= keepalive]) of
                 {ok, Values} ->
                     All = [{keepalive, true} | Values],
                     {ok, [Item || N <- Names, {K, _} = Item <- All, K =:= N]};
@@ -704,7 +704,7 @@ apply_options(Port, Key) ->
         {ok, Opts} when is_list(Opts) ->
             Mine = [O || {K, _} = O <- Opts, lists:member(K, [priority, tos, recbuf, sndbuf]),
                          option_ok(O)],
-            Mine =:= [] orelse barrel_p2p_drv:setopts(Port, Mine),
+            Mine =:= [] orelse barrel_p2p_drv_conn:setopts(Port, Mine),
             ok;
         _ ->
             ok

@@ -32,7 +32,7 @@ ensure_keypair() ->
     case barrel_p2p_node:ensure_started() of
         ok ->
             Dir = key_dir(),
-            case barrel_p2p_drv:keypair_ensure(Dir) of
+            case barrel_p2p_drv_keys:keypair_ensure(Dir) of
                 ok ->
                     ok;
                 {error, {Err, Text}} ->
@@ -97,7 +97,7 @@ key_dir() ->
 is_cookie_only_allowed(Node) when is_atom(Node); is_list(Node); is_binary(Node) ->
     Patterns = application:get_env(barrel_p2p, cookie_only_nodes, []),
     barrel_p2p_node:ensure_started() =:= ok
-        andalso lists:any(fun(P) -> barrel_p2p_drv:name_match(P, Node) end, Patterns);
+        andalso lists:any(fun(P) -> barrel_p2p_drv_keys:name_match(P, Node) end, Patterns);
 is_cookie_only_allowed(_) ->
     false.
 
@@ -107,7 +107,7 @@ is_cookie_only_allowed(_) ->
 -spec create_challenge() -> challenge().
 create_challenge() ->
     ok = barrel_p2p_node:ensure_started(),
-    {ok, Nonce} = barrel_p2p_drv:random(32),
+    {ok, Nonce} = barrel_p2p_drv_keys:random(32),
     {Nonce, erlang:system_time(millisecond), erlang:monotonic_time(millisecond)}.
 
 %% Answers a challenge with this node's key; Binding is the SHA-256 of the server's certificate.
@@ -115,7 +115,7 @@ create_challenge() ->
 sign_challenge(<<Nonce:32/binary>>, WallMs, <<Binding:32/binary>>) when is_integer(WallMs) ->
     case {get_private_key(), get_public_key()} of
         {{ok, Seed}, {ok, Public}} ->
-            barrel_p2p_drv:sign(Seed, signed(Nonce, WallMs, Public, Binding));
+            barrel_p2p_drv_keys:sign(Seed, signed(Nonce, WallMs, Public, Binding));
         {{error, _} = Error, _} ->
             Error;
         {_, {error, _} = Error} ->
@@ -134,7 +134,7 @@ verify_response(<<Signature:64/binary>>, <<Public:32/binary>>,
   when is_integer(WallMs), is_integer(Started) ->
     erlang:monotonic_time(millisecond) - Started =< window()
         andalso barrel_p2p_node:ensure_started() =:= ok
-        andalso barrel_p2p_drv:verify(Public, signed(Nonce, WallMs, Public, Binding), Signature);
+        andalso barrel_p2p_drv_keys:verify(Public, signed(Nonce, WallMs, Public, Binding), Signature);
 verify_response(_, _, _, _) ->
     false.
 
@@ -166,7 +166,7 @@ cache_server_cert_binding() ->
 server_cert_binding() ->
     case barrel_p2p_node:ensure_started() of
         ok ->
-            case barrel_p2p_drv:server_binding() of
+            case barrel_p2p_drv_keys:server_binding() of
                 {ok, _} = Ok -> Ok;
                 {error, _} -> binding_of_files()
             end;
@@ -176,7 +176,7 @@ server_cert_binding() ->
 
 binding_of_files() ->
     {CertFile, KeyFile} = barrel_p2p_config:tls_files(),
-    case barrel_p2p_drv:cert_info(CertFile, KeyFile) of
+    case barrel_p2p_drv_keys:cert_info(CertFile, KeyFile) of
         {ok, #{binding := Binding}} -> {ok, Binding};
         {error, _} = Error -> Error
     end.
@@ -186,7 +186,7 @@ binding_of_files() ->
 -spec generate_keypair() -> {Public :: <<_:256>>, Private :: <<_:256>>}.
 generate_keypair() ->
     ok = barrel_p2p_node:ensure_started(),
-    {ok, Pair} = barrel_p2p_drv:keypair_new(),
+    {ok, Pair} = barrel_p2p_drv_keys:keypair_new(),
     Pair.
 
 %% Public key and seed in Dir, checked against each other.
@@ -205,7 +205,7 @@ load_keypair(Dir) ->
 check_pair(Public, Seed) ->
     case barrel_p2p_node:ensure_started() of
         ok ->
-            case barrel_p2p_drv:public_key(Seed) of
+            case barrel_p2p_drv_keys:public_key(Seed) of
                 {ok, Public} -> {ok, Public, Seed};
                 {ok, _} -> {error, keypair_mismatch};
                 {error, _} = Error -> Error
@@ -220,7 +220,7 @@ check_pair(Public, Seed) ->
 save_keypair(Dir, <<Public:32/binary>>, <<Seed:32/binary>>) ->
     case barrel_p2p_node:ensure_started() of
         ok ->
-            case barrel_p2p_drv:keypair_save(Dir, Public, Seed) of
+            case barrel_p2p_drv_keys:keypair_save(Dir, Public, Seed) of
                 {error, {keypair_mismatch, _}} -> {error, keypair_mismatch};
                 Result -> Result
             end;

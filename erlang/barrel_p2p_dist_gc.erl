@@ -35,7 +35,7 @@ sweep_now() ->
 -spec get_age_ms(node()) -> non_neg_integer() | not_tracked.
 get_age_ms(Node) ->
     case [Age || {N, Port, _} <- barrel_p2p_node:peers(), N =:= Node,
-                 {ok, #{<<"age_ms">> := Age}} <- [barrel_p2p_drv:conn_stats(Port)]] of
+                 {ok, #{<<"age_ms">> := Age}} <- [barrel_p2p_drv_conn:stats(Port)]] of
         [Age | _] -> Age;
         [] -> not_tracked
     end.
@@ -79,7 +79,7 @@ handle_info({barrel_p2p_node, idle_asked, Port}, S) ->
                   [Node] -> not needed(Node);
                   [] -> false
               end,
-    case barrel_p2p_drv:idle_answer(Port, Allowed, min_age()) of
+    case barrel_p2p_drv_conn:idle_answer(Port, Allowed, min_age()) of
         {ok, idle} -> {noreply, count(agreed, S)};
         {ok, _} -> {noreply, count(disagreed, S)};
         {error, _} -> {noreply, S}
@@ -123,7 +123,7 @@ look_at({Node, Port, _}, MinAge, S) ->
         true ->
             count(kept_needed, S);
         false ->
-            case barrel_p2p_drv:idle_ask(Port, false, MinAge) of
+            case barrel_p2p_drv_conn:idle_ask(Port, false, MinAge) of
                 {ok, idle} -> count(asked, S);
                 {ok, Why} -> count(kept(Why), S);
                 {error, _} -> S
@@ -142,7 +142,7 @@ kept(unsent) -> kept_unsent.
 %% A link, an attempt to link, or a reply goes over it; also when membership cannot say.
 needed(Node) ->
     barrel_p2p_global:full_mesh() orelse
-        barrel_p2p_drv:member_needs(atom_to_binary(Node, utf8)) =/= {ok, false}.
+        barrel_p2p_drv_member:needs(atom_to_binary(Node, utf8)) =/= {ok, false}.
 
 port_of(Node) ->
     case [Port || {N, Port, _} <- barrel_p2p_node:peers(), N =:= Node] of
@@ -154,7 +154,7 @@ port_of(Node) ->
 close(_Port, 0, S) ->
     count(called_off, S);
 close(Port, Tries, S) ->
-    case barrel_p2p_drv:idle_close(Port) of
+    case barrel_p2p_drv_conn:idle_close(Port) of
         {ok, again} ->
             erlang:yield(),
             close(Port, Tries - 1, S);
@@ -178,7 +178,7 @@ give_back(Node, Old, Tries, S) ->
     end.
 
 ask_back(Node, Port, Tries, S) ->
-    case needed(Node) orelse barrel_p2p_drv:idle_ask(Port, true, 0) of
+    case needed(Node) orelse barrel_p2p_drv_conn:idle_ask(Port, true, 0) of
         {ok, Why} when Why =:= idle; Why =:= unsent; Why =:= not_up -> later(Node, Port, Tries, S);
         {ok, Why} -> count(kept(Why), count(temporary_kept, S));
         true -> count(kept_needed, count(temporary_kept, S));

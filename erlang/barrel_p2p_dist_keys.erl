@@ -21,7 +21,7 @@
 %% Pins Key to Node, over whatever was pinned.
 -spec store_key(name(), binary()) -> ok | {error, invalid_key_size} | barrel_p2p_drv:error().
 store_key(Node, <<Key:32/binary>>) ->
-    with_dir(fun(Dir) -> barrel_p2p_drv:trust_store(Dir, name(Node), Key) end);
+    with_dir(fun(Dir) -> barrel_p2p_drv_keys:trust_store(Dir, name(Node), Key) end);
 store_key(_Node, _Key) ->
     {error, invalid_key_size}.
 
@@ -29,7 +29,7 @@ store_key(_Node, _Key) ->
 -spec store_key_if_new(name(), binary()) ->
           ok | {error, key_mismatch | invalid_key_size} | barrel_p2p_drv:error().
 store_key_if_new(Node, <<Key:32/binary>>) ->
-    case with_dir(fun(Dir) -> barrel_p2p_drv:trust_store_if_new(Dir, name(Node), Key) end) of
+    case with_dir(fun(Dir) -> barrel_p2p_drv_keys:trust_store_if_new(Dir, name(Node), Key) end) of
         {error, {mismatch, _}} -> {error, key_mismatch};
         Result -> Result
     end;
@@ -38,7 +38,7 @@ store_key_if_new(_Node, _Key) ->
 
 -spec lookup_key(name()) -> {ok, public_key()} | {error, not_found} | barrel_p2p_drv:error().
 lookup_key(Node) ->
-    case with_dir(fun(Dir) -> barrel_p2p_drv:trust_lookup(Dir, name(Node)) end) of
+    case with_dir(fun(Dir) -> barrel_p2p_drv_keys:trust_lookup(Dir, name(Node)) end) of
         {error, {not_found, _}} -> {error, not_found};
         Result -> Result
     end.
@@ -59,7 +59,7 @@ is_trusted(Node, Key) ->
 %% the next key that it shows is pinned: to lock it out, set the mode to `strict' first.
 -spec delete_key(name()) -> ok | barrel_p2p_drv:error().
 delete_key(Node) ->
-    case with_dir(fun(Dir) -> barrel_p2p_drv:trust_delete(Dir, name(Node)) end) of
+    case with_dir(fun(Dir) -> barrel_p2p_drv_keys:trust_delete(Dir, name(Node)) end) of
         {error, {not_found, _}} -> ok;
         Result -> Result
     end.
@@ -85,7 +85,7 @@ disconnect(Node) ->
 
 -spec list_trusted() -> [#peer_key{}].
 list_trusted() ->
-    case with_dir(fun(Dir) -> {Dir, barrel_p2p_drv:trust_list(Dir)} end) of
+    case with_dir(fun(Dir) -> {Dir, barrel_p2p_drv_keys:trust_list(Dir)} end) of
         {Dir, {ok, List}} -> [peer_key(Dir, Node, Key) || {Node, Key} <- lists:sort(List)];
         _ -> []
     end.
@@ -120,7 +120,7 @@ fingerprint(Key) ->
 -spec fingerprint_text(public_key()) -> binary() | undefined.
 fingerprint_text(<<Key:32/binary>>) ->
     _ = barrel_p2p_node:ensure_started(),
-    case barrel_p2p_drv:fingerprint(Key) of
+    case barrel_p2p_drv_keys:fingerprint(Key) of
         {ok, Text} -> Text;
         {error, _} -> undefined
     end.

@@ -4,6 +4,8 @@
 
 -export([migrate/5, path/1, watch_routes/0]).
 
+-import(barrel_p2p_drv_ctl, [control/3, node_control/2, ok/1, tlv/2]).
+
 -export_type([endpoint/0]).
 
 -type endpoint() :: {inet:ip_address(), inet:port_number()}.
@@ -22,7 +24,7 @@ migrate(Port, Local, TimeoutMs, Id, Relay) ->
                any -> [];
                {Ip, LocalPort} -> [tlv(1, list_to_binary(inet:ntoa(Ip))), tlv(2, <<LocalPort:16>>)]
            end,
-    ok(barrel_p2p_drv:control(Port, ?OP_MIGRATE,
+    ok(control(Port, ?OP_MIGRATE,
                               [Bind, tlv(3, <<TimeoutMs:32>>), tlv(4, <<Id:64>>), Relay])).
 
 %% The addresses of the path, and `route': the local address that a new socket to the peer would
@@ -31,7 +33,7 @@ migrate(Port, Local, TimeoutMs, Id, Relay) ->
                              route := inet:ip_address() | undefined,
                              relay := binary() | undefined}} | barrel_p2p_drv:error().
 path(Port) ->
-    case barrel_p2p_drv:control(Port, ?OP_PATH, <<>>) of
+    case control(Port, ?OP_PATH, <<>>) of
         {ok, <<1, L1:16, Local:L1/binary, 2, 2:16, LocalPort:16,
                3, L3:16, Remote:L3/binary, 4, 2:16, RemotePort:16,
                5, L5:16, Route:L5/binary, 6, 2:16, _:16, 7, L7:16, Relay:L7/binary>>} ->
@@ -60,10 +62,4 @@ ip(Text) ->
 %% machine has changed; another caller takes its place.
 -spec watch_routes() -> ok | barrel_p2p_drv:error().
 watch_routes() ->
-    ok(barrel_p2p_drv:node_control(?OP_ROUTE_WATCH, <<>>)).
-
-tlv(Key, Value) ->
-    [<<Key, (byte_size(Value)):16>>, Value].
-
-ok({ok, _}) -> ok;
-ok({error, _} = Error) -> Error.
+    ok(node_control(?OP_ROUTE_WATCH, <<>>)).

@@ -1,12 +1,14 @@
 %% SPDX-License-Identifier: Apache-2.0
 %% The driver's control commands for user streams (driver/stream_ops.c) and tags (driver/tag_ops.c),
-%% as barrel_p2p_drv has the others. Owner operations are those of the calling process.
+%% on connection ports and the node port. Owner operations are those of the calling process.
 -module(barrel_p2p_drv_streams).
 
 -export([open/2, send/4, reserve/3, command/3, close/2, reset/3, setopts/3, hold/2, owner/3,
          accept/2, stop/1, list/1, resume/2, node_name/2]).
 -export([create_table/0, connected/3, disconnected/3, port/1]).
 -export([tag_add/2, tag_remove/1, tag_clear/0, watcher/0]).
+
+-import(barrel_p2p_drv_ctl, [control/3, node_control/2, ok/1]).
 
 -export_type([opts/0]).
 
@@ -173,13 +175,6 @@ watcher() ->
     ok(node_control(?OP_STREAM_WATCHER, <<>>)).
 
 %% --- encoding --------------------------------------------------------------------
-
-control(Port, Op, Data) -> barrel_p2p_drv:control(Port, Op, Data).
-
-node_control(Op, Data) -> barrel_p2p_drv:node_control(Op, Data).
-
-ok({ok, _}) -> ok;
-ok({error, _} = Error) -> Error.
 
 flag(true) -> 1;
 flag(false) -> 0.

@@ -87,7 +87,7 @@ check() ->
         Since ->
             Ago = erlang:monotonic_time(millisecond) - Since,
             Later = [N || {N, Port, _} <- barrel_p2p_node:peers(),
-                          {ok, #{<<"age_ms">> := Age}} <- [barrel_p2p_drv:conn_stats(Port)],
+                          {ok, #{<<"age_ms">> := Age}} <- [barrel_p2p_drv_conn:stats(Port)],
                           Age + 1000 < Ago],
             case [N || N <- synced(), lists:member(N, Later)] of
                 [] ->

@@ -159,7 +159,7 @@ key_dir() ->
 resolve({Dir, Explicit}) ->
     case ensure_started() of
         ok ->
-            case barrel_p2p_drv:dir_resolve(Dir, Explicit, node_name()) of
+            case barrel_p2p_drv_keys:dir_resolve(Dir, Explicit, node_name()) of
                 {ok, Path} -> Path;
                 {error, _} -> Dir
             end;
@@ -300,7 +300,7 @@ handle_info({Port, {incoming, Id}}, #state{port = Port} = S) ->
     {noreply, hand_over(Id, S)};
 handle_info({Port, {idle_asked, Conn}}, #state{port = Port} = S) ->
     case whereis(barrel_p2p_dist_gc) of
-        undefined -> _ = barrel_p2p_drv:idle_answer(Conn, false, 0);
+        undefined -> _ = barrel_p2p_drv_conn:idle_answer(Conn, false, 0);
         Pid -> Pid ! {?MODULE, idle_asked, Conn}
     end,
     {noreply, S};

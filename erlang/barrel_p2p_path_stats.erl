@@ -29,7 +29,7 @@
 summary(Node) ->
     case barrel_p2p_path:port(Node) of
         {ok, Port} ->
-            case {barrel_p2p_drv:conn_stats(Port), barrel_p2p_drv_path:path(Port)} of
+            case {barrel_p2p_drv_conn:stats(Port), barrel_p2p_drv_path:path(Port)} of
                 {{ok, Counters}, {ok, #{local := Local, remote := Remote, relay := Relay}}} ->
                     {ok, (map(Counters))#{local => Local, remote => Remote, relay => Relay}};
                 _ ->

@@ -25,6 +25,8 @@
 -export([create_table/0, dial_options/1, configured/1, adapter_ok/1, arguments/1, address/1, connect/5,
          opened/4]).
 
+-import(barrel_p2p_drv_ctl, [control/3, ok/1, tlv/2]).
+
 -export_type([adapter/0, handle/0, options/0]).
 
 -type host() :: string() | binary() | inet:ip_address().
@@ -56,15 +58,12 @@
 %% The calling process gets the next N datagrams, besides those that it may still get.
 -spec take(handle(), 1..1024) -> ok | barrel_p2p_drv:error().
 take(Handle, N) when is_integer(N), N >= 1, N =< 1024 ->
-    ok(barrel_p2p_drv:control(Handle, ?OP_TAKE, <<N:16>>)).
+    ok(control(Handle, ?OP_TAKE, <<N:16>>)).
 
 %% A datagram came from the node. What the connection has no room for is lost, as in a network.
 -spec give(handle(), iodata()) -> ok | barrel_p2p_drv:error().
 give(Handle, Datagram) ->
-    ok(barrel_p2p_drv:control(Handle, ?OP_GIVE, Datagram)).
-
-ok({ok, _}) -> ok;
-ok({error, _} = Error) -> Error.
+    ok(control(Handle, ?OP_GIVE, Datagram)).
 
 %% --- options of the next dial ------------------------------------------------------
 
@@ -236,9 +235,6 @@ resolve(Host) ->
         {error, _} -> inet:getaddr(Host, inet6)
     end.
 
-tlv(Key, Value) ->
-    [<<Key, (byte_size(Value)):16>>, Value].
-
 %% Where a node is dialled that nobody but the adapter can find; `error' if it cannot either.
 -spec address(adapter() | none) -> {ok, {inet:ip_address(), inet:port_number()}} | error.
 address(none) ->
@@ -256,14 +252,14 @@ address(Adapter) ->
             {ok, ?NOWHERE}
     end.
 
-%% barrel_p2p_drv:connect/6 as dial_options/1 says.
+%% barrel_p2p_drv_conn:connect/6 as dial_options/1 says.
 -spec connect(handle(), node(), {inet:ip_address(), inet:port_number()}, pos_integer(),
               {adapter() | none, pos_integer() | undefined}) -> ok | barrel_p2p_drv:error().
 connect(Port, Node, Address, Timeout, {Adapter, MaxDatagram}) ->
     case arguments(Adapter) of
         {ok, Relay} ->
-            case barrel_p2p_drv:connect(Port, atom_to_list(Node), Address, Timeout, Relay,
-                                        MaxDatagram) of
+            case barrel_p2p_drv_conn:connect(Port, atom_to_list(Node), Address, Timeout, Relay,
+                                             MaxDatagram) of
                 ok -> opened(Adapter, Port, Node, Address);
                 {error, _} = Error -> Error
             end;

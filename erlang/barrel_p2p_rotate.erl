@@ -37,7 +37,7 @@ rotate_cert(Options) ->
     with_driver(fun() -> rotate_cert(Files, Files =:= Own, barrel_p2p_node:node_name()) end).
 
 rotate_cert({CertFile, KeyFile} = Files, Ours, Name) ->
-    case barrel_p2p_drv:rotate_cert(CertFile, KeyFile, Name) of
+    case barrel_p2p_drv_keys:rotate_cert(CertFile, KeyFile, Name) of
         {ok, Backup} ->
             Reload = reload(Ours),
             barrel_p2p_node:report(
@@ -71,7 +71,7 @@ rotate_identity(Options, Announce) ->
               #{key_dir := Other} -> barrel_p2p_config:absolute(Other);
               _ -> Own
           end,
-    case barrel_p2p_drv:rotate_identity(Dir, barrel_p2p_node:node_name(), Announce) of
+    case barrel_p2p_drv_keys:rotate_identity(Dir, barrel_p2p_node:node_name(), Announce) of
         {ok, Backup} ->
             Reload = reload(Dir =:= Own),
             report_identity(Dir, Announce, Backup, Reload),
@@ -124,7 +124,7 @@ result({CertFile, KeyFile}, Backup, Reload) ->
 %% @private Once a day on a running node. A pair that somebody else replaced is taken over, too.
 check_cert() ->
     {CertFile, KeyFile} = barrel_p2p_config:tls_files(),
-    Before = barrel_p2p_drv:server_binding(),
+    Before = barrel_p2p_drv_keys:server_binding(),
     case check_cert(CertFile, KeyFile, barrel_p2p_node:node_name()) of
         {ok, #{binding := Binding}} when {ok, Binding} =:= Before -> ok;
         {ok, _} -> barrel_p2p_dist_auth:cache_server_cert_binding();
@@ -135,7 +135,7 @@ check_cert() ->
 %% (0: never), warns of one that is not ours to renew. The result is about what is there then.
 -spec check_cert(file:filename(), file:filename(), string()) -> {ok, map()} | {error, term()}.
 check_cert(CertFile, KeyFile, Name) ->
-    case barrel_p2p_drv:cert_info(CertFile, KeyFile) of
+    case barrel_p2p_drv_keys:cert_info(CertFile, KeyFile) of
         {ok, #{not_after := End, generated := Generated} = Info} ->
             Left = End - erlang:system_time(second),
             case renew_seconds() of
@@ -159,13 +159,13 @@ renew_seconds() ->
     end.
 
 renew(CertFile, KeyFile, Name, Info) ->
-    case barrel_p2p_drv:rotate_cert(CertFile, KeyFile, Name) of
+    case barrel_p2p_drv_keys:rotate_cert(CertFile, KeyFile, Name) of
         {ok, Backup} ->
             barrel_p2p_node:report(
               notice, cert_renewed, <<"any">>, cert_renewed,
               ["the TLS certificate ", CertFile, " was about to expire and has been renewed",
                kept(Backup)]),
-            barrel_p2p_drv:cert_info(CertFile, KeyFile);
+            barrel_p2p_drv_keys:cert_info(CertFile, KeyFile);
         {error, {Err, Text}} ->
             barrel_p2p_node:report(
               warning, certificate_expires, <<"any">>, Err,

@@ -163,7 +163,7 @@ sample(Report, Node, Bound, Samples, Last, Moved0) ->
 %% The connection's counters, from its port.
 conn(Node) ->
     {Node, Port} = lists:keyfind(Node, 1, erlang:system_info(dist_ctrl)),
-    {ok, Counters} = barrel_p2p_drv:conn_stats(Port),
+    {ok, Counters} = barrel_p2p_drv_conn:stats(Port),
     Counters.
 
 %% Nothing waits in the driver and nothing is unacknowledged.

@@ -84,7 +84,7 @@ stat(From, To, Counter) ->
     NameTo = bp_cluster:name(To),
     bp_cluster:run(From, fun() ->
                        {NameTo, Port} = lists:keyfind(NameTo, 1, erlang:system_info(dist_ctrl)),
-                       {ok, #{Counter := N}} = barrel_p2p_drv:conn_stats(Port),
+                       {ok, #{Counter := N}} = barrel_p2p_drv_conn:stats(Port),
                        N
                    end, 10000).
 

@@ -410,7 +410,7 @@ peer_of(N, Peer) ->
     Name = bp_cluster:name(Peer),
     bp_cluster:run(N, fun() ->
         {Name, Port} = lists:keyfind(Name, 1, erlang:system_info(dist_ctrl)),
-        {ok, #{ip := Ip, port := UdpPort}} = barrel_p2p_drv:peer(Port),
+        {ok, #{ip := Ip, port := UdpPort}} = barrel_p2p_drv_conn:peer(Port),
         {Ip, UdpPort}
     end).
 

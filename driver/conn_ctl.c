@@ -4,17 +4,95 @@
 
 #include <string.h>
 
+/* The two ends' addresses; `bound`: what the node listens on, empty if it does not. */
+static int dial_addresses(struct bp_link_config *lc, const struct bp_addr *bound, const char *ip,
+                          uint16_t port)
+{
+    int rc = bp_addr_parse(&lc->conn.remote, ip, port);
+
+    lc->conn.local = *bound;
+    if (rc == 0 && bound->len != 0 && bound->u.sa.sa_family == AF_INET6) {
+        bp_addr_map_v6(&lc->conn.remote);
+    } else if (rc == 0 && bound->len == 0) {
+        /* No listener: any port; the path's local address is only compared with itself. */
+        rc = bp_addr_parse(&lc->conn.local,
+                           lc->conn.remote.u.sa.sa_family == AF_INET ? "0.0.0.0" : "::", 0);
+    }
+    return rc;
+}
+
+/* Time limit, relay and the datagrams' size, which the relay may limit. `*relay`: the caller's. */
+static int dial_options(struct bp_link_config *lc, struct drv_relay **relay, const uint8_t *p,
+                        size_t len)
+{
+    uint64_t ms = 0;
+    uint64_t max = 0;
+    int rc;
+
+    if (drv_args_uint(p, len, 4, &ms) && ms > 0) {
+        lc->setup_timeout = ms * BP_MS;
+    }
+    if (drv_args_uint(p, len, 5, &max) && max >= BP_DGRAM_MIN && max < lc->conn.max_datagram) {
+        lc->conn.max_datagram = (uint32_t)max;
+    }
+    rc = drv_relay_parse(relay, p, len);
+    if (rc == 0 && *relay != NULL && drv_relay_mtu(*relay) != 0 &&
+        drv_relay_mtu(*relay) < lc->conn.max_datagram) {
+        lc->conn.max_datagram = drv_relay_mtu(*relay);
+    }
+    return rc;
+}
+
+/* The settings and the listener's address. NULL: there was no CONFIG. */
+static struct drv_settings *node_settings(struct bp_addr *bound)
+{
+    struct drv_settings *s = NULL;
+
+    erl_drv_mutex_lock(drv_node.lock);
+    if (drv_node.settings != NULL) {
+        s = drv_settings_ref(drv_node.settings);
+    }
+    *bound = drv_node.bound;
+    erl_drv_mutex_unlock(drv_node.lock);
+    return s;
+}
+
+/* Opens the new connection's path; takes the relay. A failure is in the connection's err. */
+static void open_path(struct drv_conn_port *cp, struct drv_relay *relay,
+                      const struct bp_link_config *lc, const struct bp_addr *bound)
+{
+    struct bp_addr path;
+    int fd = -1;
+
+    erl_drv_mutex_lock(drv_node.lock);
+    cp->conn->box.wake_fd = cp->p.wake_fd;
+    erl_drv_mutex_unlock(drv_node.lock);
+    cp->dialling = true;
+    if (bound->len == 0) {
+        cp->conn->local.len = 0; /* let the kernel choose */
+    }
+    cp->conn->relay = relay;
+    if (relay != NULL) {
+        int rc = drv_relay_open(cp, relay, &lc->conn.remote, &fd, &path);
+
+        if (rc <= 0) {
+            drv_conn_port_relay_opened(cp, rc, fd, &path);
+        }
+    } else {
+        drv_conn_port_open_socket(cp);
+    }
+    cp->conn->local = lc->conn.local;
+}
+
 static void op_connect(struct drv_conn_port *cp, const uint8_t *p, size_t len, struct drv_reply *r)
 {
     struct bp_link_config lc;
-    struct drv_settings *s = NULL;
+    struct drv_settings *s;
+    struct drv_relay *relay = NULL;
+    struct bp_addr bound;
     char name[BP_NODE_NAME_MAX + 1];
     char ip[BP_ADDR_TEXT_MAX];
     uint64_t port = 0;
-    uint64_t ms = 0;
-    uint64_t max_datagram = 0;
-    struct drv_relay *relay = NULL;
-    int fd = -1;
     int rc;
 
     if (cp->conn != NULL || !drv_args_string(p, len, 1, name, sizeof(name)) ||
@@ -23,39 +101,16 @@ static void op_connect(struct drv_conn_port *cp, const uint8_t *p, size_t len, s
         drv_reply_error(r, BP_E_INVALID, NULL);
         return;
     }
-    erl_drv_mutex_lock(drv_node.lock);
-    if (drv_node.settings != NULL) {
-        s = drv_settings_ref(drv_node.settings);
-    }
-    struct bp_addr local = drv_node.bound;
-    erl_drv_mutex_unlock(drv_node.lock);
+    s = node_settings(&bound);
     if (s == NULL) {
         drv_reply_error(r, BP_E_STATE, "CONFIG comes first");
         return;
     }
     drv_conn_link_config(s, &lc);
-    if (drv_args_uint(p, len, 5, &max_datagram) && max_datagram >= BP_DGRAM_MIN &&
-        max_datagram < lc.conn.max_datagram) {
-        lc.conn.max_datagram = (uint32_t)max_datagram;
-    }
-    lc.conn.local = local;
-    rc = bp_addr_parse(&lc.conn.remote, ip, (uint16_t)port);
-    if (rc == 0 && local.len != 0 && local.u.sa.sa_family == AF_INET6) {
-        bp_addr_map_v6(&lc.conn.remote);
-    } else if (rc == 0 && local.len == 0) {
-        /* No listener: any port; the path's local address is only compared with itself. */
-        rc = bp_addr_parse(&lc.conn.local,
-                           lc.conn.remote.u.sa.sa_family == AF_INET ? "0.0.0.0" : "::", 0);
-    }
     lc.auth.dialled_name = name;
-    if (drv_args_uint(p, len, 4, &ms) && ms > 0) {
-        lc.setup_timeout = ms * BP_MS;
-    }
+    rc = dial_addresses(&lc, &bound, ip, (uint16_t)port);
     if (rc == 0) {
-        rc = drv_relay_parse(&relay, p, len);
-    }
-    if (relay != NULL && drv_relay_mtu(relay) != 0 && drv_relay_mtu(relay) < lc.conn.max_datagram) {
-        lc.conn.max_datagram = drv_relay_mtu(relay);
+        rc = dial_options(&lc, &relay, p, len);
     }
     if (rc == 0) {
         rc = drv_conn_new(&cp->conn, false, s, &lc, drv_now());
@@ -66,24 +121,7 @@ static void op_connect(struct drv_conn_port *cp, const uint8_t *p, size_t len, s
         drv_reply_error(r, rc, NULL);
         return;
     }
-    erl_drv_mutex_lock(drv_node.lock);
-    cp->conn->box.wake_fd = cp->p.wake_fd;
-    erl_drv_mutex_unlock(drv_node.lock);
-    cp->dialling = true;
-    if (local.len == 0) {
-        cp->conn->local.len = 0; /* let the kernel choose */
-    }
-    cp->conn->relay = relay;
-    if (relay != NULL) {
-        struct bp_addr path;
-        rc = drv_relay_open(cp, relay, &lc.conn.remote, &fd, &path);
-        if (rc <= 0) {
-            drv_conn_port_relay_opened(cp, rc, fd, &path);
-        }
-    } else {
-        drv_conn_port_open_socket(cp);
-    }
-    cp->conn->local = lc.conn.local;
+    open_path(cp, relay, &lc, &bound);
     if (cp->conn->err != 0) {
         drv_reply_error(r, cp->conn->err, cp->conn->err_text);
         return;

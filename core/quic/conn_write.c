@@ -522,6 +522,27 @@ bool bp_conn_batch_full(const struct bp_conn *c)
     return c->batch_full;
 }
 
+/* A call of bp_conn_write has made these packets, which may be none. */
+static void written(struct bp_conn *c, const ngtcp2_conn_info *info, size_t n_packets, size_t bytes,
+                    bp_time now)
+{
+    c->tls_written = c->handshake_done;
+    if (c->probe) {
+        c->probe = false;
+        ngtcp2_conn_set_keep_alive_timeout(c->q, c->keepalive != 0 ? c->keepalive : UINT64_MAX);
+    }
+    if (n_packets > 0) {
+        c->packets_sent += n_packets;
+        c->bytes_sent += bytes;
+        if (paced(c, info)) {
+            ngtcp2_conn_update_pkt_tx_time(c->q, now);
+        }
+    }
+    if (c->unsent == 0 && c->user_unsent == 0) {
+        bp_block_pool_trim(&c->pool);
+    }
+}
+
 int bp_conn_write(struct bp_conn *c, uint8_t *buf, size_t cap, struct bp_tx_run *runs,
                   unsigned *n_runs, bp_time now)
 {
@@ -586,20 +607,6 @@ int bp_conn_write(struct bp_conn *c, uint8_t *buf, size_t cap, struct bp_tx_run 
             break;
         }
     }
-    c->tls_written = c->handshake_done;
-    if (c->probe) {
-        c->probe = false;
-        ngtcp2_conn_set_keep_alive_timeout(c->q, c->keepalive != 0 ? c->keepalive : UINT64_MAX);
-    }
-    if (n_packets > 0) {
-        c->packets_sent += n_packets;
-        c->bytes_sent += used;
-        if (paced(c, &info)) {
-            ngtcp2_conn_update_pkt_tx_time(c->q, now);
-        }
-    }
-    if (c->unsent == 0 && c->user_unsent == 0) {
-        bp_block_pool_trim(&c->pool);
-    }
+    written(c, &info, n_packets, used, now);
     return 0;
 }

@@ -1,15 +1,16 @@
 %% SPDX-License-Identifier: Apache-2.0
 %% Random operations on real nodes, and what must hold whatever they are: `make monkey'.
 %%
-%% Nodes come and go, stop, rotate keys, move paths, use relays, have streams and membership, several
-%% things at once. Every 40 or so operations everything must come to an end, every pair of nodes must
-%% connect and be in order, and a node without connections must hold what it held after its boot.
+%% Nodes come and go, stop, rotate keys, move paths, use relays, have streams and membership,
+%% several things at once. Every 40 or so operations everything must come to an end, every pair of
+%% nodes must connect and be in order, and a node without connections must hold what it held after
+%% its boot.
 -module(bp_monkey).
 
 -export([main/0, run/2]).
 
 -define(EPOCH, 40).             % operations between two checks of everything
--define(QUIET_MS, 120000).      % what may take until everything has ended: a stopped peer, ticks, 20 MB
+-define(QUIET_MS, 120000).      % until everything has ended: a stopped peer, ticks, 20 MB
 -define(IDLE_MS, 60000).        % ... until a node without connections holds nothing any more
 -define(MOST_ROTATIONS, 3).     % between two checks: a peer follows at most four
 
@@ -32,7 +33,8 @@ main() ->
                                [Seed, Reason, 3000, Stack, 60, bp_cluster:dir(Config)]),
                      1
              end,
-    bp_cluster:end_suite(bp_cluster:dir(Config)),   % with DRIVER=asan they end cleanly, so that leaks are found
+    %% with DRIVER=asan they end cleanly, so that leaks are found
+    bp_cluster:end_suite(bp_cluster:dir(Config)),
     halt(Status).
 
 %% Opts: seconds, nodes, seed, lasting. Fails at the first thing that is wrong; else what was done.
@@ -46,11 +48,13 @@ run(Config, #{seconds := Seconds, nodes := N, seed := Seed} = Opts) ->
                             || {I, H} <- lists:zip(lists:seq(1, N), Handles)]),
     End = erlang:monotonic_time(millisecond) + Seconds * 1000,
     epochs(#{config => Config, names => Names, nodes => Nodes, jobs => #{}, relays => [],
-             done => #{}, epochs => 0, sums => #{}, lasting => maps:get(lasting, Opts, false)}, End).
+             done => #{}, epochs => 0, sums => #{}, lasting => maps:get(lasting, Opts, false)},
+           End).
 
 say(Format, Args) ->
     {_, {H, M, S}} = calendar:local_time(),
-    io:format(standard_error, "          ~2..0b:~2..0b:~2..0b " ++ Format ++ "~n", [H, M, S | Args]).
+    io:format(standard_error, "          ~2..0b:~2..0b:~2..0b " ++ Format ++ "~n",
+              [H, M, S | Args]).
 
 opts(I) ->
     Name = "m" ++ integer_to_list(I),
@@ -102,27 +106,27 @@ operations(_) ->
     operations().
 
 operations() ->
-    [connect, connect, connect, connect, disconnect, disconnect, kill, stop, pause, pause, migrate, migrate,
-     migrate, rotate_identity, rotate_cert, rotate_and_kill, delete_key, delete_key_disconnect,
-     streams, streams, streams, lives, lives, lives, flood, kill_controller, restart_app, join, join, leave, relay, relay_end, sweep, erpc,
-     all_connect, dial_both].
+    [connect, connect, connect, connect, disconnect, disconnect, kill, stop, pause, pause,
+     migrate, migrate, migrate, rotate_identity, rotate_cert, rotate_and_kill, delete_key,
+     delete_key_disconnect, streams, streams, streams, lives, lives, lives, flood, kill_controller,
+     restart_app, join, join, leave, relay, relay_end, sweep, erpc, all_connect, dial_both].
 
 operation(connect, St) ->
     {A, B} = pair(St),
-    job(St, A, connect, fun(H) -> bp_cluster:call(H, net_kernel, connect_node, [B]) end);
+    job(St, A, connect, fun(H) -> dial(H, B) end);
 operation(dial_both, #{nodes := Nodes} = St) ->
     case up(St) of
         [I, J | _] ->
             #{I := #node{h = A}, J := #node{h = B}} = Nodes,
-            S1 = job(St, I, connect, fun(H) -> bp_cluster:call(H, net_kernel, connect_node, [bp_cluster:name(B)]) end),
-            job(S1, J, connect, fun(H) -> bp_cluster:call(H, net_kernel, connect_node, [bp_cluster:name(A)]) end);
+            S1 = job(St, I, connect, fun(H) -> dial(H, bp_cluster:name(B)) end),
+            job(S1, J, connect, fun(H) -> dial(H, bp_cluster:name(A)) end);
         _ ->
             St
     end;
 operation(all_connect, #{names := Names} = St) ->
     lists:foldl(fun(I, S) ->
         job(S, I, connect, fun(H) ->
-            [bp_cluster:call(H, net_kernel, connect_node, [B]) || B <- Names, B =/= bp_cluster:name(H)]
+            [dial(H, B) || B <- Names, B =/= bp_cluster:name(H)]
         end)
     end, St, up(St));
 operation(disconnect, St) ->
@@ -171,7 +175,9 @@ operation(rotate_cert, St) ->
     end);
 operation(delete_key, St) ->
     {A, B} = pair(St),
-    job(St, A, delete_key, fun(H) -> ok = bp_cluster:call(H, barrel_p2p_dist_keys, delete_key, [B]) end);
+    job(St, A, delete_key, fun(H) ->
+        ok = bp_cluster:call(H, barrel_p2p_dist_keys, delete_key, [B])
+    end);
 operation(delete_key_disconnect, St) ->
     {A, B} = pair(St),
     job(St, A, delete_key, fun(H) ->
@@ -197,14 +203,18 @@ operation(kill_controller, St) ->
         end
     end);
 operation(restart_app, St) ->
-    job(St, pick(live(St)), restart_app, fun(H) -> ok = bp_cluster:call(H, bp_monkey_node, restart_app, []) end);
+    job(St, pick(live(St)), restart_app, fun(H) ->
+        ok = bp_cluster:call(H, bp_monkey_node, restart_app, [])
+    end);
 operation(join, St) ->
     {A, B} = pair(St),
     job(St, A, join, fun(H) -> ok = bp_cluster:call(H, barrel_p2p, join, [B]) end);
 operation(leave, St) ->
     job(St, pick(live(St)), leave, fun(H) -> _ = bp_cluster:call(H, barrel_p2p, leave, []) end);
 operation(sweep, St) ->
-    job(St, pick(live(St)), sweep, fun(H) -> ok = bp_cluster:call(H, barrel_p2p_dist_gc, sweep_now, []) end);
+    job(St, pick(live(St)), sweep, fun(H) ->
+        ok = bp_cluster:call(H, barrel_p2p_dist_gc, sweep_now, [])
+    end);
 operation(erpc, St) ->
     {A, B} = pair(St),
     job(St, A, erpc, fun(H) ->
@@ -242,7 +252,7 @@ relay([I, J | _], #{nodes := Nodes, relays := Relays} = St) ->
     job(St#{relays => [Relay | Relays]}, I, relay, fun(H) ->
         ok = bp_cluster:call(H, quic_dist, set_connect_options, [Name, Options]),
         bp_cluster:call(A, erlang, disconnect_node, [Name]),
-        bp_cluster:call(A, net_kernel, connect_node, [Name])
+        dial(A, Name)
     end);
 relay(_, St) ->
     St.
@@ -259,6 +269,9 @@ restart(I, #{nodes := Nodes, config := Config, names := Names} = St) ->
     New = bp_cluster:start(Config, Opts#{node => bp_cluster:name(H)}),
     Node1 = begin_life(Node#node{h = New, life = Life + 1, state = up}, Names),
     St#{nodes => Nodes#{I => Node1}}.
+
+dial(H, Name) ->
+    bp_cluster:call(H, net_kernel, connect_node, [Name]).
 
 %% --- jobs: what runs beside the next operations ------------------------------------------
 
@@ -359,7 +372,8 @@ until_no_jobs(St0, Deadline) ->
         #{jobs := Jobs} = St when map_size(Jobs) =:= 0 ->
             St;
         #{jobs := Jobs} = St ->
-            erlang:monotonic_time(millisecond) < Deadline orelse error({jobs_hang, maps:values(Jobs)}),
+            erlang:monotonic_time(millisecond) < Deadline
+                orelse error({jobs_hang, maps:values(Jobs)}),
             timer:sleep(20),
             until_no_jobs(St, Deadline)
     end.
@@ -372,7 +386,8 @@ until(What, Fun) ->
 pair_works(A, B) ->
     Name = bp_cluster:name(B),
     until({cannot_connect, bp_cluster:name(A), Name}, fun() ->
-        bp_cluster:connect(A, B) andalso bp_cluster:call(A, bp_monkey_node, flush, [Name], 200000) =:= ok
+        bp_cluster:connect(A, B)
+            andalso bp_cluster:call(A, bp_monkey_node, flush, [Name], 200000) =:= ok
     end).
 
 nodes_agree(H) ->
@@ -385,13 +400,17 @@ nodes_agree(H) ->
 %% Until nobody is connected: membership may have had something under way.
 let_go(Hs) ->
     until(still_connected, fun() ->
-        [bp_cluster:call(H, erlang, disconnect_node, [N]) || H <- Hs, N <- bp_cluster:call(H, erlang, nodes, [connected])],
-        [] =:= lists:append([bp_cluster:call(H, erlang, nodes, [connected]) || H <- Hs])
+        [bp_cluster:call(H, erlang, disconnect_node, [N]) || H <- Hs, N <- connected(H)],
+        [] =:= lists:append([connected(H) || H <- Hs])
     end).
+
+connected(H) ->
+    bp_cluster:call(H, erlang, nodes, [connected]).
 
 holds_what_it_held(#node{h = H, base = Base}) ->
     try
-        bp_cluster:until(fun() -> is_idle(bp_cluster:call(H, bp_monkey_node, base, []), Base) end, ?IDLE_MS)
+        bp_cluster:until(fun() -> is_idle(bp_cluster:call(H, bp_monkey_node, base, []), Base) end,
+                         ?IDLE_MS)
     catch
         error:{until_timeout, Now} ->
             error({leak, bp_cluster:name(H), {was, Base}, {is, Now},
@@ -402,7 +421,8 @@ holds_what_it_held(#node{h = H, base = Base}) ->
 
 is_idle(#{counters := C} = Now, Base) ->
     [] =:= [V || V <- maps:values(C), V =/= 0]
-        andalso lists:all(fun(K) -> maps:get(K, Now) =< maps:get(K, Base) end, [ports, fds, processes])
+        andalso lists:all(fun(K) -> maps:get(K, Now) =< maps:get(K, Base) end,
+                          [ports, fds, processes])
         orelse Now.
 
 sum(Maps) ->
@@ -423,7 +443,9 @@ rss(Pid) ->
     list_to_integer(Pages) * 4 div 1024.
 
 log_is_clean(H) ->
-    case re:run(bp_cluster:log(H), "CRASH REPORT|SUPERVISOR REPORT|Error in process|terminating|badmatch|ERROR: AddressSan",
+    case re:run(bp_cluster:log(H),
+                "CRASH REPORT|SUPERVISOR REPORT|Error in process|terminating|badmatch|"
+                "ERROR: AddressSan",
                 [{capture, first, index}]) of
         nomatch -> ok;
         {match, [{At, _}]} ->

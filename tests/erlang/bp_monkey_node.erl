@@ -3,8 +3,8 @@
 %% are monitored, and the checks of all that. What is wrong is kept for errors/0.
 -module(bp_monkey_node).
 
--export([start/1, errors/0, busy/0, pause/1, flush/1, base/0, details/0, streams/3, lives/2, flood/1,
-         restart_app/0, nodes_seen/0, done/0]).
+-export([start/1, errors/0, busy/0, pause/1, flush/1, base/0, details/0, streams/3, lives/2,
+         flood/1, restart_app/0, nodes_seen/0, done/0]).
 %% Spawned.
 -export([watcher/0, sink/0, ticker/2, live/2]).
 
@@ -100,7 +100,8 @@ base() ->
 %% For the report when base/0 is not what it was.
 details() ->
     {[erlang:port_info(P) || P <- erlang:ports()],
-     [{P, process_info(P, [registered_name, current_stacktrace, initial_call, links, messages, dictionary])}
+     [{P, process_info(P, [registered_name, current_stacktrace, initial_call, links, messages,
+                           dictionary])}
       || P <- erlang:processes()]}.
 
 %% --- nodeup and nodedown ---------------------------------------------------------------
@@ -278,8 +279,8 @@ streams(Node, Count, Seed) ->
     [job({opener, Node}, fun() -> opener(Node, Seed + I) end) || I <- lists:seq(1, Count)],
     ok.
 
-%% Both sides do their part after so many bytes: whole (send all and close), close (early), reset, die;
-%% the acceptor also: hold (reads nothing for a while).
+%% Both sides do their part after so many bytes: whole (send all and close), close (early), reset,
+%% die; the acceptor also: hold (reads nothing for a while).
 opener(Node, Seed) ->
     _ = rand:seed(exsss, Seed),
     %% Who sends much does not read meanwhile: only one of them may.
@@ -316,7 +317,7 @@ act(Ref, {Total, Mine, After, Back, Theirs, _} = Plan) ->
 
 finish(_, {Size, fin}, true, Size, _) -> count(streams_whole), count(stream_bytes, Size);
 finish(_, {_, {reset, ?ENDED}}, _, _, _) -> count(streams_ended_with_connection);
-finish(_, {_, {reset, ?NOBODY}}, _, _, _) -> count(streams_refused);       % while the application restarts
+finish(_, {_, {reset, ?NOBODY}}, _, _, _) -> count(streams_refused);   % the application restarts
 finish(_, _, false, _, _) -> count(streams_cut);
 finish(_, Got, true, _, Plan) -> wrong({stream, Got, Plan}).
 
@@ -364,7 +365,9 @@ acceptor() ->
 acceptor_loop(Moved) ->
     receive
         {mstream, Ref, opened, Node} ->
-            Pid = job({acceptor, Node}, fun() -> receive {go, R} -> put(moved, R), accepted(Ref, Node) end end),
+            Pid = job({acceptor, Node}, fun() ->
+                receive {go, R} -> put(moved, R), accepted(Ref, Node) end
+            end),
             Result = quic_dist:controlling_process(Ref, Pid),
             Pid ! {go, Result},
             acceptor_loop(case Result of ok -> Moved; {error, _} -> Moved#{Ref => Pid} end);

@@ -30,16 +30,11 @@ all() ->
      callback_crashes, callback_hangs, callback_returns_junk, callback_name_must_match,
      auth_disabled_on_both, auth_disabled_on_one, fingerprints_are_shown].
 
-init_per_suite(Config) ->
-    case bp_cluster:only(quic) of
-        ok -> Config;
-        Skip -> Skip
-    end.
+init_per_suite(Config) -> bp_cluster:only(quic, Config).
 
 end_per_suite(_) -> ok.
 
-init_per_testcase(Case, Config) ->
-    bp_cluster:init_case(?MODULE, Case, Config).
+init_per_testcase(Case, Config) -> bp_cluster:init_case(?MODULE, Case, Config).
 
 end_per_testcase(_, Config) ->
     bp_cluster:end_case(Config).

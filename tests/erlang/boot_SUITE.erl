@@ -30,11 +30,7 @@ all() ->
      configured_cookie, setcookie_stays, conflicting_quic_dist, boots_as_short_name,
      bind_address_is_honoured, same_name_twice, rebar3_compile].
 
-init_per_suite(Config) ->
-    case bp_cluster:only(quic) of
-        ok -> Config;
-        Skip -> Skip
-    end.
+init_per_suite(Config) -> bp_cluster:only(quic, Config).
 
 end_per_suite(_) -> ok.
 
@@ -43,8 +39,7 @@ init_per_testcase(rebar3_compile = Case, Config) ->
         false -> {skip, "rebar3 is not installed"};
         _ -> bp_cluster:init_case(?MODULE, Case, Config)
     end;
-init_per_testcase(Case, Config) ->
-    bp_cluster:init_case(?MODULE, Case, Config).
+init_per_testcase(Case, Config) -> bp_cluster:init_case(?MODULE, Case, Config).
 
 end_per_testcase(_, Config) ->
     bp_cluster:end_case(Config).

@@ -10,8 +10,8 @@
 %% sanitizer's library) with BP_ASAN_OPTIONS: nodes run with it, and end cleanly so that it finds leaks.
 -module(bp_cluster).
 
--export([carrier/0, only/1, root/0, init_with_ebin/1, end_with_ebin/0]).
--export([init_dir/2, init_case/3, end_case/1, end_dir/1, end_suite/1, dir/1, stop_everything/0]).
+-export([carrier/0, only/1, only/2, root/0, init_with_ebin/1, end_with_ebin/0]).
+-export([init_dir/2, init_case/3, init_cookie/2, end_case/1, end_dir/1, end_suite/1, dir/1, stop_everything/0]).
 -export([start/2, start_many/2, boot/2, program/3]).
 -export([name/1, call/4, call/5, run/2, run/3, async/2, await/1]).
 -export([stop/1, kill9/1, kill/1, signal/2, os_pid/1, input/2, await_exit/2]).
@@ -36,6 +36,13 @@ only(Carrier) ->
     case carrier() of
         Carrier -> ok;
         Other -> {skip, lists:flatten(io_lib:format("~s only, CARRIER=~s", [Carrier, Other]))}
+    end.
+
+%% init_per_suite of suites that need nothing more.
+only(Carrier, Config) ->
+    case only(Carrier) of
+        ok -> Config;
+        Skip -> Skip
     end.
 
 %% init_per_suite and end_per_suite of suites that also call our modules outside of nodes.
@@ -134,6 +141,13 @@ init_dir(Name, Config) ->
 
 init_case(Suite, Case, Config) ->
     init_dir(lists:flatten([atom_to_list(Suite), ".", atom_to_list(Case)]), Config).
+
+%% The cookie file of the directory's home.
+init_cookie(Text, Config) ->
+    Cookie = filename:join([dir(Config), "home", ".erlang.cookie"]),
+    ok = file:write_file(Cookie, Text),
+    ok = file:change_mode(Cookie, 8#400),
+    Config.
 
 %% Ends the nodes of the case; its directory stays for inspection if the case failed.
 end_case(Config) ->

@@ -20,20 +20,12 @@ all() ->
      wrong_cookie_and_wrong_key_are_refused, nobody_there, timeouts, several_at_once,
      flags_say_where_nodes_are, through_a_relay, through_a_proxy, ping_is_quick].
 
-init_per_suite(Config) ->
-    case bp_cluster:only(quic) of
-        ok -> Config;
-        Skip -> Skip
-    end.
+init_per_suite(Config) -> bp_cluster:only(quic, Config).
 
 end_per_suite(_) -> ok.
 
-init_per_testcase(Case, Config0) ->
-    Config = bp_cluster:init_case(?MODULE, Case, Config0),
-    Cookie = filename:join([bp_cluster:dir(Config), "home", ".erlang.cookie"]),
-    ok = file:write_file(Cookie, "ct"),
-    ok = file:change_mode(Cookie, 8#400),
-    Config.
+init_per_testcase(Case, Config) ->
+    bp_cluster:init_cookie("ct", bp_cluster:init_case(?MODULE, Case, Config)).
 
 end_per_testcase(_, Config) ->
     bp_cluster:end_case(Config).

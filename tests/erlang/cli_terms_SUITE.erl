@@ -16,11 +16,7 @@ all() ->
     [texts_are_read_as_erlang_does, random_terms_are_printed_as_erlang_does,
      random_terms_come_back, each_character_in_quotes, floats, identifiers].
 
-init_per_suite(Config) ->
-    case bp_cluster:only(quic) of
-        ok -> Config;
-        Skip -> Skip
-    end.
+init_per_suite(Config) -> bp_cluster:only(quic, Config).
 
 end_per_suite(_) -> ok.
 

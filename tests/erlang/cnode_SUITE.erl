@@ -24,11 +24,7 @@ groups() ->
              connected_twice],
     [{ei, [], Cases}, {loop, [], [simultaneous | Cases]}].
 
-init_per_suite(Config) ->
-    case bp_cluster:only(quic) of
-        ok -> Config;
-        Skip -> Skip
-    end.
+init_per_suite(Config) -> bp_cluster:only(quic, Config).
 
 end_per_suite(_) -> ok.
 

@@ -20,11 +20,7 @@ groups() ->
              forwarder_dies, nobody_there, moves, moves_when_asked],
     [{ei, [], Cases}, {loop, [], Cases}].
 
-init_per_suite(Config) ->
-    case bp_cluster:only(quic) of
-        ok -> Config;
-        Skip -> Skip
-    end.
+init_per_suite(Config) -> bp_cluster:only(quic, Config).
 
 end_per_suite(_) -> ok.
 

@@ -31,11 +31,7 @@ all() ->
      many_senders_one_connection, unreachable_node_blocks_nobody, both_dial_at_once,
      both_boot_at_once, fifty_nodes_find_each_other].
 
-init_per_suite(Config) ->
-    case bp_cluster:only(quic) of
-        ok -> Config;
-        Skip -> Skip
-    end.
+init_per_suite(Config) -> bp_cluster:only(quic, Config).
 
 end_per_suite(_) -> ok.
 

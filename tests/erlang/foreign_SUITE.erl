@@ -13,11 +13,7 @@ suite() -> [{timetrap, {seconds, 60}}].
 
 all() -> [dialler_is_not_asked_to_move].
 
-init_per_suite(Config) ->
-    case bp_cluster:only(quic) of
-        ok -> Config;
-        Skip -> Skip
-    end.
+init_per_suite(Config) -> bp_cluster:only(quic, Config).
 
 end_per_suite(_) -> ok.
 

@@ -19,16 +19,11 @@ all() ->
      other_node_may_refuse, closing_costs_a_round_trip, calls_while_it_closes, temporary_channels_are_given_back,
      global_is_let_go, global_that_does_not_listen_is_told, twelve_nodes_keep_few_channels].
 
-init_per_suite(Config) ->
-    case bp_cluster:only(quic) of
-        ok -> Config;
-        Skip -> Skip
-    end.
+init_per_suite(Config) -> bp_cluster:only(quic, Config).
 
 end_per_suite(_) -> ok.
 
-init_per_testcase(Case, Config) ->
-    bp_cluster:init_case(?MODULE, Case, Config).
+init_per_testcase(Case, Config) -> bp_cluster:init_case(?MODULE, Case, Config).
 
 end_per_testcase(_, Config) ->
     bp_cluster:end_case(Config).

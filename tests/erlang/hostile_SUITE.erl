@@ -47,11 +47,7 @@ groups() ->
                     member_message_without_end, member_claims_fragments, member_half_frames,
                     member_ticks, member_empty_frames]}].
 
-init_per_suite(Config) ->
-    case bp_cluster:only(quic) of
-        ok -> Config;
-        Skip -> Skip
-    end.
+init_per_suite(Config) -> bp_cluster:only(quic, Config).
 
 end_per_suite(_) -> ok.
 

@@ -33,11 +33,7 @@ end_per_suite(Config) ->
     bp_cluster:end_dir(lists:keystore(bp_dir, 1, Config, {bp_dir, installed(Config)})).
 
 init_per_testcase(Case, Config) ->
-    Config1 = bp_cluster:init_case(?MODULE, Case, Config),
-    Cookie = filename:join([bp_cluster:dir(Config1), "home", ".erlang.cookie"]),
-    ok = file:write_file(Cookie, "ct\n"),
-    ok = file:change_mode(Cookie, 8#400),
-    Config1.
+    bp_cluster:init_cookie("ct\n", bp_cluster:init_case(?MODULE, Case, Config)).
 
 %% Programs of a case that failed do not stay.
 end_per_testcase(_, Config) ->

@@ -16,11 +16,7 @@ all() ->
     [clocks_that_differ, clock_jumps, no_more_descriptors, full_disk_of_keys,
      full_disk_of_endpoints].
 
-init_per_suite(Config) ->
-    case bp_cluster:only(quic) of
-        ok -> Config;
-        Skip -> Skip
-    end.
+init_per_suite(Config) -> bp_cluster:only(quic, Config).
 
 end_per_suite(_) -> ok.
 

@@ -17,16 +17,11 @@ all() ->
      nonsense_is_counted, bad_configuration_is_refused, upstream_records_are_understood,
      thirty_nodes_lose_a_third].
 
-init_per_suite(Config) ->
-    case bp_cluster:only(quic) of
-        ok -> Config;
-        Skip -> Skip
-    end.
+init_per_suite(Config) -> bp_cluster:only(quic, Config).
 
 end_per_suite(_) -> ok.
 
-init_per_testcase(Case, Config) ->
-    bp_cluster:init_case(?MODULE, Case, Config).
+init_per_testcase(Case, Config) -> bp_cluster:init_case(?MODULE, Case, Config).
 
 end_per_testcase(_, Config) ->
     bp_cluster:end_case(Config).

@@ -30,11 +30,7 @@ all() ->
      peer_that_does_not_allow_it, no_answer_on_the_new_path, watchdog, route_changes, errors,
      recipes_of_the_documentation].
 
-init_per_suite(Config) ->
-    case bp_cluster:only(quic) of
-        ok -> Config;
-        Skip -> Skip
-    end.
+init_per_suite(Config) -> bp_cluster:only(quic, Config).
 
 end_per_suite(_) ->
     ok.

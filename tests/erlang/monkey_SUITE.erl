@@ -12,12 +12,8 @@ suite() -> [{timetrap, {seconds, 400}}].
 
 all() -> [random_operations].
 
-init_per_suite(Config) ->
-    case bp_cluster:only(quic) of
-        %% bp_relay has a behaviour of ours
-        ok -> bp_cluster:init_with_ebin(Config);
-        Skip -> Skip
-    end.
+%% bp_relay has a behaviour of ours.
+init_per_suite(Config) -> bp_cluster:init_with_ebin(Config).
 
 end_per_suite(_) -> bp_cluster:end_with_ebin().
 

@@ -20,11 +20,7 @@ suite() -> [{timetrap, {seconds, 180}}].
 all() -> [streams_ride_through_moves, streams_off_a_dead_path,
           links_and_monitors_ride_through_moves].
 
-init_per_suite(Config) ->
-    case bp_cluster:only(quic) of
-        ok -> Config;
-        Skip -> Skip
-    end.
+init_per_suite(Config) -> bp_cluster:only(quic, Config).
 
 end_per_suite(_) -> ok.
 

@@ -13,16 +13,11 @@ suite() -> [{timetrap, {seconds, 120}}].
 
 all() -> [address_as_host, link_local_address, no_ipv4_at_all, longest_name, five_hundred_known].
 
-init_per_suite(Config) ->
-    case bp_cluster:only(quic) of
-        ok -> Config;
-        Skip -> Skip
-    end.
+init_per_suite(Config) -> bp_cluster:only(quic, Config).
 
 end_per_suite(_) -> ok.
 
-init_per_testcase(Case, Config) ->
-    bp_cluster:init_case(?MODULE, Case, Config).
+init_per_testcase(Case, Config) -> bp_cluster:init_case(?MODULE, Case, Config).
 
 end_per_testcase(_, Config) ->
     bp_cluster:end_case(Config).

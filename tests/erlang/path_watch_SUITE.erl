@@ -21,11 +21,7 @@ suite() -> [{timetrap, {seconds, 120}}].
 
 all() -> [flapping_address, flapping_path, what_the_log_says].
 
-init_per_suite(Config) ->
-    case bp_cluster:only(quic) of
-        ok -> Config;
-        Skip -> Skip
-    end.
+init_per_suite(Config) -> bp_cluster:only(quic, Config).
 
 end_per_suite(_) -> ok.
 

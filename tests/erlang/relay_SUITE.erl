@@ -21,11 +21,7 @@ all() ->
      relay_dies, configured, options,
      recipes_of_the_documentation].
 
-init_per_suite(Config) ->
-    case bp_cluster:only(quic) of
-        ok -> Config;
-        Skip -> Skip
-    end.
+init_per_suite(Config) -> bp_cluster:only(quic, Config).
 
 end_per_suite(_) -> ok.
 

@@ -18,16 +18,11 @@ all() ->
      acceptor_rotated_and_restarts_reset_ends_it, stolen_key_makes_no_resets,
      dialler_restarts_new_dial_replaces].
 
-init_per_suite(Config) ->
-    case bp_cluster:only(quic) of
-        ok -> Config;
-        Skip -> Skip
-    end.
+init_per_suite(Config) -> bp_cluster:only(quic, Config).
 
 end_per_suite(_) -> ok.
 
-init_per_testcase(Case, Config) ->
-    bp_cluster:init_case(?MODULE, Case, Config).
+init_per_testcase(Case, Config) -> bp_cluster:init_case(?MODULE, Case, Config).
 
 end_per_testcase(_, Config) ->
     bp_cluster:end_case(Config).

@@ -22,17 +22,12 @@ all() ->
      unknown_tag, tag_in_pieces, dials_on_demand, beside_plain_acceptors, parked_are_limited,
      parked_have_a_deadline, at_once_after_connect, carrier_starts_anew].
 
-init_per_suite(Config) ->
-    case bp_cluster:only(quic) of
-        ok -> Config;
-        Skip -> Skip
-    end.
+init_per_suite(Config) -> bp_cluster:only(quic, Config).
 
 end_per_suite(_Config) ->
     ok.
 
-init_per_testcase(Case, Config) ->
-    bp_cluster:init_case(?MODULE, Case, Config).
+init_per_testcase(Case, Config) -> bp_cluster:init_case(?MODULE, Case, Config).
 
 end_per_testcase(_Case, Config) ->
     bp_cluster:end_case(Config).

@@ -45,11 +45,7 @@ soak(Short, Long) ->
         Percent -> max(Short, Long * list_to_integer(Percent) div 100)
     end.
 
-init_per_suite(Config) ->
-    case bp_cluster:only(quic) of
-        ok -> Config;
-        Skip -> Skip
-    end.
+init_per_suite(Config) -> bp_cluster:only(quic, Config).
 
 end_per_suite(_) ->
     ok.

@@ -20,7 +20,9 @@
     "~/.config/barrel_p2p (or --dir), made at the first use. The cookie is the first line of\n"    \
     "~/.erlang.cookie, or --cookie, which other users of this machine can see. A node with\n"      \
     "{auth_trust_mode, strict} must be told the key: `barrel-p2p fingerprint --dir\n"              \
-    "~/.config/barrel_p2p/data/keys` shows it."
+    "~/.config/barrel_p2p/data/keys` shows it.\n\n"                                                \
+    "--relay goes through a UDP forwarder, which knows where the node is, or a SOCKS 5 proxy.\n"   \
+    "Behind it ?mtu=N says what it takes. A password is never part of the URL."
 
 static const struct cli_command commands[] = {
     {

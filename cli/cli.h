@@ -37,7 +37,8 @@ enum {
     CLI_OPT_DISCOVERY =
         1u << 5, /* --config, --static, --discovery-dir, ...: struct cli_discovery */
     CLI_OPT_TIMEOUT = 1u << 6,
-    CLI_OPT_REMOTE = 1u << 7 /* who we are for other nodes: --name, --cookie, --trust */
+    CLI_OPT_REMOTE = 1u << 7 /* who we are for other nodes, and what is between: --name, --cookie,
+                                --trust, --relay, --relay-secret */
 };
 
 #define CLI_STATIC_MAX 64 /* --static */
@@ -82,7 +83,9 @@ struct cli {
     unsigned timeout_ms; /* 0: not given */
     const char *self;    /* --name: what we are called */
     const char *cookie;
-    const char *trust; /* "tofu", "strict" */
+    const char *trust;        /* "tofu", "strict" */
+    const char *relay;        /* a URL */
+    const char *relay_secret; /* a file */
     struct cli_discovery discovery;
     int n_args;
     char **args;

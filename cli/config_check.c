@@ -183,7 +183,8 @@ static void add_effective(struct report *r, const struct cli_key *k)
     if (k->type != CLI_T_REFUSED) {
         o = json_pack("{s:s, s:s, s:s?, s:s}", "key", k->name, "where", cli_place_text(k->place),
                       "value", shown, "origin", is_set ? "environment" : "default");
-        r->nomem = r->nomem || shown == NULL || o == NULL || json_array_append_new(r->keys, o) != 0;
+        r->nomem =
+            json_array_append_new(r->keys, o) != 0 || shown == NULL || r->nomem; /* takes `o` */
     }
     free(shown);
 }

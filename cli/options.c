@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define N_OPTIONS  17
+#define N_OPTIONS  19
 #define NEAR_MAX   32 /* longer words are not guessed */
 #define NEAR_WRONG 2  /* letters that may be wrong */
 #define TABLE_MAX  16
@@ -24,7 +24,9 @@ enum {
     DNS_DOMAIN,
     DNS_SERVERS,
     DNS_PORT,
-    TRUST
+    TRUST,
+    RELAY,
+    RELAY_SECRET
 };
 
 struct option_text {
@@ -53,6 +55,9 @@ static const struct option_text option_texts[N_OPTIONS] = {
     {CLI_OPT_REMOTE, 'N', "name", "NAME", "be this node, instead of barrel_p2p_USER@HOST"},
     {CLI_OPT_REMOTE, 'C', "cookie", "COOKIE", "instead of the one in ~/.erlang.cookie"},
     {CLI_OPT_REMOTE, TRUST, "trust", "MODE", "tofu: take a new node's key, or strict"},
+    {CLI_OPT_REMOTE, RELAY, "relay", "URL", "udp://HOST:PORT or socks5://[USER@]HOST:PORT"},
+    {CLI_OPT_REMOTE, RELAY_SECRET, "relay-secret", "FILE",
+     "with its password; or $BARREL_P2P_RELAY_PASSWORD"},
     {CLI_OPT_JSON, 'j', "json", NULL, "print JSON"},
     {0, 'h', "help", NULL, "this text"},
 };
@@ -277,6 +282,10 @@ static int set_remote(struct cli *c, int letter)
         c->cookie = optarg;
         return CLI_OK;
     }
+    if (letter == RELAY || letter == RELAY_SECRET) {
+        *(letter == RELAY ? &c->relay : &c->relay_secret) = optarg;
+        return CLI_OK;
+    }
     c->trust = optarg;
     if (strcmp(optarg, "tofu") == 0 || strcmp(optarg, "strict") == 0) {
         return CLI_OK;
@@ -310,6 +319,8 @@ static int set_option(struct cli *c, int letter)
     case 'N':
     case 'C':
     case TRUST:
+    case RELAY:
+    case RELAY_SECRET:
         if (set_remote(c, letter) != CLI_OK) {
             return CLI_USAGE;
         }

@@ -94,9 +94,11 @@ static int print_peers(struct cli_remote *r, json_t *peers)
         status = cli_print(r->c, o);
     } else if (status == CLI_OK) {
         print_table(peers);
-        printf("\nfrom here to %s at %s: %" JSON_INTEGER_FORMAT
+        const char *relay = json_string_value(json_object_get(path, "relay"));
+        printf("\nfrom here to %s at %s%s%s: %" JSON_INTEGER_FORMAT
                " us, datagrams of %" JSON_INTEGER_FORMAT " bytes\n",
                r->peer, json_string_value(json_object_get(path, "address")),
+               relay != NULL ? " through " : "", relay != NULL ? relay : "",
                json_integer_value(json_object_get(path, "round_trip_us")),
                json_integer_value(json_object_get(path, "datagram_bytes")));
     }

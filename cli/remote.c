@@ -48,6 +48,7 @@ static int status_of(int error)
     case BP_ERROR_REFUSED:
     case BP_ERROR_PEER_CLOSED:
     case BP_E_STATELESS_RESET:
+    case BP_ERROR_RELAY:
         return CLI_NO_ANSWER;
     case BP_ERROR_INVALID:
         return CLI_USAGE;
@@ -192,7 +193,10 @@ static int set_up(struct cli_remote *r)
     if (rc != 0) {
         return cli_remote_report(r, rc, bp_error_detail());
     }
-    status = cli_remote_find(r);
+    status = cli_remote_relay(r);
+    if (status == CLI_OK) {
+        status = cli_remote_find(r);
+    }
     if (status == CLI_OK && (rc = bp_node_start(r->node)) != 0) {
         status = cli_remote_report(r, rc, bp_error_detail());
     }
@@ -241,7 +245,9 @@ int cli_remote_path(struct cli_remote *r, bp_peer_id peer, json_t *o)
                             i.fingerprint[0] != '\0' ? json_string(i.fingerprint) : json_null()) !=
             0 ||
         json_object_set_new(o, "round_trip_us", json_integer((json_int_t)i.srtt_us)) != 0 ||
-        json_object_set_new(o, "datagram_bytes", json_integer((json_int_t)i.datagram_size)) != 0) {
+        json_object_set_new(o, "datagram_bytes", json_integer((json_int_t)i.datagram_size)) != 0 ||
+        json_object_set_new(o, "relay", i.relay[0] != '\0' ? json_string(i.relay) : json_null()) !=
+            0) {
         return cli_fail_rc(r->c, BP_E_NOMEM, NULL);
     }
     return CLI_OK;
@@ -265,6 +271,7 @@ int cli_remote_connect(struct cli_remote *r)
         return cli_remote_not_up(r,
                                  why == ETIMEDOUT      ? BP_ERROR_TIMEOUT
                                  : why == EHOSTUNREACH ? BP_ERROR_NOT_FOUND
+                                 : why == ENETUNREACH  ? BP_ERROR_RELAY
                                  : why == EACCES       ? BP_ERROR_AUTH_REJECTED
                                  : why == ENOMEM       ? BP_ERROR_NOMEM
                                  : why == ECONNREFUSED ? BP_ERROR_REFUSED

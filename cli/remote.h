@@ -19,7 +19,8 @@ struct cli_remote {
     const char *late;  /* what to say where the time is over; NULL: the usual */
     uint64_t deadline; /* monotonic milliseconds */
     ei_cnode ec;
-    int fd; /* of libei, -1: none */
+    int fd;           /* of libei, -1: none */
+    bool relay_knows; /* where the node is: nobody else has to */
 };
 
 /*
@@ -33,6 +34,9 @@ void cli_remote_del(struct cli_remote *r);
 /* Finds the node and gives its addresses, and the cookie, to our node. CLI_OK, or a status that has
  * been reported. */
 int cli_remote_find(struct cli_remote *r);
+
+/* Sets the relay of --relay. CLI_OK, or a status that has been reported. */
+int cli_remote_relay(struct cli_remote *r);
 
 /* Connects through libei; r->fd. CLI_OK, or a status that has been reported. */
 int cli_remote_connect(struct cli_remote *r);

@@ -78,6 +78,14 @@ static int add_addresses(struct cli_remote *r, const struct bp_finder_event *e)
     return rc == 0 ? CLI_OK : cli_remote_report(r, rc, bp_error_detail());
 }
 
+/* Only the relay knows; our node need not ask again. */
+static int add_nowhere(struct cli_remote *r)
+{
+    int rc = bp_node_discover_static(r->node, r->peer, "127.0.0.1", 1);
+
+    return rc == 0 ? CLI_OK : cli_remote_report(r, rc, bp_error_detail());
+}
+
 /* As erl has it; libbarrel_p2p reads it. */
 static int check_cookie_file(const struct cli_remote *r)
 {
@@ -141,7 +149,9 @@ static int find(struct cli_remote *r, struct cli_discover *d)
     if (rc != 0) {
         status = cli_remote_report(r, rc, "");
     } else {
-        status = e.kind == BP_FINDER_FOUND ? add_addresses(r, &e) : not_found(r, &e);
+        status = e.kind == BP_FINDER_FOUND ? add_addresses(r, &e)
+                 : r->relay_knows          ? add_nowhere(r)
+                                           : not_found(r, &e);
     }
     bp_finder_del(f);
     return status;

@@ -10,7 +10,7 @@
  *   shake.c     authentication's files, the distribution handshake, which of two connections stays
  *   discover.c  the discovery chain, publishing
  *   find.c      names to addresses, dialling one after the other
- *   path.h      ways through relays: relay.c, path.c, feed.c
+ *   path.h      ways through relays: relay.c, path.c, feed.c; move.c from one path to another
  *   event.c     events and messages for programs with a loop
  *   ei.c        libei's callbacks: sockets; ei_io.c  bytes; ei_stream.c  messages in them
  *   info.c      peers and counters (counters.def), log
@@ -57,6 +57,7 @@
 
 struct cn_ei;
 struct cn_path;
+struct cn_move;
 struct cn_relay;
 struct cn_relay_row;
 struct bp_resolver;
@@ -100,14 +101,18 @@ struct cn_peer {
 
     /* the connection */
     struct bp_link *link;
-    struct cn_path *path; /* NULL: the node's socket */
+    struct cn_path *path; /* NULL: the node's socket, as `local` for QUIC */
+    struct bp_addr local;
+    struct cn_move *move; /* to another path; NULL: it never was moved */
+    int move_error;       /* of the last time */
+    char move_text[256];
     struct bp_addr remote;
     bool remote_known;         /* `remote` is in the table of addresses */
     struct bp_addr counted_as; /* its first address, for the listener's limits */
     struct bp_cid cids[CN_CIDS_MAX];
     unsigned n_cids;
     struct bp_peer_trust trust;
-    struct bp_shake *shake; /* of programs without libei, until it is up */
+    struct bp_shake *shake; /* until it is up; not where libei has dialled, and does it itself */
     bool cookie_shown;      /* and its verdict is awaited */
     int shake_err;          /* why the handshake failed, which says more than the link's error */
     const char *shake_why;
@@ -130,6 +135,7 @@ struct cn_peer {
     bool tell_up;
     bool tell_writable;
     bool tell_down;
+    bool tell_moved;
     bool local_close; /* no message is taken any more */
     bool want_writable;
     uint64_t peer_flags;
@@ -381,10 +387,15 @@ void cn_peer_free(struct cn_peer *p);
 struct cn_peer *cn_peer_of(const struct bp_node *n, bp_peer_id id);
 /* The one of that name in `stage`, or NULL. */
 struct cn_peer *cn_peer_named(const struct bp_node *n, const char *name, enum cn_stage stage);
+/* Another connection to the node that `self` is one to, of a program without libei; `dialled`: only
+ * one that we have dialled. NULL: there is none. */
+struct cn_peer *cn_peer_native(const struct cn_peer *self, enum cn_stage stage, bool dialled);
 void cn_peer_set_name(struct cn_peer *p, const char *name);
 void cn_peer_link_config(struct bp_node *n, struct bp_link_config *lc);
 /* Gives it a link; `server`: for a first packet. */
 int cn_peer_connect(struct cn_peer *p, bool server, struct bp_link_config *lc, bp_time now);
+/* Where it is, and who is asked for when something comes from there; NULL: nowhere any more. */
+void cn_peer_set_remote(struct cn_peer *p, const struct bp_addr *remote);
 /* One datagram for it, which came on the path `local`. */
 void cn_peer_read(struct cn_peer *p, const struct bp_addr *local, const struct bp_addr *remote,
                   const uint8_t *d, size_t len, bp_time now);
@@ -420,6 +431,8 @@ void cn_peer_welcome(struct cn_peer *p);
 void cn_shake_events(struct cn_peer *p, bp_time now);
 /* The distribution handshake of programs without libei. */
 void cn_shake_step(struct cn_peer *p, bp_time now);
+/* ei_accept has taken an offered peer and is through with it: as cn_shake_done. */
+int cn_shake_accepted(struct cn_peer *p, bp_time now);
 /* bp_link_hs_recv, with the check of a dynamic peer's name. */
 int cn_shake_recv(struct cn_peer *p, const uint8_t **msg, size_t *len);
 /* A message of the distribution handshake. */
@@ -473,7 +486,7 @@ bool cn_message_begins(const uint8_t *p, size_t len);
 void cn_ei_changed(struct cn_peer *p);
 /* The peer's `ei` is its reader and writer. */
 void cn_ei_attach(struct cn_peer *p);
-/* An authenticated peer for ei_accept. BP_E_LIMIT: too many wait, or nobody accepts any more. */
+/* A peer that has shown the cookie, for ei_accept. BP_E_LIMIT: too many wait, or nobody accepts any more. */
 int cn_ei_offer(struct cn_peer *p);
 /* The peer is going away. */
 void cn_ei_drop_peer(struct cn_peer *p);

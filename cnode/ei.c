@@ -83,6 +83,7 @@ static void handle_free(struct cn_ei *h, bool close_fd)
     if (close_fd) {
         (void)close(h->fd);
     }
+    cn_ei_play_end(h);
     cn_ei_cutter_free(&h->out);
     cn_ei_reader_free(&h->in);
     (void)pthread_cond_destroy(&h->cond);
@@ -127,8 +128,13 @@ void cn_ei_changed(struct cn_peer *p)
     changed(p->ei);
 }
 
-/* 0, or an errno. */
-int cn_ei_wait_for(struct cn_ei *h, bp_time until)
+int cn_ei_failed(int err, int rc, const char *why)
+{
+    (void)cn_fail(rc, "%s", why != NULL ? why : bp_err_text(rc));
+    return err;
+}
+
+int cn_ei_wait_for(struct cn_ei *h, bp_time until, const char *late)
 {
     int rc;
 
@@ -137,9 +143,12 @@ int cn_ei_wait_for(struct cn_ei *h, bp_time until)
     h->waiters--;
     if (h->kind == EI_CLOSING) {
         (void)pthread_cond_broadcast(&h->cond);
-        return ECONNABORTED;
+        return cn_ei_failed(ECONNABORTED, BP_E_STATE, "the descriptor was closed meanwhile");
     }
-    return rc == 0 ? 0 : rc == BP_E_TIMEOUT ? ETIMEDOUT : ESHUTDOWN;
+    if (rc == BP_E_TIMEOUT) {
+        return cn_ei_failed(ETIMEDOUT, rc, late);
+    }
+    return rc == 0 ? 0 : cn_ei_failed(ESHUTDOWN, BP_E_STATE, "the node is being deleted");
 }
 
 bp_time cn_ei_until(unsigned tmo)
@@ -172,6 +181,8 @@ static int errno_of(const struct cn_peer *p)
     switch (p->err) {
     case BP_E_NOT_FOUND:
         return EHOSTUNREACH;
+    case BP_E_RELAY:
+        return ENETUNREACH;
     case BP_E_TIMEOUT:
     case BP_E_IDLE_TIMEOUT:
         return ETIMEDOUT;
@@ -338,13 +349,26 @@ int bp_ei_next_dial(struct bp_node *n, const char *peer)
     return 0;
 }
 
+/* What libei itself did not like, and tells nobody. */
+static void say_given_up(const struct cn_ei *h)
+{
+    if (h->kind == EI_CONNECTION && !h->up && h->last_given == 'a' && h->peer != NULL &&
+        h->peer->stage != CN_ENDED) {
+        (void)cn_fail(BP_E_HS_COOKIE, "%s: %s", cn_who(h->peer), bp_err_text(BP_E_HS_COOKIE));
+    }
+}
+
 static int cb_socket(void **ctx, void *setup_ctx)
 {
     struct bp_node *n = setup_ctx;
     struct cn_ei *h;
 
     (void)pthread_mutex_lock(&n->lock);
-    h = n->closing ? NULL : handle_new(n);
+    if (n->closing) {
+        (void)pthread_mutex_unlock(&n->lock);
+        return cn_ei_failed(ESHUTDOWN, BP_E_STATE, "the node is being deleted");
+    }
+    h = handle_new(n);
     (void)pthread_mutex_unlock(&n->lock);
     if (h == NULL) {
         (void)cn_fail(BP_E_SYSTEM, "no descriptor for a connection: %s", strerror(errno));
@@ -364,6 +388,7 @@ static int cb_close(void *ctx)
     if (h->kind == EI_LISTENING) {
         stop_listening(h);
     }
+    say_given_up(h);
     let_go(h);
     ours = h->kind != EI_DEAD;
     h->kind = EI_CLOSING;
@@ -449,32 +474,47 @@ static int cb_listen(void *ctx, void *addr, int *len, int backlog)
     return rc == 0 ? 0 : listen_errno(rc);
 }
 
+/* A handle for the peer that has waited longest: 0, or an errno, and it goes on waiting. */
+static int take_first(struct cn_ei *h, struct cn_ei **out)
+{
+    struct cn_peer *p = h->queue;
+    struct cn_ei *got = handle_new(h->n);
+    int err;
+
+    if (got == NULL) {
+        return cn_ei_failed(EMFILE, BP_E_SYSTEM, "no descriptor or memory for a connection");
+    }
+    err = cn_ei_play_begin(got, p);
+    if (err != 0) {
+        handle_free(got, true);
+        return err;
+    }
+    unoffer(p);
+    attach(got, p);
+    *out = got;
+    return 0;
+}
+
 static int cb_accept(void **ctx, void *addr, int *len, unsigned tmo)
 {
     struct cn_ei *h = *ctx;
     struct bp_node *n = h->n;
     bp_time until = cn_ei_until(tmo);
-    struct cn_ei *got;
-    struct cn_peer *p;
+    struct cn_ei *got = NULL;
     int err = 0;
 
     (void)pthread_mutex_lock(&n->lock);
     while (err == 0 && h->kind == EI_LISTENING && h->n_queue == 0) {
-        err = cn_ei_wait_for(h, until);
+        err = cn_ei_wait_for(h, until, "nobody has connected in time");
     }
     if (h->kind != EI_LISTENING) {
-        err = EINVAL;
+        err = cn_ei_failed(EINVAL, BP_E_STATE, "the descriptor does not listen (any more)");
+    } else if (h->n_queue > 0) {
+        err = take_first(h, &got);
     }
-    got = h->kind == EI_LISTENING && h->n_queue > 0 ? handle_new(n) : NULL;
     if (got != NULL) {
-        p = h->queue;
-        unoffer(p);
-        attach(got, p);
-        fill_address(&p->remote, addr, len);
+        fill_address(&got->peer->remote, addr, len);
         *ctx = got;
-        err = 0;
-    } else if (err == 0) {
-        err = EMFILE;
     }
     cn_ei_show(h);
     (void)pthread_mutex_unlock(&n->lock);
@@ -492,10 +532,10 @@ static int cb_connect(void *ctx, void *addr, int len, unsigned tmo)
     int rc;
 
     if (name == NULL && !bp_addr_from_sockaddr(&at, addr, (size_t)len)) {
-        return EINVAL;
+        return cn_ei_failed(EINVAL, BP_E_INVALID, "wanted is an IPv4 or IPv6 address");
     }
     (void)pthread_mutex_lock(&n->lock);
-    rc = n->closing ? BP_E_STATE
+    rc = n->closing ? cn_fail(BP_E_STATE, "the node is being deleted")
                     : cn_dial(n, &(struct cn_dial){.name = name,
                                                    .at = name == NULL ? &at : NULL,
                                                    .timeout_ms = tmo == EI_SCLBK_INF_TMO ? 0 : tmo,
@@ -506,7 +546,7 @@ static int cb_connect(void *ctx, void *addr, int len, unsigned tmo)
         return rc == BP_E_NOMEM ? ENOMEM : rc == BP_E_LIMIT ? EMFILE : EIO;
     }
     while (err == 0 && h->peer != NULL && !h->peer->authenticated && h->peer->stage != CN_ENDED) {
-        err = cn_ei_wait_for(h, until);
+        err = cn_ei_wait_for(h, until, "no answer in time");
     }
     if (h->peer == NULL || h->peer->stage == CN_ENDED) {
         err = cn_ei_ended(h);
@@ -560,6 +600,7 @@ int bp_ei_prepare(struct bp_node *n, char *alive, const char **host, const char 
         *host = n->name + len + 1;
         *cookie = n->opt.cookie;
         *creation = *creation != 0 ? *creation : n->creation;
+        n->creation = *creation; /* which shake.c says for libei */
         rc = cn_run_thread(n);
     }
     (void)pthread_mutex_unlock(&n->lock);

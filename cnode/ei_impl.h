@@ -31,6 +31,8 @@ struct cn_ei {
     bool broken; /* the program's stream cannot go on */
     struct cn_ei_cutter out;
     struct cn_ei_reader in;
+    struct bp_shake *play; /* accepted, and libei has not finished its handshake */
+    uint8_t last_given;    /* the kind of handshake message that libei has read last */
     struct cn_peer *queue; /* LISTENING */
     struct cn_peer **queue_tail;
     unsigned n_queue;
@@ -39,12 +41,22 @@ struct cn_ei {
 
 /* The descriptor is readable or not, as it has to be now. */
 void cn_ei_show(struct cn_ei *h);
-/* Waits until something changes: 0, or an errno. */
-int cn_ei_wait_for(struct cn_ei *h, bp_time until);
+/* Waits until something changes: 0, or an errno, ETIMEDOUT with `late` as bp_error_detail. */
+int cn_ei_wait_for(struct cn_ei *h, bp_time until, const char *late);
+/* `err`, which libei makes EIO of mostly; bp_error_detail has `rc` and `why` (NULL: rc's text). */
+int cn_ei_failed(int err, int rc, const char *why);
 /* libei's timeouts are milliseconds, all ones: for ever. */
 bp_time cn_ei_until(unsigned tmo);
 /* The errno of a connection that has ended; bp_error_detail says why. */
 int cn_ei_ended(const struct cn_ei *h);
+
+/* ei_play.c: the handshake of a peer that was accepted; 0, or an errno. */
+int cn_ei_play_begin(struct cn_ei *h, const struct cn_peer *p);
+/* A message of libei; the next one for it, EAGAIN if there is none. */
+int cn_ei_play_take(struct cn_ei *h, const uint8_t *msg, size_t len);
+int cn_ei_play_give(struct cn_ei *h);
+bool cn_ei_play_over(const struct cn_ei *h);
+void cn_ei_play_end(struct cn_ei *h);
 
 /* ei_io.c: as struct ei_socket_callbacks has them. */
 int cn_ei_cb_write(void *ctx, const char *buf, ssize_t *len, unsigned tmo);

@@ -42,18 +42,24 @@ static int send_message(struct cn_ei *h, uint8_t *msg, size_t len)
     struct bp_slice s = {.base = msg, .len = len, .owner = msg};
     int rc;
 
+    if (h->play != NULL) {
+        int err = cn_ei_play_take(h, msg, len);
+        free(msg);
+        return err;
+    }
     if (!h->up) {
         rc = cn_shake_send(p, msg, len);
         free(msg);
     } else if (!cn_message_begins(msg, len)) {
         free(msg);
-        return EINVAL;
+        return cn_ei_failed(EINVAL, BP_E_INVALID, "a message begins with the bytes 112 and 131");
     } else {
         rc = bp_link_send(p->link, &s, 1);
     }
     cn_peer_sent(p, cn_now());
     if (rc != 0) {
-        return p->stage == CN_ENDED ? cn_ei_ended(h) : rc == BP_E_NOMEM ? ENOMEM : EIO;
+        return p->stage == CN_ENDED ? cn_ei_ended(h)
+                                    : cn_ei_failed(rc == BP_E_NOMEM ? ENOMEM : EIO, rc, NULL);
     }
     return 0;
 }
@@ -102,6 +108,14 @@ static bool has_room(const struct cn_ei *h)
            bp_link_pending(h->peer->link) < h->n->opt.send_buffer;
 }
 
+static int write_over(const struct cn_ei *h)
+{
+    if (h->broken && h->peer != NULL && h->peer->stage != CN_ENDED) {
+        return cn_ei_failed(EPIPE, BP_E_STATE, "a write has failed in the middle of a message");
+    }
+    return cn_ei_ended(h);
+}
+
 static int write_locked(struct cn_ei *h, const uint8_t *buf, size_t len, size_t *done,
                         bp_time until)
 {
@@ -110,11 +124,12 @@ static int write_locked(struct cn_ei *h, const uint8_t *buf, size_t len, size_t 
     while (err == 0 && *done < len) {
         size_t used;
         if (is_over(h)) {
-            return h->broken ? EPIPE : cn_ei_ended(h);
+            return write_over(h);
         }
         if (!has_room(h)) {
             cn_touched(h->n);
-            err = cn_ei_wait_for(h, until);
+            err =
+                cn_ei_wait_for(h, until, "the peer takes messages more slowly than they are sent");
             continue;
         }
         err = take_bytes(h, buf + *done, len - *done, &used);
@@ -189,6 +204,7 @@ static int fill_frame(struct cn_ei *h)
                     "the peer sent a message with an atom cache or in fragments, which no C node "
                     "has asked for",
                     cn_now());
+        (void)cn_ei_ended(h);
         return EIO;
     }
     rc = cn_ei_reader_put(&h->in, CN_EI_FRAME_HEAD, f.data, f.len, f.bin);
@@ -197,7 +213,7 @@ static int fill_frame(struct cn_ei *h)
     }
     if (rc != 0) {
         free(f.bin);
-        return EIO;
+        return cn_ei_failed(EIO, rc, NULL);
     }
     if (p->stage == CN_UP) {
         cn_peer_credit(p, cn_now());
@@ -231,11 +247,25 @@ static void answer_alive(struct cn_ei *h, const uint8_t **msg, size_t *len)
     cn_peer_sent(h->peer, cn_now());
 }
 
+/* A status that libei makes an EIO of. */
+static void say_refusal(const uint8_t *msg, size_t len)
+{
+    const char *why = bp_shake_refusal(msg, len);
+
+    if (why != NULL) {
+        (void)cn_fail(BP_E_HS_NOT_ALLOWED, "%s", why);
+    }
+}
+
 static int fill(struct cn_ei *h)
 {
     const uint8_t *msg;
     size_t len;
+    int rc;
 
+    if (h->play != NULL) {
+        return cn_ei_play_give(h);
+    }
     if (h->peer == NULL || h->peer->link == NULL) {
         return EAGAIN;
     }
@@ -249,7 +279,10 @@ static int fill(struct cn_ei *h)
         return EAGAIN;
     }
     answer_alive(h, &msg, &len);
-    return cn_ei_reader_put(&h->in, CN_EI_HS_HEAD, msg, len, NULL) == 0 ? 0 : EIO;
+    say_refusal(msg, len);
+    h->last_given = msg[0];
+    rc = cn_ei_reader_put(&h->in, CN_EI_HS_HEAD, msg, len, NULL);
+    return rc == 0 ? 0 : cn_ei_failed(EIO, rc, NULL);
 }
 
 int cn_ei_cb_read(void *ctx, char *buf, ssize_t *len, unsigned tmo)
@@ -274,7 +307,8 @@ int cn_ei_cb_read(void *ctx, char *buf, ssize_t *len, unsigned tmo)
         }
         err = fill(h);
         if (err == EAGAIN) {
-            err = is_over(h) ? cn_ei_ended(h) : cn_ei_wait_for(h, until);
+            err = is_over(h) ? cn_ei_ended(h)
+                             : cn_ei_wait_for(h, until, "nothing has come from the peer in time");
         }
     }
     show_alone(h);
@@ -303,11 +337,15 @@ int cn_ei_cb_handshake_complete(void *ctx)
     (void)pthread_mutex_lock(&n->lock);
     if (is_over(h)) {
         err = cn_ei_ended(h);
-    } else if (cn_shake_done(h->peer, now) != 0) {
+    } else if (h->play != NULL && !cn_ei_play_over(h)) {
+        err = cn_ei_failed(EIO, BP_E_STATE, "libei has not finished its handshake");
+    } else if ((h->play != NULL ? cn_shake_accepted(h->peer, now) : cn_shake_done(h->peer, now)) !=
+               0) {
         cn_peer_settle(h->peer, now); /* ends it */
         err = cn_ei_ended(h);
     } else {
         h->up = true;
+        cn_ei_play_end(h);
         cn_ei_cutter_init(&h->out, CN_EI_FRAME_HEAD, n->opt.max_frame);
         cn_peer_settle(h->peer, now);
         cn_ei_show(h);

@@ -37,7 +37,7 @@ void cn_event_drop(struct cn_peer *p)
     struct bp_node *n = p->n;
     struct cn_peer **at = &n->ready;
 
-    p->tell_up = p->tell_down = p->tell_writable = false;
+    p->tell_up = p->tell_down = p->tell_writable = p->tell_moved = false;
     if (!p->ready) {
         return;
     }
@@ -121,6 +121,13 @@ static bool take(struct cn_peer *p, struct bp_event *ev, bp_time now)
         describe(p, BP_EVENT_WRITABLE, ev);
         return true;
     }
+    if (p->tell_moved) {
+        p->tell_moved = false;
+        describe(p, BP_EVENT_MOVED, ev);
+        ev->error = p->move_error;
+        (void)snprintf(ev->text, sizeof(ev->text), "%s", p->move_text);
+        return true;
+    }
     if (take_message(p, ev, now)) {
         return true;
     }
@@ -136,7 +143,7 @@ static bool take(struct cn_peer *p, struct bp_event *ev, bp_time now)
 
 static bool has_more(const struct cn_peer *p)
 {
-    return p->tell_up || p->tell_down || (p->tell_writable && p->stage == CN_UP) ||
+    return p->tell_up || p->tell_down || p->tell_moved || (p->tell_writable && p->stage == CN_UP) ||
            (p->link != NULL && !p->local_close && bp_link_frames(p->link)->n > 0);
 }
 

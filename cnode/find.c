@@ -205,6 +205,10 @@ void cn_path_opened(struct cn_path *path, int rc, const char *text, bp_time now)
 {
     struct cn_peer *p = path->p;
 
+    if (path != p->path) {
+        cn_move_opened(path, rc, text, now);
+        return;
+    }
     if (rc == 0) {
         rc = start_link(p, &path->remote, p->attempt_until > now ? p->attempt_until - now : 1, now);
         text = rc != 0 ? bp_error_detail() : text;

@@ -57,6 +57,11 @@ SAME(BP_ERROR_FILE, BP_E_FILE);
 SAME(BP_ERROR_LOCAL_CLOSE, BP_E_LOCAL_CLOSE);
 SAME(BP_ERROR_ADDR_IN_USE, BP_E_ADDR_IN_USE);
 SAME(BP_ERROR_DUPLICATE_NAME, BP_E_DUPLICATE_NAME);
+SAME(BP_ERROR_NOT_DIALLER, BP_E_NOT_DIALLER);
+SAME(BP_ERROR_MIGRATION_DISABLED, BP_E_MIGRATION_DISABLED);
+SAME(BP_ERROR_NO_SPARE_CID, BP_E_NO_SPARE_CID);
+SAME(BP_ERROR_PATH_FAILED, BP_E_PATH_FAILED);
+SAME(BP_ERROR_BUSY, BP_E_BUSY);
 SAME(BP_ERROR_RELAY, BP_E_RELAY);
 SAME(BP_ERROR_NOMEM, BP_E_NOMEM);
 SAME(BP_ERROR_INTERNAL, BP_E_INTERNAL);
@@ -98,7 +103,7 @@ const char *cn_who(const struct cn_peer *p)
 
     if (p->remote.len != 0) {
         (void)bp_addr_text(&p->remote, addr);
-        if (p->path != NULL) {
+        if (p->path != NULL && p->path->relay != NULL) {
             size_t len = strlen(addr);
             (void)snprintf(addr + len, sizeof(addr) - len, " through %s", cn_path_name(p->path));
         }
@@ -223,6 +228,9 @@ static void fill_path(const struct cn_peer *p, struct bp_peer_info *out)
     out->messages_received = ls.frames_in - ls.ticks_in;
     out->send_queue = bp_link_pending(p->link);
     out->recv_queue = cn_peer_queued(p);
+    out->migrations = cs.migrations;
+    out->moving = cn_moving(p);
+    out->move_error = p->move_error;
 }
 
 int bp_node_peer_info(struct bp_node *n, bp_peer_id id, struct bp_peer_info *out, size_t size)

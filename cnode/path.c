@@ -19,6 +19,9 @@ const char *cn_path_name(const struct cn_path *path)
     static _Thread_local char text[CN_PATH_NAME_MAX];
     const struct cn_relay *c = path->relay;
 
+    if (c == NULL) {
+        return "";
+    }
     switch (c->kind) {
     case BP_RELAY_FD:
         (void)snprintf(text, sizeof(text), "descriptor %d", c->user_fd);
@@ -164,11 +167,13 @@ static int ask(struct cn_path *path, int family)
 
 static struct cn_path *that_asked(const struct bp_node *n, const struct bp_answer *a)
 {
-    struct cn_peer *p = cn_peer_of(n, a->who);
+    const struct cn_peer *p = cn_peer_of(n, a->who);
 
-    if (p != NULL && p->path != NULL && p->path->state == CN_PATH_RESOLVING &&
-        p->path->question == a->id) {
-        return p->path;
+    for (unsigned i = 0; p != NULL && i < 2; i++) {
+        struct cn_path *path = cn_move_path(p, i);
+        if (path != NULL && path->state == CN_PATH_RESOLVING && path->question == a->id) {
+            return path;
+        }
     }
     return NULL;
 }
@@ -225,9 +230,12 @@ int cn_path_new(struct cn_path **out, struct cn_peer *p, struct cn_relay *relay,
     path->remote = *remote;
     path->fd = -1;
     path->r.side = -1;
-    path->r.mtu = relay->mtu;
+    path->r.mtu = relay != NULL ? relay->mtu : 0;
     bp_relay_path_name(remote, &path->local);
-    if (relay->kind == BP_RELAY_FUNCTIONS) {
+    if (relay == NULL) {
+        bp_relay_path_udp(&path->r, remote);
+        rc = open_way(path);
+    } else if (relay->kind == BP_RELAY_FUNCTIONS) {
         rc = open_functions(path);
     } else if (relay->kind == BP_RELAY_FD) {
         bp_relay_path_fd(&path->r, relay->fd);
@@ -296,6 +304,12 @@ void cn_path_refused(struct cn_path *path, bp_time now)
     struct cn_peer *p = path->p;
     char text[CN_PATH_NAME_MAX + 64];
 
+    if (path->relay == NULL) {
+        if (path == p->path) {
+            cn_peer_refused(p, now);
+        }
+        return;
+    }
     if (p->stage == CN_UP) {
         down(path, "nobody takes datagrams there");
         return;
@@ -429,6 +443,16 @@ bool cn_path_blocked(const struct cn_path *path)
 
 /* --- receiving ----------------------------------------------------------- */
 
+static bool alive(const struct cn_peer *p, const struct cn_path *path)
+{
+    bool found = false;
+
+    for (unsigned i = 0; i < CN_PATHS_MAX; i++) {
+        found = found || cn_move_path(p, i) == path;
+    }
+    return found && p->stage != CN_ENDED;
+}
+
 /* False: the path is gone. */
 static bool give(struct cn_path *path, const uint8_t *d, size_t len, bp_time now)
 {
@@ -440,7 +464,7 @@ static bool give(struct cn_path *path, const uint8_t *d, size_t len, bp_time now
         cn_peer_read(p, &path->local, &path->remote, d + (len - left), left, now);
         p->just_read = true;
     }
-    return p->path == path && p->stage != CN_ENDED;
+    return alive(p, path);
 }
 
 static void read_functions(struct cn_path *path, bp_time now)
@@ -527,36 +551,50 @@ static void side_ready(struct cn_path *path)
     }
 }
 
-void cn_path_ready(struct bp_node *n, bp_peer_id id, bool side, uint32_t events)
+static void path_ready(struct cn_path *path, bool side, uint32_t events)
 {
-    struct cn_peer *p = cn_peer_of(n, id);
-    struct cn_path *path = p != NULL ? p->path : NULL;
-
-    if (path == NULL) {
-        return;
-    }
     if (side) {
         if (path->r.side >= 0) {
             side_ready(path);
         }
-        return;
-    }
-    if (path->state != CN_PATH_OPEN || p->link == NULL || p->stage == CN_ENDED) {
-        return;
-    }
-    p->busy = true; /* it is not freed in here */
-    if (path->end != NULL) {
-        read_functions(path, cn_now());
-    } else {
+    } else if (path->state == CN_PATH_OPEN) {
+        if (path->end != NULL) {
+            read_functions(path, cn_now());
+            return;
+        }
         if ((events & EPOLLOUT) != 0) {
             unstash(path);
         }
         read_socket(path);
     }
-    p->busy = false;
+}
+
+void cn_path_ready(struct bp_node *n, bp_peer_id id, bool side, uint32_t events)
+{
+    struct cn_peer *p = cn_peer_of(n, id);
+    bool was_busy;
+
+    if (p == NULL || p->stage == CN_ENDED) {
+        return;
+    }
+    if (side && p->link == NULL) { /* the path is being opened, which may end the peer */
+        if (p->path != NULL) {
+            path_ready(p->path, side, events);
+        }
+        return;
+    }
+    was_busy = p->busy;
+    p->busy = true; /* it is not freed in here */
+    for (unsigned i = 0; i < CN_PATHS_MAX && p->stage != CN_ENDED; i++) {
+        struct cn_path *path = cn_move_path(p, i);
+        if (path != NULL && (side || p->link != NULL)) {
+            path_ready(path, side, events);
+        }
+    }
+    p->busy = was_busy;
     if (p->stage == CN_ENDED) {
         cn_peer_reap(p);
-    } else {
+    } else if (p->link != NULL) {
         cn_peer_dirty(p);
     }
 }

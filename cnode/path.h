@@ -44,7 +44,7 @@ enum cn_path_state { CN_PATH_RESOLVING, CN_PATH_OPENING, CN_PATH_OPEN };
 
 struct cn_path {
     struct cn_peer *p;
-    struct cn_relay *relay;
+    struct cn_relay *relay; /* NULL: a socket of the path's own, towards the peer */
     enum cn_path_state state;
     struct bp_addr remote; /* of QUIC */
     uint64_t question;     /* of the resolver */
@@ -82,15 +82,16 @@ bool cn_feed_take(struct bp_relay_end *e, uint8_t *out, size_t cap, size_t *len)
 /* --- path.c -------------------------------------------------------------- */
 
 /*
- * Begins to open a path through `relay` (referenced) to `remote`. 0: it is open. 1: that takes
- * time, and cn_path_opened is called. Errors: as bp_relay_path_open, with bp_error_detail, and
- * there is no path.
+ * Begins to open a path through `relay` (referenced; NULL: none) to `remote`. 0: it is open. 1:
+ * that takes time, and cn_path_opened is called. Errors: as bp_relay_path_open, with
+ * bp_error_detail, and there is no path.
  */
 int cn_path_new(struct cn_path **out, struct cn_peer *p, struct cn_relay *relay,
                 const struct bp_addr *remote) BP_MUST_CHECK;
 /* Closes it. NULL is a no-op. */
 void cn_path_del(struct cn_path *path);
-/* For people: "SOCKS proxy 192.0.2.1:1080". Valid until the thread's next call. */
+/* For people: "SOCKS proxy 192.0.2.1:1080", "" without relay. Valid until the thread's next call.
+ */
 const char *cn_path_name(const struct cn_path *path);
 /* Sends; what the path has no room for it keeps. */
 void cn_path_send(struct cn_path *path, const uint8_t *buf, struct bp_tx_run *runs, unsigned n);
@@ -103,6 +104,22 @@ void cn_path_ready(struct bp_node *n, bp_peer_id id, bool side, uint32_t events)
 /* The resolver has answers. */
 void cn_path_resolved(struct bp_node *n);
 void cn_path_resolver_free(struct bp_node *n);
+
+/* --- move.c -------------------------------------------------------------- */
+
+/* The paths of a peer: 0 in use, 1 to which it moves, then those that were left; NULL: none. Those
+ * behind a NULL at 2 or more are NULL as well. */
+#define CN_PATHS_MAX 6u
+struct cn_path *cn_move_path(const struct cn_peer *p, unsigned i);
+/* Sends the runs for the path to which it moves; the number of those that are left. */
+unsigned cn_move_divert(struct cn_peer *p, const uint8_t *buf, struct bp_tx_run *runs, unsigned n);
+/* As cn_path_opened, of the path to which it moves. */
+void cn_move_opened(struct cn_path *path, int rc, const char *text, bp_time now);
+/* After anything happened to a peer that is up. */
+void cn_move_settle(struct cn_peer *p, bp_time now);
+bp_time cn_move_deadline(const struct cn_peer *p);
+void cn_move_free(struct cn_peer *p);
+bool cn_moving(const struct cn_peer *p);
 
 /* --- find.c -------------------------------------------------------------- */
 

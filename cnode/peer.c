@@ -80,6 +80,22 @@ struct cn_peer *cn_peer_named(const struct bp_node *n, const char *name, enum cn
     return NULL;
 }
 
+struct cn_peer *cn_peer_native(const struct cn_peer *self, enum cn_stage stage, bool dialled)
+{
+    const char *name = bp_link_peer_name(self->link);
+    struct bp_cid key;
+    struct cn_peer *p = NULL;
+
+    name_key(name, &key);
+    while ((p = bp_cid_map_next(&self->n->names, &key, p)) != NULL) {
+        if (p != self && p->native && p->stage == stage && !(dialled && p->inbound) &&
+            strcmp(p->name, name) == 0) {
+            return p;
+        }
+    }
+    return NULL;
+}
+
 static void forget_name(struct cn_peer *p)
 {
     struct bp_cid key;
@@ -104,7 +120,7 @@ void cn_peer_set_name(struct cn_peer *p, const char *name)
     }
 }
 
-static void set_remote(struct cn_peer *p, const struct bp_addr *remote)
+void cn_peer_set_remote(struct cn_peer *p, const struct bp_addr *remote)
 {
     struct bp_cid key;
 
@@ -238,9 +254,10 @@ void cn_peer_welcome(struct cn_peer *p)
 static void drop_link(struct cn_peer *p)
 {
     forget_cids(p);
-    set_remote(p, NULL);
+    cn_peer_set_remote(p, NULL);
     bp_link_del(p->link);
     p->link = NULL;
+    cn_move_free(p);
     cn_path_del(p->path);
     p->path = NULL;
     free(p->shake);
@@ -316,12 +333,13 @@ int cn_peer_connect(struct cn_peer *p, bool server, struct bp_link_config *lc, b
     int rc;
 
     p->stage = CN_SETUP;
+    p->local = lc->conn.local;
     rc = bp_link_new(&p->link, server, lc, now);
     if (rc != 0) {
         p->link = NULL;
         return rc;
     }
-    set_remote(p, &lc->conn.remote);
+    cn_peer_set_remote(p, &lc->conn.remote);
     if (server) {
         /* The client uses the id of its first packet until it has seen our own. */
         add_cid(p, &lc->conn.client_dcid);
@@ -355,7 +373,10 @@ static bool flush_batch(struct cn_peer *p, bp_time now)
     if (bp_link_write(p->link, n->tx_mem, BP_UDP_TX_BUF, runs, &n_runs, now) != 0) {
         n_runs = 0;
     }
-    full = bp_conn_batch_full(BP_UDP_TX_BUF, runs, n_runs);
+    full = bp_conn_batch_full(bp_link_conn(p->link));
+    if (p->move != NULL) {
+        n_runs = cn_move_divert(p, n->tx_mem, runs, n_runs);
+    }
     if (n_runs > 0 && p->path != NULL) {
         cn_path_send(p->path, n->tx_mem, runs, n_runs);
     } else if (n_runs > 0 && !cn_socket_send(n, runs, n_runs)) {
@@ -467,7 +488,7 @@ static void follow(struct cn_peer *p)
 
     if (!bp_addr_equal(remote, &p->remote)) {
         struct bp_addr copy = *remote;
-        set_remote(p, &copy);
+        cn_peer_set_remote(p, &copy);
     }
 }
 
@@ -478,6 +499,9 @@ static void set_timer(struct cn_peer *p, bool later, bp_time now)
     /* QUIC has no deadline for what it would have sent now, were it asked: a lost frame, say. */
     if (later && due > now + BP_MS) {
         due = now + BP_MS;
+    }
+    if (p->move != NULL && cn_move_deadline(p) < due) {
+        due = cn_move_deadline(p);
     }
     if (due != BP_TIME_NEVER && due < now + TIMER_STEP) {
         due = now + TIMER_STEP;
@@ -501,6 +525,12 @@ static void notify(struct cn_peer *p, bp_time now)
     cn_peer_credit(p, now);
 }
 
+/* Only where libei dials it does its handshake itself. */
+static bool shakes(const struct cn_peer *p)
+{
+    return p->native || (p->ei_peer && p->inbound);
+}
+
 static void link_failed(struct cn_peer *p, bp_time now);
 
 void cn_peer_settle(struct cn_peer *p, bp_time now)
@@ -512,7 +542,7 @@ void cn_peer_settle(struct cn_peer *p, bp_time now)
     }
     p->busy = true; /* nothing in here frees it */
     cn_shake_events(p, now);
-    if (p->native && p->stage == CN_SETUP) {
+    if (shakes(p) && p->stage == CN_SETUP) {
         cn_shake_step(p, now);
     }
     if (p->stage == CN_UP) {
@@ -524,7 +554,7 @@ void cn_peer_settle(struct cn_peer *p, bp_time now)
     if (!later && p->stage != CN_ENDED && bp_link_phase(p->link) != BP_LINK_FAILED) {
         flush(p, now);
     }
-    if (p->native && p->stage == CN_SETUP) {
+    if (shakes(p) && p->stage == CN_SETUP) {
         cn_shake_step(p, now);
     }
     p->busy = false;
@@ -537,6 +567,9 @@ void cn_peer_settle(struct cn_peer *p, bp_time now)
         return;
     }
     follow(p);
+    if (p->stage == CN_UP) {
+        cn_move_settle(p, now);
+    }
     notify(p, now);
     set_timer(p, later, now);
 }
@@ -683,6 +716,7 @@ void cn_peer_end(struct cn_peer *p, int err, const char *text, bp_time now)
         finish_link(p, err, p->text, now);
         note_wasted(p, err, now);
     }
+    cn_move_free(p);
     cn_path_del(p->path);
     p->path = NULL;
     p->stage = CN_ENDED;
@@ -690,7 +724,7 @@ void cn_peer_end(struct cn_peer *p, int err, const char *text, bp_time now)
     count_end(p);
     uncount(p);
     forget_cids(p);
-    set_remote(p, NULL);
+    cn_peer_set_remote(p, NULL);
     undirty(p);
     cn_timers_set(&p->n->timers, p, BP_TIME_NEVER);
     free(p->shake);
@@ -711,6 +745,9 @@ static void link_failed(struct cn_peer *p, bp_time now)
     const char *why = p->shake_why != NULL ? p->shake_why : bp_link_error_text(p->link);
     char text[CN_TEXT_MAX];
 
+    if (p->offered && err == BP_E_TIMEOUT) {
+        why = "the program did not accept the peer in time (ei_accept)";
+    }
     if (p->cookie_shown && !p->was_up && err == BP_E_PEER_CLOSED) {
         err = BP_E_HS_COOKIE;
         why = "the peer closed the connection when it saw our cookie: it has another one";

@@ -12,8 +12,7 @@
 
 /* --- authentication ------------------------------------------------------ */
 
-/* Strangers who do not have the cookie may try so often: each costs a handshake, and libei's
- * programs one of their few accepting threads. */
+/* Strangers who do not have the cookie may try so often: each costs a handshake. */
 static bool take_newcomer(struct cn_peer *p, bp_time now)
 {
     p->newcomer = bp_listener_newcomer(p->n->listener, &p->counted_as, now);
@@ -59,7 +58,6 @@ static bool newcomer(struct cn_peer *p, const struct bp_link_event *ev, bp_time 
 static void authenticated(struct cn_peer *p, const struct bp_link_event *ev, bp_time now)
 {
     struct bp_node *n = p->n;
-    int rc;
 
     p->authenticated = true;
     n->stats.authenticated += p->inbound;
@@ -70,15 +68,8 @@ static void authenticated(struct cn_peer *p, const struct bp_link_event *ev, bp_
     if (!newcomer(p, ev, now) || !p->inbound) {
         return;
     }
-    if (!n->accept_ei) {
-        p->native = true;
-        return;
-    }
-    p->ei_peer = true;
-    rc = cn_ei_offer(p);
-    if (rc != 0) {
-        bp_link_fail(p->link, rc, "the program does not accept peers, or too many wait for that");
-    }
+    p->native = !n->accept_ei;
+    p->ei_peer = n->accept_ei;
 }
 
 void cn_shake_events(struct cn_peer *p, bp_time now)
@@ -181,11 +172,6 @@ int cn_shake_done(struct cn_peer *p, bp_time now)
     return 0;
 }
 
-static bool is_native(const struct cn_peer *p, const struct cn_peer *self)
-{
-    return p != NULL && p != self && p->native;
-}
-
 /*
  * A peer has said its name: is there a connection already, or do we dial it, too? Then the node
  * whose name is the greater one keeps its own, as OTP's net_kernel has it.
@@ -193,17 +179,16 @@ static bool is_native(const struct cn_peer *p, const struct cn_peer *self)
 static enum bp_shake_status judge(struct cn_peer *p, bp_time now)
 {
     struct bp_node *n = p->n;
-    const char *name = bp_link_peer_name(p->link);
-    struct cn_peer *other = cn_peer_named(n, name, CN_UP);
+    struct cn_peer *other;
 
-    if (is_native(other, p)) {
+    if (cn_peer_native(p, CN_UP, false) != NULL) {
         return BP_SHAKE_ALIVE;
     }
-    other = cn_peer_named(n, name, CN_SETUP);
-    if (!is_native(other, p) || other->inbound) {
+    other = cn_peer_native(p, CN_SETUP, true);
+    if (other == NULL) {
         return BP_SHAKE_OK;
     }
-    if (strcmp(n->name, name) > 0) {
+    if (strcmp(n->name, bp_link_peer_name(p->link)) > 0) {
         return BP_SHAKE_NOK;
     }
     cn_peer_end(other, BP_E_HS_NOT_ALLOWED,
@@ -214,9 +199,9 @@ static enum bp_shake_status judge(struct cn_peer *p, bp_time now)
 /* The peer has shown the cookie, and is sure that the connection that we have is gone. */
 static void replace_old(struct cn_peer *p, bp_time now)
 {
-    struct cn_peer *old = cn_peer_named(p->n, bp_link_peer_name(p->link), CN_UP);
+    struct cn_peer *old = cn_peer_native(p, CN_UP, false);
 
-    if (is_native(old, p)) {
+    if (old != NULL) {
         cn_peer_end(old, BP_E_PEER_CLOSED, "the peer has begun a new connection", now);
     }
 }
@@ -248,7 +233,7 @@ static int on_message(struct cn_peer *p, const uint8_t *msg, size_t len, bp_time
 {
     int rc;
 
-    p->shake->have_other = is_native(cn_peer_named(p->n, bp_link_peer_name(p->link), CN_UP), p);
+    p->shake->have_other = cn_peer_native(p, CN_UP, false) != NULL;
     rc = bp_shake_recv(p->shake, msg, len);
     if (rc == 0 && p->shake->state == BP_SHAKE_ASKED) {
         rc = bp_shake_status(p->shake, judge(p, now));
@@ -271,6 +256,49 @@ static void go_up(struct cn_peer *p, bp_time now)
     cn_event_ready(p);
 }
 
+int cn_shake_accepted(struct cn_peer *p, bp_time now)
+{
+    int rc;
+
+    replace_old(p, now);
+    rc = say(p); /* what was held back */
+    if (rc != 0) {
+        bp_link_fail(p->link, rc, NULL);
+        return rc;
+    }
+    rc = cn_shake_done(p, now);
+    if (rc == 0) {
+        p->peer_flags = p->shake->peer_flags;
+        p->peer_creation = p->shake->peer_creation;
+        free(p->shake);
+        p->shake = NULL;
+    }
+    return rc;
+}
+
+/* Where libei is to accept the peer, the last message waits for that. */
+static bool holds_back(const struct cn_peer *p)
+{
+    return !p->native && p->shake->state == BP_SHAKE_DONE;
+}
+
+static void shaken(struct cn_peer *p, bp_time now)
+{
+    int rc;
+
+    if (p->native) {
+        go_up(p, now);
+        return;
+    }
+    if (p->offered || p->ei != NULL) {
+        return;
+    }
+    rc = cn_ei_offer(p);
+    if (rc != 0) {
+        bp_link_fail(p->link, rc, "the program does not accept peers, or too many wait for that");
+    }
+}
+
 void cn_shake_step(struct cn_peer *p, bp_time now)
 {
     const uint8_t *msg;
@@ -287,7 +315,7 @@ void cn_shake_step(struct cn_peer *p, bp_time now)
     while (rc == 0 && p->shake != NULL && p->shake->state < BP_SHAKE_DONE &&
            cn_shake_recv(p, &msg, &len) == 1) {
         rc = on_message(p, msg, len, now);
-        if (bp_link_phase(p->link) == BP_LINK_HANDSHAKE) {
+        if (bp_link_phase(p->link) == BP_LINK_HANDSHAKE && !holds_back(p)) {
             int said = say(p);
             rc = rc != 0 ? rc : said;
         }
@@ -299,6 +327,6 @@ void cn_shake_step(struct cn_peer *p, bp_time now)
         bp_link_fail(p->link, rc, p->shake_why);
     } else if (p->shake != NULL && p->shake->state == BP_SHAKE_DONE && p->stage == CN_SETUP &&
                bp_link_phase(p->link) == BP_LINK_HANDSHAKE) {
-        go_up(p, now);
+        shaken(p, now);
     }
 }

@@ -82,7 +82,7 @@ static void accept_peer(struct bp_node *n, const struct bp_initial *in,
         cn_peer_free(p);
         return;
     }
-    cn_peer_read(p, &n->bound, remote, d, len, now);
+    cn_peer_read(p, p->path == NULL ? &p->local : &n->bound, remote, d, len, now);
     cn_peer_dirty(p);
 }
 
@@ -113,7 +113,7 @@ static bool maybe_reset(struct bp_node *n, const struct bp_addr *remote, const u
     while ((p = bp_cid_map_next(&n->addrs, &key, p)) != NULL) {
         if (p->stage != CN_ENDED && p->link != NULL) {
             any = true;
-            cn_peer_read(p, &n->bound, remote, d, len, now);
+            cn_peer_read(p, p->path == NULL ? &p->local : &n->bound, remote, d, len, now);
             cn_peer_dirty(p);
         }
     }
@@ -170,7 +170,7 @@ static void on_datagram(struct bp_node *n, const struct bp_addr *remote, const u
         to_nobody(n, remote, &cid, d, len, now);
         return;
     }
-    cn_peer_read(p, &n->bound, remote, d, len, now);
+    cn_peer_read(p, p->path == NULL ? &p->local : &n->bound, remote, d, len, now);
     p->just_read = true;
     cn_peer_dirty(p);
 }

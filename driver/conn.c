@@ -573,7 +573,7 @@ static bool send_runs(struct drv_conn *c, int fd, const uint8_t *buf, struct bp_
     return true;
 }
 
-bool drv_conn_flush(struct drv_conn *c, int fd, bp_time now)
+bool drv_conn_flush(struct drv_conn *c, int fd, size_t room, bp_time now)
 {
     struct drv_scratch *s;
     struct bp_tx_run runs[BP_TX_RUNS];
@@ -592,11 +592,11 @@ bool drv_conn_flush(struct drv_conn *c, int fd, bp_time now)
         drv_conn_events(c, now);
         return true;
     }
-    if (bp_link_write(c->link, s->tx, sizeof(s->tx), runs, &n, now) != 0) {
+    if (bp_link_write(c->link, s->tx, room, runs, &n, now) != 0) {
         n = 0;
     }
     note_tls(c);
-    full = bp_conn_batch_full(sizeof(s->tx), runs, n);
+    full = bp_conn_batch_full(bp_link_conn(c->link));
     ok = n == 0 || send_runs(c, fd, s->tx, runs, n);
     c->more = ok && (full || bp_link_has_more(c->link));
     drv_scratch_give(s);
@@ -623,7 +623,7 @@ void drv_conn_finish(struct drv_conn *c, int fd, int err, const char *why, bp_ti
         /* What the congestion window still takes. */
         c->more = fd >= 0;
         for (unsigned i = 0; c->more && i < FINISH_TRIES; i++) {
-            (void)drv_conn_flush(c, fd, now);
+            (void)drv_conn_flush(c, fd, BP_UDP_TX_BUF, now);
         }
         bp_link_fail(c->link, err, why);
     }

@@ -1,21 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Moving a connection to another path (quic/conn_path.h, dist/link_path.h). The new socket stands
+ * Moving a connection to another path (quic/mover.h, dist/link_path.h). The new socket stands
  * beside the old one until its path is validated; then it takes the old one's place, which still
- * receives what is under way and is closed a little later.
+ * receives what is under way and is closed a little later. Where the peer has dialled it is asked.
  *
- *   IDLE --migrate--> OPENING, of a relay that takes time --> CID
- *   IDLE --migrate--> CID --an id for the path--> VALIDATING --answered--> IDLE
- *                      ^-------- not answered ---------'
- *   IDLE --migrate, we did not dial--> ASKED --the dialler's answer--> IDLE
- *
- * Whatever takes longer than the caller allows ends as BP_E_TIMEOUT, with the path as it was. Where
- * the old path seems dead, the new one is used before the answer comes; if it does not, BACK waits
- * for an id with which the old one is used again.
+ * Whatever takes longer than the caller allows ends as BP_E_TIMEOUT, with the path as it was.
  */
 #include "driver/drv.h"
 
 #include "dist/link_path.h"
+#include "quic/mover.h"
 
 #include <errno.h>
 #include <string.h>
@@ -23,12 +17,8 @@
 
 #define OLD_PATHS       4u /* sockets of former paths that are still read */
 #define OLD_FOR         BP_SEC
-#define RETRY           (20 * BP_MS) /* for a connection id */
-#define LEFT_PATHS      8u           /* that we remember */
 #define TIMEOUT_DEFAULT (5 * BP_SEC)
 #define TIMEOUT_MAX_MS  3600000u
-
-enum move_state { MOVE_IDLE, MOVE_OPENING, MOVE_CID, MOVE_VALIDATING, MOVE_BACK, MOVE_ASKED };
 
 struct path {
     int fd;
@@ -38,24 +28,14 @@ struct path {
     bp_time close_at;
 };
 
-/* A path that was left, as the peer can tell it from others. */
-struct left {
-    struct bp_addr key;
-    bp_time until; /* not to be used again */
-};
-
 struct drv_move {
-    enum move_state state;
-    struct left left[LEFT_PATHS];
-    unsigned n_left;  /* ever */
+    struct bp_mover m;
     struct path next; /* fd -1: none */
     struct path old[OLD_PATHS];
     unsigned n_old;
-    bool at_once; /* the connection is on `next` already */
-    bp_time deadline;
-    bp_time retry_at;
-    int waits_for; /* what QUIC last refused a path with; 0: it took it */
-    bool tell;     /* `caller`, with `id` */
+    bool asked; /* the dialler, which has time until then */
+    bp_time asked_until;
+    bool tell; /* `caller`, with `id` */
     ErlDrvTermData caller;
     uint64_t id;
     bool for_peer; /* which has asked, and waits for an answer */
@@ -160,36 +140,13 @@ static void path_key(const struct bp_addr *local, const struct drv_relay *relay,
     }
 }
 
-static void leave_path(struct drv_move *m, const struct bp_addr *local,
-                       const struct drv_relay *relay, bp_time pto, bp_time now)
-{
-    struct left *l = &m->left[m->n_left++ % LEFT_PATHS];
-
-    path_key(local, relay, &l->key);
-    l->until = now + BP_PATH_REST + 4 * pto;
-}
-
-/* When the path of `next` may be used. */
-static bp_time rested_at(const struct drv_move *m)
-{
-    struct bp_addr key;
-    bp_time at = 0;
-
-    path_key(&m->next.local, m->next.relay, &key);
-    for (unsigned i = 0; i < LEFT_PATHS; i++) {
-        if (bp_addr_equal(&m->left[i].key, &key) && m->left[i].until > at) {
-            at = m->left[i].until;
-        }
-    }
-    return at;
-}
-
 /* The path of `next` is the connection's now. */
 static void change_over(struct drv_conn_port *cp, bp_time now)
 {
     struct drv_conn *c = cp->conn;
     struct drv_move *m = c->move;
     struct bp_conn_stats st;
+    struct bp_addr key;
 
     if (cp->write_selected) {
         cp->write_selected = false;
@@ -206,7 +163,8 @@ static void change_over(struct drv_conn_port *cp, bp_time now)
         close_oldest(cp);
     }
     bp_conn_stats(bp_link_conn(c->link), &st);
-    leave_path(m, &c->local, c->relay, st.pto, now);
+    path_key(&c->local, c->relay, &key);
+    bp_mover_left(&m->m, &key, st.pto, now);
     m->old[m->n_old++] =
         (struct path){.fd = c->fd,
                       .local = c->local,
@@ -276,6 +234,7 @@ static void tell(struct drv_conn_port *cp, const struct drv_move *m, int rc)
     erl_drv_send_term(driver_mk_port(cp->p.port), m->caller, t, sizeof(t) / sizeof(t[0]));
 }
 
+/* Says what came of it. */
 static void finish(struct drv_conn_port *cp, int rc)
 {
     struct drv_move *m = cp->conn->move;
@@ -283,15 +242,6 @@ static void finish(struct drv_conn_port *cp, int rc)
 
     m->tell = false;
     m->for_peer = false;
-    if (rc != 0 && m->at_once) {
-        m->state = MOVE_BACK;
-        m->retry_at = m->deadline = 0;
-        drv_wake(cp->p.wake_fd);
-    } else {
-        m->state = MOVE_IDLE;
-        m->at_once = false;
-        close_next(cp);
-    }
     if (ended.for_peer) {
         bp_link_path_answer(cp->conn->link, rc);
         drv_wake(cp->p.wake_fd);
@@ -312,57 +262,13 @@ static struct drv_move *move_of(struct drv_conn *c)
     return c->move;
 }
 
-static bool on_dead_path(struct drv_conn *c)
+/* The socket of the new path is there. */
+static void opened(struct drv_move *m, bp_time now)
 {
-    struct bp_conn_stats st;
+    struct bp_addr key;
 
-    bp_conn_stats(bp_link_conn(c->link), &st);
-    return st.in_recovery;
-}
-
-/* The connection is on a path that has failed: uses the old one again, whatever that is worth. */
-static void go_back(struct drv_conn_port *cp, bp_time now)
-{
-    struct drv_conn *c = cp->conn;
-    struct drv_move *m = c->move;
-    int rc = bp_conn_migrate(bp_link_conn(c->link), &c->local, &c->peer, true, now);
-
-    if (rc == BP_E_NO_SPARE_CID) {
-        m->retry_at = now + RETRY;
-        return;
-    }
-    m->state = MOVE_IDLE;
-    m->at_once = false;
-    close_next(cp);
-    drv_wake(cp->p.wake_fd);
-}
-
-/* An id that was used up is replaced by the peer within a round trip. */
-static void try_path(struct drv_conn_port *cp, bp_time now)
-{
-    struct drv_conn *c = cp->conn;
-    struct drv_move *m = c->move;
-    bool dead = m->at_once || on_dead_path(c);
-    bp_time rested = rested_at(m);
-    int rc;
-
-    if (rested > now) {
-        m->retry_at = rested;
-        return;
-    }
-    rc = bp_conn_migrate(bp_link_conn(c->link), &m->next.local, &c->peer, dead, now);
-
-    m->waits_for = rc;
-    if (rc == 0) {
-        m->at_once = dead;
-        m->state = MOVE_VALIDATING;
-        drv_wake(cp->p.wake_fd);
-    } else if (rc == BP_E_NO_SPARE_CID || rc == BP_E_STATE) {
-        m->state = MOVE_CID;
-        m->retry_at = now + RETRY;
-    } else {
-        finish(cp, rc);
-    }
+    path_key(&m->next.local, m->next.relay, &key);
+    bp_mover_opened(&m->m, &m->next.local, &key, now);
 }
 
 /* 0: it has begun, and finish() will be called; else nothing has. */
@@ -377,7 +283,7 @@ static int begin(struct drv_conn_port *cp, const struct bp_addr *want, struct dr
         rc = BP_E_NOMEM;
     } else if (bp_link_phase(c->link) != BP_LINK_UP || c->fd < 0) {
         rc = BP_E_STATE;
-    } else if (m->state != MOVE_IDLE) {
+    } else if (m->asked || m->m.state != BP_MOVER_IDLE) {
         rc = BP_E_BUSY;
     }
     if (rc != 0) {
@@ -387,18 +293,21 @@ static int begin(struct drv_conn_port *cp, const struct bp_addr *want, struct dr
     m->next.relay = relay;
     if (c->inbound) {
         rc = want->len != 0 || relay != NULL ? BP_E_NOT_DIALLER : bp_link_path_ask(c->link);
-        m->state = rc == 0 ? MOVE_ASKED : MOVE_IDLE;
-    } else if (bp_conn_peer_refuses_migration(bp_link_conn(c->link))) {
-        rc = BP_E_MIGRATION_DISABLED;
-    } else {
-        rc = open_next(cp, want);
-        m->state = rc == 0 ? MOVE_CID : rc == 1 ? MOVE_OPENING : MOVE_IDLE;
-        rc = rc == 1 ? 0 : rc;
-        m->retry_at = now;
+        m->asked = rc == 0;
+        m->asked_until = now + timeout;
+        return rc;
     }
-    m->waits_for = 0;
-    m->deadline = now + timeout;
-    return rc; /* with a relay that has failed, if any: reply_begin says why */
+    rc = bp_mover_begin(&m->m, bp_link_conn(c->link), timeout, now);
+    if (rc != 0) {
+        return rc;
+    }
+    rc = open_next(cp, want);
+    if (rc == 0) {
+        opened(m, now);
+    } else if (rc < 0) {
+        bp_mover_cancel(&m->m);
+    }
+    return rc == 1 ? 0 : rc; /* with a relay that has failed, if any: reply_begin says why */
 }
 
 bool drv_move_relay_opened(struct drv_conn_port *cp, const struct drv_relay *r, int rc, int fd,
@@ -406,20 +315,21 @@ bool drv_move_relay_opened(struct drv_conn_port *cp, const struct drv_relay *r, 
 {
     struct drv_move *m = cp->conn->move;
 
-    if (m == NULL || m->next.relay != r || m->state != MOVE_OPENING) {
+    if (m == NULL || m->next.relay != r || m->m.state != BP_MOVER_OPENING) {
         return false;
     }
     if (rc != 0) {
         drv_log(DRV_WARNING, "relay_failed", drv_conn_peer(cp->conn), "%s: %s", drv_relay_name(r),
                 drv_relay_text(r));
+        bp_mover_cancel(&m->m);
+        close_next(cp);
         finish(cp, rc);
         return true;
     }
     m->next.fd = fd;
     m->next.local = *local;
     use_next(cp);
-    m->state = MOVE_CID;
-    m->retry_at = 0;
+    opened(m, drv_now());
     return true;
 }
 
@@ -459,13 +369,10 @@ bool drv_move_left(const struct drv_conn *c, const struct drv_relay *r)
 bp_time drv_move_deadline(const struct drv_conn *c)
 {
     const struct drv_move *m = c->move;
-    bp_time at = BP_TIME_NEVER;
+    bp_time at = bp_mover_deadline(&m->m);
 
-    if (m->state != MOVE_IDLE && m->state != MOVE_BACK) {
-        at = m->deadline;
-    }
-    if ((m->state == MOVE_CID || m->state == MOVE_BACK) && m->retry_at < at) {
-        at = m->retry_at;
+    if (m->asked && m->asked_until < at) {
+        at = m->asked_until;
     }
     if (m->n_old > 0 && m->old[0].close_at < at) {
         at = m->old[0].close_at;
@@ -473,24 +380,33 @@ bp_time drv_move_deadline(const struct drv_conn *c)
     return at;
 }
 
-static void on_result(struct drv_conn_port *cp, enum bp_path_result result,
-                      const struct bp_addr *local, bp_time now)
+static void steps(struct drv_conn_port *cp, bp_time now)
 {
     struct drv_conn *c = cp->conn;
     struct drv_move *m = c->move;
+    enum bp_mover_state before = m->m.state;
+    enum bp_move_step step;
+    struct bp_addr name;
+    int rc = 0;
 
-    if (result == BP_PATH_VALID && m->next.fd >= 0 && bp_addr_equal(local, &m->next.local)) {
-        change_over(cp, now);
-        finish(cp, 0);
-    } else if (result == BP_PATH_VALID) {
-        /* The last answer of a path that was given up meanwhile. QUIC calls what we send by its
-         * name now; it goes out where it did, and the peer follows. */
-        c->local = *local;
-    } else if (result == BP_PATH_FAILED && m->state == MOVE_VALIDATING && m->at_once) {
-        finish(cp, BP_E_TIMEOUT);
-    } else if (result == BP_PATH_FAILED && m->state == MOVE_VALIDATING) {
-        m->state = MOVE_CID; /* three challenges were lost; again as long as there is time */
-        m->retry_at = now;
+    while ((step = bp_mover_step(&m->m, bp_link_conn(c->link), &c->local, &c->peer, now, &rc,
+                                 &name)) != BP_MOVE_NONE) {
+        if (step == BP_MOVE_DONE) {
+            change_over(cp, now);
+            finish(cp, 0);
+        } else if (step == BP_MOVE_FAILED) {
+            if (m->m.state == BP_MOVER_IDLE) {
+                close_next(cp);
+            }
+            finish(cp, rc);
+        } else if (step == BP_MOVE_BACK) {
+            close_next(cp);
+        } else {
+            c->local = name;
+        }
+    }
+    if (before != m->m.state) {
+        drv_wake(cp->p.wake_fd); /* a challenge is to be sent */
     }
 }
 
@@ -498,8 +414,6 @@ void drv_move_settle(struct drv_conn_port *cp, bp_time now)
 {
     struct drv_conn *c = cp->conn;
     struct drv_move *m;
-    struct bp_addr local;
-    enum bp_path_result result;
     int rc;
 
     if (c->alive && bp_link_path_asked(c->link)) {
@@ -516,25 +430,13 @@ void drv_move_settle(struct drv_conn_port *cp, bp_time now)
     if (m == NULL) {
         return;
     }
-    result = bp_conn_path_result(bp_link_conn(c->link), &local);
-    if (result != BP_PATH_NONE) {
-        on_result(cp, result, &local, now);
-    }
-    if (m->state == MOVE_ASKED && bp_link_path_answered(c->link, &rc)) {
+    steps(cp, now);
+    if (m->asked && bp_link_path_answered(c->link, &rc)) {
+        m->asked = false;
         finish(cp, rc);
-    }
-    if (m->state == MOVE_VALIDATING && !m->at_once && on_dead_path(c)) {
-        m->state = MOVE_CID;
-        m->retry_at = now;
-    }
-    if (m->state != MOVE_IDLE && m->state != MOVE_BACK && now >= m->deadline) {
-        finish(cp, m->waits_for == BP_E_NO_SPARE_CID ? BP_E_NO_SPARE_CID : BP_E_TIMEOUT);
-    }
-    if (m->state == MOVE_CID && now >= m->retry_at) {
-        try_path(cp, now);
-    }
-    if (m->state == MOVE_BACK && now >= m->retry_at) {
-        go_back(cp, now);
+    } else if (m->asked && now >= m->asked_until) {
+        m->asked = false;
+        finish(cp, BP_E_TIMEOUT);
     }
     while (m->n_old > 0 && now >= m->old[0].close_at) {
         close_oldest(cp);
@@ -548,10 +450,7 @@ void drv_move_stop(struct drv_conn_port *cp)
     if (c->move == NULL) {
         return;
     }
-    c->move->tell = false; /* the caller watches the port */
-    c->move->at_once = false;
-    c->move->for_peer = false;
-    finish(cp, BP_E_LOCAL_CLOSE);
+    close_next(cp); /* the caller watches the port */
     while (c->move->n_old > 0) {
         close_oldest(cp);
     }
@@ -613,7 +512,7 @@ static void op_migrate(struct drv_conn_port *cp, const uint8_t *p, size_t len, s
         cp->conn->move->id = id;
     }
     reply_begin(cp->conn, rc, r);
-    if (rc != 0 && cp->conn->move != NULL && cp->conn->move->state == MOVE_IDLE) {
+    if (rc != 0 && cp->conn->move != NULL && cp->conn->move->m.state == BP_MOVER_IDLE) {
         close_next(cp);
     }
 }

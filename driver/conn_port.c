@@ -43,6 +43,11 @@ void drv_conn_port_fail(struct drv_conn_port *cp, int err, const char *text)
     }
 }
 
+static bool is_link_local(const struct bp_addr *a)
+{
+    return a->u.sa.sa_family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL(&a->u.v6.sin6_addr);
+}
+
 void drv_conn_port_open_socket(struct drv_conn_port *cp)
 {
     struct drv_conn *c = cp->conn;
@@ -54,7 +59,11 @@ void drv_conn_port_open_socket(struct drv_conn_port *cp)
         char text[256];
         snprintf(text, sizeof(text), "cannot open a socket for the connection: %s%s",
                  strerror(errno),
-                 rc == BP_E_LIMIT ? " (raise the limit of open files, ulimit -n)" : "");
+                 rc == BP_E_LIMIT ? " (raise the limit of open files, ulimit -n)"
+                 : is_link_local(&c->peer)
+                     ? " (a link-local address needs an interface, which Erlang's addresses do not "
+                       "name: use another address of the node)"
+                     : "");
         drv_conn_port_fail(cp, rc, text);
         return;
     }
@@ -106,6 +115,7 @@ struct drv_port *drv_conn_port_start(ErlDrvPort port, const char *args)
         c->place = CONN_OWN_PORT;
         c->box.wake_fd = cp->p.wake_fd;
         erl_drv_mutex_unlock(drv_node.lock);
+        cp->just_read = true; /* by the node port */
         drv_conn_port_open_socket(cp);
         drv_wake(cp->p.wake_fd); /* what came meanwhile, and failures, outside of start() */
     }
@@ -337,6 +347,9 @@ static uint64_t unsent(const struct drv_conn_port *cp)
 static void flush(struct drv_conn_port *cp, bp_time now)
 {
     bool data = unsent(cp) > 0;
+    bool brief = drv_turn_brief(&cp->turn, now);
+    size_t room = brief ? DRV_BRIEF_ROOM : BP_UDP_TX_BUF;
+    unsigned rounds = brief ? 1 : TX_ROUNDS;
     bool ok = true;
 
     cp->flush_due = false;
@@ -345,8 +358,8 @@ static void flush(struct drv_conn_port *cp, bp_time now)
     if (cp->conn->fd < 0) {
         return;
     }
-    for (unsigned n = 0; ok && n < TX_ROUNDS && (n == 0 || cp->conn->more); n++) {
-        ok = drv_conn_flush(cp->conn, cp->conn->fd, n == 0 ? now : drv_now());
+    for (unsigned n = 0; ok && n < rounds && (n == 0 || cp->conn->more); n++) {
+        ok = drv_conn_flush(cp->conn, cp->conn->fd, room, n == 0 ? now : drv_now());
     }
     want_writable(cp, !ok);
     if (data) {
@@ -356,11 +369,23 @@ static void flush(struct drv_conn_port *cp, bp_time now)
     }
     if (cp->conn->more) {
         /* Others first. */
+        cp->turn.bulk_at = now;
+        cp->turn.polls = brief ? DRV_BRIEF_POLLS : 0;
         cp->flush_due = true;
         drv_wake(cp->p.wake_fd);
     }
     if (cp->streams != NULL) {
         drv_streams_flushed(cp);
+    }
+}
+
+/* `bytes` were read, or the VM has sent something. */
+static void note_activity(struct drv_conn_port *cp, size_t bytes)
+{
+    if (bytes >= BP_TX_RUN_MAX || unsent(cp) >= DRV_FLUSH_BYTES) {
+        cp->turn.bulk_at = cp->p.entered;
+    } else {
+        drv_turn_active(&cp->turn, cp->p.entered);
     }
 }
 
@@ -374,6 +399,9 @@ static bool flush_now(const struct drv_conn_port *cp, bp_time now)
 {
     bp_time pause = cp->flush_cost > DRV_FLUSH_AFTER ? cp->flush_cost : DRV_FLUSH_AFTER;
 
+    if (cp->turn.polls > 0 && bp_link_phase(cp->conn->link) != BP_LINK_FAILED) {
+        return false;
+    }
     return now - cp->last_flush > pause || cp->answers ||
            bp_link_phase(cp->conn->link) == BP_LINK_FAILED || unsent(cp) >= DRV_FLUSH_BYTES;
 }
@@ -434,7 +462,7 @@ void drv_conn_port_settle(struct drv_conn_port *cp, bp_time now)
 
     cp->p.worked = true;
     cp->just_read = false;
-    if (bp_link_phase(c->link) != BP_LINK_FAILED && !later) {
+    if (bp_link_phase(c->link) != BP_LINK_FAILED && !later && cp->turn.polls == 0) {
         flush(cp, now);
     }
     if (bp_link_phase(c->link) == BP_LINK_FAILED) {
@@ -485,11 +513,13 @@ void drv_conn_port_read(struct drv_conn_port *cp, int fd, const struct bp_addr *
     struct drv_conn *c = cp->conn;
     struct drv_scratch *s = drv_scratch_take();
     struct bp_udp_rx rx[BP_UDP_RX_BUFS];
+    int rounds = drv_turn_brief(&cp->turn, cp->p.entered) ? 1 : RX_ROUNDS;
+    size_t bytes = 0;
 
     if (s == NULL) {
         return;
     }
-    for (int round = 0; round < RX_ROUNDS && !cp->p.stopped; round++) {
+    for (int round = 0; round < rounds && !cp->p.stopped; round++) {
         bp_time now = drv_now();
         unsigned want = round == 0 ? expected(cp, now) : BP_UDP_RX_BUFS;
         bool refused;
@@ -498,6 +528,7 @@ void drv_conn_port_read(struct drv_conn_port *cp, int fd, const struct bp_addr *
         c->rx_relay = relay;
         for (int i = 0; i < n; i++) {
             drv_conn_batch(c, &rx[i], now);
+            bytes += rx[i].len;
         }
         c->rx_local = NULL;
         c->rx_relay = NULL;
@@ -511,6 +542,7 @@ void drv_conn_port_read(struct drv_conn_port *cp, int fd, const struct bp_addr *
         }
     }
     drv_scratch_give(s);
+    note_activity(cp, bytes);
 }
 
 void drv_conn_port_ready(struct drv_conn_port *cp, int fd, bool writable)
@@ -519,6 +551,9 @@ void drv_conn_port_ready(struct drv_conn_port *cp, int fd, bool writable)
 
     if (fd == cp->p.wake_fd) {
         drv_port_wake_read(&cp->p);
+        if (cp->turn.polls > 0 && --cp->turn.polls > 0) {
+            drv_wake(cp->p.wake_fd);
+        }
     }
     if (c == NULL) {
         return;
@@ -644,6 +679,7 @@ void drv_conn_port_outputv(struct drv_conn_port *cp, ErlIOVec *ev)
     if (cp->n_reserved == 0 || !drv_stream_command(cp, ev)) {
         frame(cp, ev);
     }
+    note_activity(cp, 0);
     if (flush_now(cp, now)) {
         drv_conn_port_settle(cp, now);
     } else if (!cp->flush_due) {

@@ -13,6 +13,7 @@
  *   key_ops.c    control operations on the node's own keys and certificate
  *   mailbox.c    datagrams that came to the wrong socket
  *   ack_clock.c  how long acknowledgements wait for a datagram
+ *   turn.c       how much a connection does at a time while others are active
  *   settings.c   CONFIG, as an immutable snapshot that connections share
  *   file_ops.c   control operations on key, trust and TLS files
  *   endpoint_ops.c  endpoint files: operations that threads do
@@ -290,9 +291,10 @@ void drv_conn_events(struct drv_conn *c, bp_time now);
 unsigned drv_conn_send(struct drv_conn *c, const struct drv_relay *relay, int fd,
                        struct bp_udp_tx *tx, const uint8_t *buf, struct bp_tx_run *runs,
                        unsigned n);
-/* Sends one batch; sets c->more if there is another: a callback that goes on for long holds up all
- * other ports of its scheduler. False: the socket is full, wait until it is writable. */
-bool drv_conn_flush(struct drv_conn *c, int fd, bp_time now);
+/* Sends one batch that fits `room` (of bp_conn_write, at most BP_UDP_TX_BUF); sets c->more if there
+ * is another: a callback that goes on for long holds up all other ports of its scheduler. False:
+ * the socket is full, wait until it is writable. */
+bool drv_conn_flush(struct drv_conn *c, int fd, size_t room, bp_time now);
 bp_time drv_conn_deadline(const struct drv_conn *c, bp_time now);
 void drv_conn_on_timer(struct drv_conn *c, bp_time now);
 /* Sends the last datagrams of a link that has failed, or is closed now. */
@@ -413,6 +415,28 @@ struct drv_port {
     bp_time armed; /* what the port's timer waits for */
 };
 
+/* --- turn.c ---------------------------------------------------------------- */
+
+/* For so long others give way to a connection that was active: an answer is likely to come. What
+ * one of them sends at a time (a room for bp_conn_write: 32 KB of datagrams), and polls of the VM
+ * from one time to the next: our wake-up comes before what came after it was asked for, so that one
+ * poll gives others their turn, the next one us ours. */
+#define DRV_BRIEF_FOR   (BP_MS / 2)
+#define DRV_BRIEF_ROOM  (3u * BP_DGRAM_SENT)
+#define DRV_BRIEF_POLLS 2u
+
+/* Of one connection. */
+struct drv_turn {
+    bp_time bulk_at; /* when it last moved a full batch */
+    unsigned polls;  /* until it sends again */
+};
+
+/* Something happened on a connection that has little to send: others give way. Cheap: per message.
+ */
+void drv_turn_active(const struct drv_turn *t, bp_time now);
+/* True if another connection is active: do little now. */
+bool drv_turn_brief(const struct drv_turn *t, bp_time now);
+
 struct drv_node_port {
     struct drv_port p;
     bool fd_selected;
@@ -447,6 +471,7 @@ struct drv_conn_port {
     bp_time last_flush; /* when it was over */
     bp_time flush_cost;
     struct drv_ack_wait acks;
+    struct drv_turn turn;
     struct drv_streams *streams; /* what is known of user streams; NULL: nothing yet */
     unsigned n_reserved;         /* port commands that will bring bytes for one */
 };

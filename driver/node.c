@@ -151,7 +151,7 @@ static void settle(struct drv_conn *c, bp_time now)
     /* A batch with an authentication message, the work that was put off for it, and its outcome. */
     for (int i = 0; i < 4 && (i == 0 || c->more); i++) {
         if (bp_link_phase(c->link) != BP_LINK_FAILED) {
-            (void)drv_conn_flush(c, listen_fd, now);
+            (void)drv_conn_flush(c, listen_fd, BP_UDP_TX_BUF, now);
         }
     }
     if (bp_link_phase(c->link) == BP_LINK_FAILED) {

@@ -214,7 +214,8 @@ int drv_settings_new(struct drv_settings **out, const uint8_t *p, size_t len, st
     memcpy(s->reset_secret, drv_node.reset_secret, sizeof(s->reset_secret));
     if (!drv_args_string(p, len, K_NODE_NAME, s->node_name, sizeof(s->node_name)) ||
         !bp_node_name_valid(s->node_name, strlen(s->node_name))) {
-        rc = bad(err, "node name (name@host with letters, digits, '_', '-' and '.')");
+        rc = bad(err, "node name (name@host with letters, digits, '_', '-' and '.', or an IPv6 "
+                      "address as host)");
     } else {
         rc = read_numbers(s, p, len, err);
     }

@@ -12,6 +12,7 @@ prepare(Node) ->
         {ok, Pid} ->
             case steps(Node) of
                 ok ->
+                    warm_up(),
                     {ok, Pid};
                 {error, _} = Error ->
                     barrel_p2p_node:stop(),
@@ -20,6 +21,12 @@ prepare(Node) ->
         {error, Reason} ->
             failed(driver, Reason)
     end.
+
+%% The first connect would load these (a release has them since its boot), on both sides, one after
+%% the other; nobody waits for them here.
+warm_up() ->
+    _ = spawn(fun() -> lists:foreach(fun code:ensure_loaded/1, [dist_util, io_lib]) end),
+    ok.
 
 steps(Node) ->
     %% Step 1 must know where the user wants the files, so the environments are loaded first; a

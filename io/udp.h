@@ -9,7 +9,7 @@
 
 #define BP_UDP_RX_BUFS 4u
 #define BP_UDP_RX_BUF  (64u * 1024u)
-#define BP_UDP_TX_BUF  (2u * 65536u + BP_DGRAM_SENT)
+#define BP_UDP_TX_BUF  (2u * BP_TX_RUN_MAX + BP_DGRAM_SENT)
 
 /*
  * Binds the listener. `want` is the address (port 0: any free), or without a family (len 0) any

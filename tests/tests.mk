@@ -80,15 +80,28 @@ $(TERM_PORT): $(B)/tests/cli/term_port.o $(CLI_LIB) $(CORE_LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(EI_LIB) $(TEST_DEP_LIBS)
 
-$(CNODETEST_BIN): $(B)/tests/cnode/%: $(B)/tests/cnode/%.o $(B)/tests/cnode/rig.o $(B)/tests/cnode/relays.o \
-  $(TEST_LIBS)
+CNODE_RIG := $(call obj,tests/cnode/rig.c tests/cnode/relays.c tests/cnode/ei_side.c)
+$(CNODETEST_BIN): $(B)/tests/cnode/%: $(B)/tests/cnode/%.o $(CNODE_RIG) $(TEST_LIBS)
 	$(call say,LD,$@)
 	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(DEP_LIBS) $(EI_LIB) -lcmocka
+
+# One allocation of the program's own objects fails.
+NTH_ALLOC := $(B)/tests/faulty/nth_alloc.o
+NTH_ALLOC_WRAP := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup,--wrap=ei_realloc
+$(B)/tests/cnode/test_no_memory_cnode: $(NTH_ALLOC)
+$(B)/tests/cnode/test_no_memory_cnode: override LDFLAGS += $(NTH_ALLOC_WRAP)
+
+CLI_NTH_ALLOC := $(B)/tests/cli/barrel-p2p-nth-alloc
+$(B)/tests/cli/test_no_memory_cli: | $(CLI_NTH_ALLOC)
+$(CLI_NTH_ALLOC): $(B)/cli/barrel-p2p.o $(NTH_ALLOC) $(CLI_LIB) $(CNODE_LIB) $(IO_LIB) $(CORE_LIB)
+	$(call say,LD,$@)
+	$(Q)$(CC) -o $@ $^ $(LDFLAGS) $(NTH_ALLOC_WRAP) $(EI_LIB) $(DEP_LIBS) $(CLI_LIBS)
 
 # A C node for the Erlang suites; the shared library, as programs use it.
 CNODE_PEER := $(B)/tests/cnode/cnode_peer
 cnode-peer: $(CNODE_PEER)
-$(CNODE_PEER): $(call obj,tests/cnode/peer.c tests/cnode/peer_ei.c tests/cnode/peer_loop.c) \
+$(CNODE_PEER): $(call obj,tests/cnode/peer.c tests/cnode/peer_ei.c tests/cnode/peer_loop.c \
+  tests/cnode/peer_relay.c) \
   $(LIB_SHARED)
 	$(call say,LD,$@)
 	$(Q)$(CC) -o $@ $(filter %.o,$^) -L$(B) -lbarrel_p2p -Wl,-rpath,'$$ORIGIN/../..' $(LDFLAGS) $(EI_LIB)
@@ -108,6 +121,16 @@ soak-membership: deps-test
 	@$(MAKE) --no-print-directory build/release/tests/membership/test_overlay
 	@SEEDS=$${SEEDS:-1000} build/release/tests/membership/test_overlay
 	@$(MAKE) --no-print-directory report-membership
+
+soak: soak-monkey
+soak-monkey: deps-test
+	@$(MAKE) --no-print-directory all asan-driver && for d in none asan; do \
+	  DRIVER=$$d scripts/monkey $$(($(SOAK) * 6)) && DRIVER=$$d MONKEY_LASTING=1 scripts/monkey $$(($(SOAK) * 6)) \
+	  || exit 1; done
+
+MONKEY ?= 600
+monkey: all asan-driver ## random operations on real nodes for MONKEY=600 seconds (DRIVER=asan)
+	@scripts/monkey $(MONKEY)
 
 report-membership: $(HPV_REPORT) ## HyParView at scale: the paper's experiments (minutes)
 	@for m in table compare failures sizing churn partition loss scale; do $(HPV_REPORT) $$m || exit 1; done
@@ -183,7 +206,7 @@ fuzz: $(FUZZ_BIN) ## run each fuzz target for T seconds (needs clang)
 	  sed -n 's/^stat::number_of_executed_units: /          executions: /p' build/fuzz/$$n.log; \
 	done
 
-FUZZ_PARTS := $(CORE_SRC) $(IO_SRC) cli/key_text.c cli/config_value.c cli/config_keys.c \
+FUZZ_PARTS := $(CORE_SRC) $(IO_SRC) cli/key_text.c cli/relay_url.c cli/config_value.c cli/config_keys.c \
   $(wildcard cli/term_*.c) cnode/ei_stream.c
 build/fuzz/%: tests/fuzz/%.c $(FUZZ_PARTS) $(SUPPORT_SRC)
 	@mkdir -p $(@D)
@@ -215,7 +238,7 @@ bench-idle: deps-test ## memory of an idle connection, CPU of 200
 	@$(MAKE) --no-print-directory all idle-peers
 	@bench/idle_memory $(ARGS)
 
-.PHONY: test asan-driver c-node-bench hostile cnode-peer cnode-bins soak soak-hostile soak-wan soak-membership report-membership faulty-drivers check \
+.PHONY: test asan-driver c-node-bench hostile cnode-peer cnode-bins soak soak-hostile soak-wan soak-membership soak-monkey monkey report-membership faulty-drivers check \
   c-tests static layering exports fuzz bench bench-idle idle-peers unit-bins sim-bins driver-bins \
   wan-bins cli-bins member-bins replay-bins
 

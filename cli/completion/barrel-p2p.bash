@@ -26,14 +26,14 @@ _barrel_p2p() {
             finding+=("${all[i]}" "${all[i + 1]}")
             ((i++))
             ;;
-        -k | --key | -t | --timeout | -N | --name | -C | --cookie | --trust) ((i++)) ;;
+        -k | --key | -t | --timeout | -N | --name | -C | --cookie | --trust | --relay | --relay-secret) ((i++)) ;;
         -?*) ;;
         *) words+=("${all[i]}") ;;
         esac
     done
 
     case $prev in
-    -c | --config)
+    -c | --config | --relay-secret)
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         return
@@ -45,6 +45,14 @@ _barrel_p2p() {
         ;;
     --trust)
         mapfile -t COMPREPLY < <(compgen -W 'tofu strict' -- "$cur")
+        return
+        ;;
+    --relay)
+        compopt -o nospace 2>/dev/null
+        mapfile -t COMPREPLY < <(compgen -W 'udp:// socks5://' -- "$cur")
+        if [[ $COMP_WORDBREAKS == *:* && $cur == *:* ]]; then
+            COMPREPLY=("${COMPREPLY[@]#"${cur%:*}:"}")
+        fi
         return
         ;;
     -n | --node | -k | --key | -t | --timeout | --static | --dns-domain | --dns-servers | --dns-port | \
@@ -62,7 +70,7 @@ _barrel_p2p() {
     'config check') options='--json --help' ;;
     ping* | call* | send* | peers*)
         options='--config --static --discovery-dir --runtime-dir --dns-domain --dns-servers --dns-port --timeout'
-        options+=' --dir --name --cookie --trust --json --help'
+        options+=' --dir --name --cookie --trust --relay --relay-secret --json --help'
         ;;
     resolve* | names)
         options='--config --static --discovery-dir --runtime-dir --dns-domain --dns-servers --dns-port --timeout'

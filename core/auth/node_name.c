@@ -25,6 +25,22 @@ static bool is_part(const char *p, size_t len)
     return true;
 }
 
+/* What an IPv6 address is written with; `erl -name a@::1` is such a node. */
+static bool is_ipv6_host(const char *p, size_t len)
+{
+    size_t colons = 0;
+
+    for (size_t i = 0; i < len; i++) {
+        bool hex = (p[i] >= '0' && p[i] <= '9') || (p[i] >= 'a' && p[i] <= 'f') ||
+                   (p[i] >= 'A' && p[i] <= 'F');
+        colons += p[i] == ':';
+        if (!hex && p[i] != ':' && p[i] != '.') {
+            return false;
+        }
+    }
+    return colons >= 2 && len <= 45 && p[0] != '.';
+}
+
 bool bp_node_name_valid(const char *name, size_t len)
 {
     const char *at;
@@ -37,7 +53,7 @@ bool bp_node_name_valid(const char *name, size_t len)
         return false;
     }
     size_t n = (size_t)(at - name);
-    return is_part(name, n) && is_part(at + 1, len - n - 1);
+    return is_part(name, n) && (is_part(at + 1, len - n - 1) || is_ipv6_host(at + 1, len - n - 1));
 }
 
 bool bp_node_name_dynamic(const char *name, size_t len)

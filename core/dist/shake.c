@@ -123,6 +123,29 @@ static bool is_word(const uint8_t *msg, size_t len, const char *word)
     return len == strlen(word) && memcmp(msg, word, len) == 0;
 }
 
+/* Of a status that is neither of these three. */
+static const char *refusal(const uint8_t *word, size_t len)
+{
+    if (is_word(word, len, "nok")) {
+        return "the peer dials us at the same moment, and goes on with that";
+    }
+    return is_word(word, len, "not_allowed")
+               ? "the peer does not allow our name (net_kernel:allow/1)"
+               : "the peer does not want this connection";
+}
+
+const char *bp_shake_refusal(const uint8_t *msg, size_t len)
+{
+    static const char *const fine[] = {"sok", "sok_simultaneous", "salive"};
+
+    for (size_t i = 0; i < sizeof(fine) / sizeof(fine[0]); i++) {
+        if (is_word(msg, len, fine[i])) {
+            return NULL;
+        }
+    }
+    return len > 0 && msg[0] == 's' ? refusal(msg + 1, len - 1) : NULL;
+}
+
 static int on_status(struct bp_shake *s, const uint8_t *word, size_t len)
 {
     s->state = BP_SHAKE_WAIT_CHALLENGE;
@@ -135,14 +158,7 @@ static int on_status(struct bp_shake *s, const uint8_t *word, size_t len)
                    ? rc
                    : fail(s, BP_E_HS_NOT_ALLOWED, "there is a connection to this peer already");
     }
-    if (is_word(word, len, "nok")) {
-        return fail(s, BP_E_HS_NOT_ALLOWED,
-                    "the peer dials us at the same moment, and goes on with that");
-    }
-    return fail(s, BP_E_HS_NOT_ALLOWED,
-                is_word(word, len, "not_allowed")
-                    ? "the peer does not allow our name (net_kernel:allow/1)"
-                    : "the peer does not want this connection");
+    return fail(s, BP_E_HS_NOT_ALLOWED, refusal(word, len));
 }
 
 static int on_challenge(struct bp_shake *s, struct bp_reader *r)

@@ -102,6 +102,9 @@ int bp_shake_recv(struct bp_shake *s, const uint8_t *msg, size_t len) BP_MUST_CH
  */
 int bp_shake_status(struct bp_shake *s, enum bp_shake_status status) BP_MUST_CHECK;
 
+/* Why a peer that was dialled says no, if `msg` is a status that does; else NULL. Static. */
+const char *bp_shake_refusal(const uint8_t *msg, size_t len);
+
 /* The next message to send, borrowed until the next call; false if there is none. */
 bool bp_shake_poll(struct bp_shake *s, const uint8_t **msg, size_t *len);
 

@@ -57,7 +57,7 @@ void bp_hpv_attempt_remove(struct bp_hpv *h, bp_peer peer)
 
 void bp_hpv_release(struct bp_hpv *h, bp_peer peer)
 {
-    if (bp_hpv_view_find(&h->active, peer) == NULL && bp_hpv_attempt_find(h, peer) == NULL) {
+    if (!bp_hpv_needs(h, peer)) {
         (void)bp_hpv_emit(h, BP_HPV_RELEASE, peer);
     }
 }

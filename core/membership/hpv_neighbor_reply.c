@@ -7,6 +7,7 @@ static void accepted(struct bp_hpv *h, const struct bp_hpv_attempt *a)
     if (a->want == BP_HPV_WANT_FILL && h->active.n >= h->active.cap) {
         /* Others were faster. */
         (void)bp_hpv_send(h, a->peer, BP_HPV_DISCONNECT);
+        bp_hpv_release(h, a->peer);
         return;
     }
     bp_hpv_link_add(h, a->peer);

@@ -130,13 +130,14 @@ struct bp_tx_run {
  */
 int bp_conn_write(struct bp_conn *c, uint8_t *buf, size_t cap, struct bp_tx_run *runs,
                   unsigned *n_runs, bp_time now);
-/* True if that may have ended for want of room only: there may be more to send. */
-bool bp_conn_batch_full(size_t cap, const struct bp_tx_run *runs, unsigned n_runs);
+/* True if the last call ended for want of room only: there may be more to send. */
+bool bp_conn_batch_full(const struct bp_conn *c);
 
 /*
  * True if bp_conn_write would give acknowledgements of little data and nothing else. They may wait
  * for the answer that is likely to follow, or for the next deadline (a coarse one: RFC 9000, 13.2.1
- * allows max_ack_delay, 25 ms). Never true before bp_conn_settle.
+ * allows max_ack_delay, 25 ms). Before bp_conn_settle true only after TLS with a peer of our own: it
+ * need not be asked for more than a millisecond, then what was lost is sent again.
  */
 bool bp_conn_only_acks(const struct bp_conn *c);
 

@@ -44,6 +44,7 @@ struct bp_conn {
     bool plain_crypto; /* GnuTLS also where packet_crypt.h knows better: tests */
     bool fast_keys;    /* 1-RTT keys are packet_crypt.c's */
     bool handshake_done;
+    bool tls_written; /* ... and our last word of it has left */
     bool probe;
     bool early_ready; /* a server that may send */
     bool coarse;      /* deadlines of less than a millisecond are not worth a wake-up */
@@ -71,6 +72,7 @@ struct bp_conn {
     uint32_t runs_scan; /* all runs before it are of blocked streams or empty */
     uint64_t unsent;
     bool unpaced;
+    bool batch_full;
     bool flight_full; /* no data for now: see flight_limit */
 
     struct bp_user_tx *user_head; /* user streams with something to write, the next one first */

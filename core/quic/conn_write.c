@@ -505,19 +505,21 @@ bool bp_conn_only_acks(const struct bp_conn *c)
 {
     ngtcp2_conn_info info;
 
-    if (!c->settled || c->err != 0 || c->unsent > 0 || c->user_head != NULL || c->probe ||
+    if (c->err != 0 || c->unsent > 0 || c->user_head != NULL || c->probe ||
         c->read_since_write >= ACK_AT_ONCE) {
         return false;
+    }
+    if (!c->settled) {
+        /* Each word of authentication and of the distribution handshake has an answer. */
+        return c->tls_written && bp_conn_peer_is_ours(c);
     }
     ngtcp2_conn_get_conn_info(c->q, &info);
     return info.bytes_in_flight == 0; /* else something may have to be sent again */
 }
 
-bool bp_conn_batch_full(size_t cap, const struct bp_tx_run *runs, unsigned n_runs)
+bool bp_conn_batch_full(const struct bp_conn *c)
 {
-    const struct bp_tx_run *r = n_runs > 0 ? &runs[n_runs - 1] : NULL;
-
-    return r != NULL && (n_runs == BP_TX_RUNS || r->off + r->len + r->seg > cap - BP_DGRAM_SENT);
+    return c->batch_full;
 }
 
 int bp_conn_write(struct bp_conn *c, uint8_t *buf, size_t cap, struct bp_tx_run *runs,
@@ -533,6 +535,7 @@ int bp_conn_write(struct bp_conn *c, uint8_t *buf, size_t cap, struct bp_tx_run 
     uint64_t max_flight;
 
     *n_runs = 0;
+    c->batch_full = false;
     if (c->err != 0) {
         return c->err;
     }
@@ -548,12 +551,19 @@ int bp_conn_write(struct bp_conn *c, uint8_t *buf, size_t cap, struct bp_tx_run 
     }
     ngtcp2_conn_get_conn_info(c->q, &info);
     max_flight = flight_limit(&info);
+    if (paced(c, &info) && cap > BP_TX_RUN_MAX + BP_DGRAM_SENT) {
+        cap = BP_TX_RUN_MAX + BP_DGRAM_SENT; /* the queue on the way is not ours alone */
+    }
     /* Whole GSO batches: the room for a path MTU probe of any size is not for data. Keep a run free
      * for a change of path. */
-    while (used + last <= cap - BP_DGRAM_SENT && *n_runs < BP_TX_RUNS) {
+    for (;;) {
         uint64_t before = c->unsent;
         ngtcp2_ssize n;
 
+        c->batch_full = used + last > cap - BP_DGRAM_SENT || *n_runs == BP_TX_RUNS;
+        if (c->batch_full) {
+            break;
+        }
         c->flight_full = info.bytes_in_flight + used >= max_flight;
         c->user_full = info.bytes_in_flight + used >= USER_SHARE(max_flight);
         ngtcp2_path_storage_zero(&ps);
@@ -576,6 +586,7 @@ int bp_conn_write(struct bp_conn *c, uint8_t *buf, size_t cap, struct bp_tx_run 
             break;
         }
     }
+    c->tls_written = c->handshake_done;
     if (c->probe) {
         c->probe = false;
         ngtcp2_conn_set_keep_alive_timeout(c->q, c->keepalive != 0 ? c->keepalive : UINT64_MAX);

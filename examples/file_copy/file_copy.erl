@@ -80,16 +80,21 @@ receive_file(Acceptor, Ref, From, Dir) ->
     {ok, Have} = file:position(File, Have),
     ok = file:truncate(File),
     ok = quic_dist:send(Ref, <<Have:64>>),
+    Have > 0 andalso say("~ts from ~ts: goes on after ~b of ~b bytes", [Path, From, Have, Size]),
     case write_file(Ref, File, Size - Have, Hash, In2) of
         {ok, Sum, In3} ->
             {ok, Wanted, <<>>} = take(Ref, ?SHA_LEN, In3),
             ok = file:close(File),
             finish(Sum =:= Wanted, Ref, Part, Path),
-            io:format("~ts from ~ts: ~b bytes~s~n",
-                      [Path, From, Size, [" WRONG CHECKSUM" || Sum =/= Wanted]]);
-        cut ->
-            ok = file:close(File)       % what is there is the beginning of the next attempt
+            say("~ts from ~ts: ~b bytes, ~s", [Path, From, Size, verdict(Sum =:= Wanted)]);
+        {cut, Left} ->
+            ok = file:close(File),
+            say("~ts from ~ts: the connection ended after ~b of ~b bytes; they are kept for the next "
+                "attempt", [Path, From, Size - Left, Size])
     end.
+
+verdict(true) -> "the checksum is right";
+verdict(false) -> "the checksum is WRONG: deleted".
 
 finish(true, Ref, Part, Path) ->
     ok = file:rename(Part, Path),
@@ -108,7 +113,7 @@ write_file(_, _, 0, Hash, In) ->
 write_file(Ref, File, Left, Hash, <<>>) ->
     case next(Ref) of
         {ok, Bin} -> write_file(Ref, File, Left, Hash, Bin);
-        cut -> cut
+        _ -> {cut, Left}
     end;
 write_file(Ref, File, Left, Hash, In) ->
     N = min(Left, byte_size(In)),
@@ -128,8 +133,9 @@ safe_name(Name) ->
 send(File, Node) ->
     send(File, Node, #{}).
 
-%% Sends File; a connection that ends is dialled again, for as long as `patience' (ms, 60000) brings
-%% nothing forward. `progress' is called with bytes done and size; default: a bar on standard output.
+%% Sends File; a connection that ends is dialled again, until `patience' (ms, 60000) has brought nothing
+%% forward. `progress' is called with bytes done and size; default: a bar on standard output, where what
+%% happens is said, too.
 %% Result: bytes that crossed the network, and attempts.
 -spec send(file:filename(), node(), map()) ->
           {ok, #{sent := non_neg_integer(), attempts := pos_integer()}} | {error, term()}.
@@ -150,11 +156,12 @@ start(Fd, Name, Node, Progress, Options) ->
     {ok, Size} = file:position(Fd, eof),
     attempts(#{fd => Fd, name => unicode:characters_to_binary(Name), node => Node, size => Size,
                progress => Progress, patience => maps:get(patience, Options, 60000)},
-             0, 1, 0, now_ms()).
+             0, 1, 0, now_ms(), none).
 
-%% Best: how far any attempt has come, at the time At.
-attempts(#{patience := Patience} = Job, Sent, N, Best, At) ->
-    case attempt(Job) of
+%% Best: how far any attempt has come, at the time At. Said: why the last one failed, if it came no
+%% further than those before.
+attempts(#{patience := Patience} = Job, Sent, N, Best, At, Said) ->
+    case once_taken(attempt(Job), Best) of
         {ok, Bytes} ->
             {ok, #{sent => Sent + Bytes, attempts => N}};
         {error, _} = Error ->
@@ -164,14 +171,28 @@ attempts(#{patience := Patience} = Job, Sent, N, Best, At) ->
                                true -> {Done, now_ms()};
                                false -> {Best, At}
                            end,
-            case now_ms() - At1 < Patience of
+            Wait = Patience - (now_ms() - At1),
+            Done =< Best andalso Why =:= Said orelse say_again(Why, Done, Wait, Job),
+            case Wait > 0 of
                 true ->
                     timer:sleep(?RETRY_MS),
-                    attempts(Job, Sent + Bytes, N + 1, Best1, At1);
+                    attempts(Job, Sent + Bytes, N + 1, Best1, At1, Why);
                 false ->
                     {error, Why}
             end
     end.
+
+say_again(not_connected, 0, Wait, #{node := Node}) ->
+    say("cannot connect to ~ts; trying for ~b s", [Node, max(0, Wait) div 1000]);
+say_again({refused, _}, _, _, #{node := Node}) ->
+    say("~ts does not take files again yet; trying again", [Node]);
+say_again(_, Done, _, #{node := Node, size := Size}) ->
+    say("the connection to ~ts ended at ~b of ~b MB; trying again",
+        [Node, Done div 1000000, Size div 1000000]).
+
+%% A receiver that has been killed is back before it takes files again.
+once_taken({error, {refused, _} = Why}, Best) when Best > 0 -> {again, Why, 0, 0};
+once_taken(Result, _) -> Result.
 
 attempt(#{node := Node, name := Name, size := Size} = Job) ->
     case barrel_p2p_streams:open(?TAG, Node) of
@@ -187,6 +208,7 @@ attempt(#{node := Node, name := Name, size := Size} = Job) ->
     end.
 
 send_from(Offset, Ref, #{fd := Fd, size := Size} = Job) ->
+    Offset > 0 andalso say("goes on after ~b MB, which are there already", [Offset div 1000000]),
     {Offset, Hash} = hash_file(Fd, 0, Offset, crypto:hash_init(sha256)),
     case send_bytes(Fd, Offset, Ref, Hash, Job) of
         {ok, Sum} ->
@@ -267,6 +289,14 @@ bar(Done, Size) ->
                        Size div 1000000, [$\n || Percent =:= 100]])
     end.
 
+%% A line of its own, below a bar that is not full.
+say(Format, Args) ->
+    case erase({?MODULE, bar}) of
+        Percent when is_integer(Percent), Percent < 100 -> io:nl();
+        _ -> ok
+    end,
+    io:format(Format ++ "~n", Args).
+
 now_ms() ->
     erlang:monotonic_time(millisecond).
 
@@ -286,9 +316,16 @@ main(["send", File, Node]) ->
                       [Sent div 1000000, Ms / 1000, Sent div Ms div 1000, N, ["s" || N > 1]]),
             halt(0);
         {error, Why} ->
-            io:format(standard_error, "~nnot copied: ~tp~n", [Why]),
+            say("not copied: ~ts", [why(Why, File, Node)]),
             halt(1)
     end;
 main(_) ->
     io:format(standard_error, "copy serve DIR NAME | copy send FILE NODE~n", []),
     halt(64).
+
+why({refused, 16#100}, _, Node) -> io_lib:format("~ts takes no files: nobody serves there", [Node]);
+why({refused, Code}, _, Node) -> io_lib:format("~ts has reset the stream with ~b", [Node, Code]);
+why(checksum, _, Node) -> io_lib:format("the checksum is wrong; ~ts has deleted the file", [Node]);
+why(not_connected, _, Node) -> io_lib:format("cannot connect to ~ts", [Node]);
+why(connection_ended, _, Node) -> io_lib:format("the connection to ~ts ends every time", [Node]);
+why(Why, File, _) -> io_lib:format("~ts: ~ts", [File, file:format_error(Why)]).

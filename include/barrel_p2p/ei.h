@@ -27,12 +27,14 @@
  *   ei_connect_host_port takes whatever node listens there, if its key is trusted for its name.
  * - ei_listen makes the node listen (bp_node_listen), on its BP_OPT_PORT, or on the port that is
  *   given. From then on peers that dial in are for ei_accept. ei_publish is not needed.
- * - ei_accept does libei's handshake with one peer at a time; one that does not go on with it ends
- *   after BP_OPT_SETUP_TIMEOUT. A program with peers that it does not know accepts in a thread.
+ * - ei_accept returns a peer that has shown the cookie: the I/O thread does the handshakes, all at
+ *   once and each for at most BP_OPT_SETUP_TIMEOUT, so that a slow or silent peer keeps nobody
+ *   waiting. A peer that is not accepted in that time ends. One that is refused is in the log
+ *   (bp_node_set_log), and ei_accept goes on waiting.
  * - erl_errno after bp_ei_connect or ei_connect_host_port has failed: ECONNREFUSED (nothing listens
- *   there, or it refused us), EACCES (a key is wrong), EHOSTUNREACH (not found), ETIMEDOUT, ENOMEM,
- *   EIO. Later libei has ETIMEDOUT and EIO (a wrong cookie, a connection that has ended) only.
- *   bp_error_detail has the sentence.
+ *   there, or it refused us), EACCES (a key is wrong), EHOSTUNREACH (not found), ENETUNREACH (its
+ *   relay), ETIMEDOUT, ENOMEM, EIO. Later libei has ETIMEDOUT and EIO (a wrong cookie, a connection
+ *   that has ended) only. bp_error_detail has the sentence.
  * - One thread at a time for one descriptor, as always with libei; different ones at will. But
  *   ei_close_connection may be called while another thread waits in ei_accept or ei_receive_msg for
  *   that descriptor: it returns with an error. Close all descriptors before bp_node_del.

@@ -45,7 +45,12 @@ enum bp_error {
     BP_ERROR_LOCAL_CLOSE = -113,    /* we closed the connection */
     BP_ERROR_ADDR_IN_USE = -114,    /* somebody has the UDP port */
     BP_ERROR_DUPLICATE_NAME = -115, /* another node on this machine has the name */
-    BP_ERROR_RELAY = -145,          /* the relay cannot be used; the text says why */
+    BP_ERROR_NOT_DIALLER = -140, /* the peer has dialled: only it can move the connection there */
+    BP_ERROR_MIGRATION_DISABLED = -141, /* the peer does not allow migration */
+    BP_ERROR_NO_SPARE_CID = -142,       /* the peer gave no connection id for another path */
+    BP_ERROR_PATH_FAILED = -143,        /* the peer could not move it */
+    BP_ERROR_BUSY = -144,               /* the connection is being moved already */
+    BP_ERROR_RELAY = -145,              /* the relay cannot be used; the text says why */
 
     BP_ERROR_NOMEM = -200,
     BP_ERROR_INTERNAL = -201,

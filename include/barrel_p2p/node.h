@@ -57,7 +57,8 @@ typedef uint64_t bp_peer_id;
 /* --- life ---------------------------------------------------------------- */
 
 /*
- * Makes a node called `name`, "name@host" (letters, digits, '_', '-', '.'). It does nothing yet.
+ * Makes a node called `name`, "name@host" (letters, digits, '_', '-', '.'; the host may
+ * be an IPv6 address). It does nothing yet.
  * `*out` is the caller's until bp_node_del. Errors: BP_ERROR_INVALID (name), BP_ERROR_NOMEM,
  * BP_ERROR_SYSTEM (no descriptors); then `*out` is NULL.
  */
@@ -204,6 +205,7 @@ enum bp_event_kind {
     BP_EVENT_UP = 1,       /* the peer is connected; `name` is proved */
     BP_EVENT_MESSAGE = 2,  /* `data`: a distribution message */
     BP_EVENT_WRITABLE = 3, /* after BP_ERROR_AGAIN of bp_node_send: there is room again */
+    BP_EVENT_MOVED = 5,    /* bp_node_migrate has ended: `error` 0, or why, and `text` */
     BP_EVENT_DOWN = 4      /* the connection has ended, or dialling has failed: `error`, `text` */
 };
 
@@ -215,7 +217,7 @@ enum bp_event_kind {
  */
 struct bp_event {
     enum bp_event_kind kind;
-    int error;           /* DOWN */
+    int error;           /* DOWN, MOVED */
     bp_peer_id peer;     /* never 0 */
     bool inbound;        /* UP, DOWN: the peer has dialled us */
     bool was_up;         /* DOWN: there was an UP */
@@ -224,7 +226,7 @@ struct bp_event {
     uint64_t flags;             /* UP: the peer's distribution flags */
     uint32_t creation;          /* UP: of the peer's incarnation */
     char name[BP_NAME_MAX + 1]; /* the peer's; "" where nobody said any */
-    char text[512];             /* DOWN: the reason for people, with what to do about it */
+    char text[512];             /* DOWN, MOVED: the reason for people, with what to do about it */
     void *reserved;             /* what bp_event_clear frees */
 };
 
@@ -310,6 +312,9 @@ struct bp_peer_info {
     uint64_t send_queue; /* bytes of messages that wait for the network */
     uint64_t recv_queue; /* bytes of messages that the program has not taken */
     char relay[288];     /* what is in between (barrel_p2p/relay.h), "" if nothing is */
+    uint64_t migrations; /* how often the path has changed */
+    bool moving;         /* bp_node_migrate has not ended yet */
+    int move_error;      /* ... and how it ended the last time */
 };
 
 /* `size` is sizeof(*out): fields are only ever added at the end. BP_ERROR_NOT_FOUND. */

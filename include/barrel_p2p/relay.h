@@ -15,8 +15,8 @@
  * What a dial asks for counts more than the node's table. A relay that cannot be opened ends the
  * dial with BP_ERROR_RELAY and its reason. One that dies later is a path that is silent, with one
  * line in the log where it can be known ("relay_down"): the connection ends as others do, unless it
- * is moved. Nothing here blocks: names are resolved and proxies are asked by whoever runs the node,
- * within the dial's time.
+ * is moved (bp_node_migrate). Nothing here blocks: names are resolved and proxies are asked by
+ * whoever runs the node, within the dial's time.
  */
 #ifndef BARREL_P2P_RELAY_H
 #define BARREL_P2P_RELAY_H
@@ -97,6 +97,29 @@ struct bp_dial {
  */
 BP_API int bp_node_dial_with(struct bp_node *node, const char *name, const struct bp_dial *dial,
                              size_t size, bp_peer_id *peer);
+
+/* Where to. Zeroed: to another socket of this machine, or through the relay that the node's table
+ * has. */
+struct bp_migrate {
+    unsigned timeout_ms;          /* 0: 5000 */
+    const struct bp_relay *relay; /* to this one; borrowed for the call */
+    bool direct;                  /* to none, even if the table has one */
+};
+
+/*
+ * Moves a connection that is up to another path while messages flow: nothing is lost or reordered,
+ * and the old path is used until the peer has answered on the new one. `how` may be NULL, `size` is
+ * sizeof(*how). 0: it has begun; a MOVED event tells its end, or DOWN if the connection ends before
+ * (with libei: `moving` and `move_error` of bp_node_peer_info). Where the peer has dialled it is
+ * asked to move, if it is of our kind; a relay cannot be asked for. A path that was left is used
+ * again after 1.5 s. Errors, at once or in the event: BP_ERROR_NOT_FOUND, BP_ERROR_STATE (not up),
+ * BP_ERROR_BUSY (it is being moved), BP_ERROR_NOT_DIALLER, BP_ERROR_MIGRATION_DISABLED (by the
+ * peer), BP_ERROR_NO_SPARE_CID (the peer gave no connection id in time), BP_ERROR_RELAY,
+ * BP_ERROR_TIMEOUT (nobody answered there; the path is as it was), BP_ERROR_PATH_FAILED (the peer
+ * could not), those of bp_node_set_relay.
+ */
+BP_API int bp_node_migrate(struct bp_node *node, bp_peer_id peer, const struct bp_migrate *how,
+                           size_t size);
 
 /*
  * For functions: a datagram came from the peer; copied. From any thread, also with a lock of the

@@ -42,10 +42,19 @@ int cli_enter_root(void **state)
     return chdir(root);
 }
 
-static int open_command(void)
+static int open_command(const char *other)
 {
     char path[PATH_MAX];
-    int fd = open(cli_path(path), O_RDONLY | O_CLOEXEC);
+    int fd;
+
+    if (other != NULL) {
+        above(1, path);
+        assert_true(strlen(path) + strlen(other) + 2 <= PATH_MAX);
+        (void)strcat(strcat(path, "/"), other);
+    } else {
+        (void)cli_path(path);
+    }
+    fd = open(path, O_RDONLY | O_CLOEXEC);
 
     if (fd < 0) {
         fail_msg("%s: %s", path, strerror(errno));
@@ -125,7 +134,7 @@ static void child(const struct call *call, int command, const int fds[3], const 
 
 void cli_call(struct run *r, const struct call *call)
 {
-    int command = open_command();
+    int command = open_command(call->command);
     int fds[3] = {mem_file(call->input != NULL ? call->input : "", call->input_len),
                   mem_file("", 0), mem_file("", 0)};
     const struct passwd *pw = call->as_nobody && geteuid() == 0 ? nobody() : NULL;

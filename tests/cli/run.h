@@ -24,6 +24,7 @@ struct call {
     const char *to;  /* where the standard output goes instead of `out` */
     bool as_nobody;  /* without privileges, if the test has any */
     unsigned umask_; /* 0: 022 */
+    const char *command; /* beside the test, in place of the command */
     const char *args[ARGS_MAX];
 };
 

@@ -93,10 +93,11 @@ void peer_info(struct bp_node *n, bp_peer_id id)
         return;
     }
     peer_say("info name=%s address=%s fingerprint=%s up=%d srtt_us=%llu bytes_received=%llu "
-             "recv_queue=%llu messages_received=%llu",
+             "recv_queue=%llu messages_received=%llu datagram_size=%llu relay=%s",
              i.name, i.address, i.fingerprint, i.up, (unsigned long long)i.srtt_us,
              (unsigned long long)i.bytes_received, (unsigned long long)i.recv_queue,
-             (unsigned long long)i.messages_received);
+             (unsigned long long)i.messages_received, (unsigned long long)i.datagram_size,
+             i.relay);
 }
 
 struct counter {
@@ -136,7 +137,7 @@ bool peer_command(struct bp_node *n, const char *line)
         (void)bp_node_set_text(n, BP_OPT_TRUST, "strict");
         return true;
     }
-    return false;
+    return peer_relay_command(n, line);
 }
 
 int main(int argc, char **argv)

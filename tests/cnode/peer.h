@@ -17,6 +17,10 @@
  *   count NODE            -> count N, of messages {n, I} that came in order, or wrong I
  *   info NODE             -> info KEY=VALUE ..
  *   counter NAME          -> counter VALUE
+ *   relay NODE udp HOST PORT [MTU] | socks5 HOST PORT [USER PASSWORD] | fd PATH | functions PORT |
+ *     none                -> relay set; fd: a socket that is connected to PATH; functions: those of
+ *                         the program, which has a UDP socket to PORT of this machine
+ *   migrate NODE ..       -> moved CODE TEXT; as relay, or direct
  *   close NODE            -> down NODE ..
  *   quit                  -> bye
  *
@@ -49,5 +53,6 @@ void peer_ei(struct bp_node *n);
 void peer_loop(struct bp_node *n);
 /* The commands that both have; false: not one of them. */
 bool peer_command(struct bp_node *n, const char *line);
+bool peer_relay_command(struct bp_node *n, const char *line);
 
 #endif

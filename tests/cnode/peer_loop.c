@@ -129,6 +129,9 @@ static void on_event(struct bp_node *n, const struct bp_event *ev)
     case BP_EVENT_MESSAGE:
         on_message(n, ev);
         break;
+    case BP_EVENT_MOVED:
+        peer_say("moved %d %s", ev->error, ev->text);
+        break;
     case BP_EVENT_WRITABLE:
     case BP_EVENT_NONE:
     default:

@@ -42,7 +42,7 @@ static void *forward(void *arg)
             socklen_t len = sizeof(client);
             n = recvfrom(f->front, buf, sizeof(buf), MSG_DONTWAIT, (struct sockaddr *)&client,
                          &len);
-            if (n > 0) {
+            if (n > 0 && !f->mute) {
                 client_len = len;
                 f->largest = (unsigned)n > f->largest ? (unsigned)n : f->largest;
                 f->moved++;
@@ -51,7 +51,7 @@ static void *forward(void *arg)
         }
         if (p[1].revents != 0) {
             n = recv(f->back, buf, sizeof(buf), MSG_DONTWAIT);
-            if (n > 0 && (f->connected || client_len > 0)) {
+            if (n > 0 && !f->mute && (f->connected || client_len > 0)) {
                 f->moved++;
                 (void)sendto(f->front, buf, (size_t)n, MSG_NOSIGNAL,
                              f->connected ? NULL : (struct sockaddr *)&client,

@@ -16,7 +16,8 @@ struct forwarder {
     int back;
     int stop; /* eventfd */
     uint16_t port;
-    bool connected; /* `front` is one end of a pair */
+    bool connected;    /* `front` is one end of a pair */
+    _Atomic bool mute; /* takes what comes, and forwards nothing */
     _Atomic unsigned moved;
     _Atomic unsigned largest; /* from the front */
 };

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* libei over QUIC: C nodes that talk through ei_connect, ei_accept, ei_receive_msg and the rest. */
-#include "cnode/rig.h"
+#include "cnode/ei_side.h"
 
-#include "barrel_p2p/ei.h"
 #include "cnode/cn.h"
 
 #include <errno.h>
@@ -12,120 +11,6 @@
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
-
-/* A node with libei, which may listen. */
-struct side {
-    struct rig_node *x;
-    ei_cnode ec;
-    int listen_fd;
-    int fd;
-};
-
-static void prepare(struct rig *r, struct side *s, char letter)
-{
-    *s = (struct side){.listen_fd = -1, .fd = -1};
-    s->x = rig_node(r, rig_name(letter));
-}
-
-static void begin(struct side *s, bool listening)
-{
-    int port = 0;
-
-    rig_start(s->x, false);
-    if (bp_ei_init(&s->ec, s->x->n, 0) != 0) {
-        fail_msg("%s", bp_error_detail());
-    }
-    s->x->threaded = true;
-    if (listening) {
-        s->listen_fd = ei_listen(&s->ec, &port, 16);
-        assert_true(s->listen_fd >= 0);
-        s->x->port = bp_node_port(s->x->n);
-        assert_int_equal(port, s->x->port);
-    }
-}
-
-static void end_side(struct side *s)
-{
-    if (s->fd >= 0) {
-        assert_int_equal(ei_close_connection(s->fd), 0);
-    }
-    if (s->listen_fd >= 0) {
-        assert_int_equal(ei_close_connection(s->listen_fd), 0);
-    }
-}
-
-/* --- a server in a thread ------------------------------------------------ */
-
-static void *accept_one(void *arg)
-{
-    struct side *s = arg;
-    ErlConnect conp;
-
-    s->fd = ei_accept_tmo(&s->ec, s->listen_fd, &conp, RIG_PATIENCE_MS);
-    return NULL;
-}
-
-static void connected(struct rig *r, struct side *a, struct side *b, void **state)
-{
-    pthread_t t;
-
-    *r = (struct rig){.state = state};
-    prepare(r, b, 'b');
-    begin(b, true);
-    prepare(r, a, 'a');
-    rig_knows(a->x, b->x);
-    begin(a, false);
-    assert_int_equal(pthread_create(&t, NULL, accept_one, b), 0);
-    a->fd = bp_ei_connect(&a->ec, a->x->n, NAME_B, RIG_PATIENCE_MS);
-    if (a->fd < 0) {
-        fail_msg("%d: %s", erl_errno, bp_error_detail());
-    }
-    assert_int_equal(pthread_join(t, NULL), 0);
-    assert_true(b->fd >= 0);
-}
-
-static void disconnect(struct rig *r, struct side *a, struct side *b)
-{
-    end_side(a);
-    end_side(b);
-    rig_end(r);
-}
-
-static void send_term(struct side *s, const char *name, ei_x_buff *x)
-{
-    char copy[64];
-
-    snprintf(copy, sizeof(copy), "%s", name);
-    assert_int_equal(ei_reg_send(&s->ec, s->fd, copy, x->buff, x->index), 0);
-}
-
-/* {number, N} with version, to a registered name. */
-static void send_number(struct side *s, long n)
-{
-    ei_x_buff x;
-
-    ei_x_new_with_version(&x);
-    ei_x_encode_tuple_header(&x, 2);
-    ei_x_encode_atom(&x, "number");
-    ei_x_encode_long(&x, n);
-    send_term(s, "sink", &x);
-    ei_x_free(&x);
-}
-
-static long decode_number(const ei_x_buff *x)
-{
-    char atom[MAXATOMLEN];
-    int index = 0;
-    int version;
-    int arity;
-    long n = -1;
-
-    assert_int_equal(ei_decode_version(x->buff, &index, &version), 0);
-    assert_int_equal(ei_decode_tuple_header(x->buff, &index, &arity), 0);
-    assert_int_equal(ei_decode_atom(x->buff, &index, atom), 0);
-    assert_int_equal(ei_decode_long(x->buff, &index, &n), 0);
-    return n;
-}
 
 /* --- tests --------------------------------------------------------------- */
 
@@ -138,26 +23,26 @@ static void there_and_back(void **state)
     erlang_msg msg;
     ei_x_buff x;
 
-    connected(&r, &a, &b, state);
+    side_connected(&r, &a, &b, state);
     ei_x_new(&x);
     for (long i = 0; i < 300; i++) {
-        send_number(&a, i);
+        side_send_number(&a, i);
         assert_int_equal(ei_xreceive_msg(b.fd, &msg, &x), ERL_MSG);
         assert_int_equal(msg.msgtype, ERL_REG_SEND);
         assert_string_equal(msg.toname, "sink");
         assert_string_equal(msg.from.node, NAME_A);
-        assert_int_equal(decode_number(&x), i);
+        assert_int_equal(side_decode_number(&x), i);
         /* To the pid that sent it. */
         assert_int_equal(ei_send(b.fd, &msg.from, x.buff, x.index), 0);
         assert_int_equal(ei_xreceive_msg_tmo(a.fd, &msg, &x, RIG_PATIENCE_MS), ERL_MSG);
-        assert_int_equal(decode_number(&x), i);
+        assert_int_equal(side_decode_number(&x), i);
     }
     ei_x_free(&x);
     assert_int_equal(bp_node_peer_info(a.x->n, bp_ei_peer(a.x->n, a.fd), &info, sizeof(info)), 0);
     assert_true(info.ei && info.up);
     assert_string_equal(info.name, NAME_B);
     assert_int_equal(bp_ei_peer(a.x->n, b.fd), 0);
-    disconnect(&r, &a, &b);
+    side_disconnect(&r, &a, &b);
 }
 
 static uint64_t now_ms(void)
@@ -177,20 +62,20 @@ static void timeouts(void **state)
     ei_x_buff x;
     uint64_t began;
 
-    connected(&r, &a, &b, state);
+    side_connected(&r, &a, &b, state);
     ei_x_new(&x);
     began = now_ms();
     assert_int_equal(ei_xreceive_msg_tmo(a.fd, &msg, &x, 60), ERL_ERROR);
     assert_int_equal(erl_errno, ETIMEDOUT);
     assert_true(now_ms() - began >= 60);
     /* Nothing is lost by that. */
-    send_number(&b, 5);
+    side_send_number(&b, 5);
     assert_int_equal(ei_xreceive_msg_tmo(a.fd, &msg, &x, RIG_PATIENCE_MS), ERL_MSG);
-    assert_int_equal(decode_number(&x), 5);
+    assert_int_equal(side_decode_number(&x), 5);
     assert_int_equal(ei_accept_tmo(&b.ec, b.listen_fd, NULL, 20), ERL_ERROR);
     assert_int_equal(erl_errno, ETIMEDOUT);
     ei_x_free(&x);
-    disconnect(&r, &a, &b);
+    side_disconnect(&r, &a, &b);
 }
 
 /* The descriptor is readable as long as there is something to read. */
@@ -203,17 +88,17 @@ static void pollable(void **state)
     ei_x_buff x;
     struct pollfd p;
 
-    connected(&r, &a, &b, state);
+    side_connected(&r, &a, &b, state);
     ei_x_new(&x);
     p = (struct pollfd){.fd = a.fd, .events = POLLIN};
     assert_int_equal(poll(&p, 1, 30), 0);
-    send_number(&b, 1);
-    send_number(&b, 2);
+    side_send_number(&b, 1);
+    side_send_number(&b, 2);
     assert_int_equal(poll(&p, 1, RIG_PATIENCE_MS), 1);
     assert_int_equal(ei_xreceive_msg(a.fd, &msg, &x), ERL_MSG);
     assert_int_equal(poll(&p, 1, RIG_PATIENCE_MS), 1);
     assert_int_equal(ei_xreceive_msg(a.fd, &msg, &x), ERL_MSG);
-    assert_int_equal(decode_number(&x), 2);
+    assert_int_equal(side_decode_number(&x), 2);
     assert_int_equal(poll(&p, 1, 30), 0);
     /* The end shows, too. */
     assert_int_equal(ei_close_connection(b.fd), 0);
@@ -223,7 +108,7 @@ static void pollable(void **state)
     assert_int_equal(erl_errno, EIO);
     assert_int_equal(ei_reg_send(&a.ec, a.fd, (char[]){"x"}, x.buff, x.index), ERL_ERROR);
     ei_x_free(&x);
-    disconnect(&r, &a, &b);
+    side_disconnect(&r, &a, &b);
 }
 
 /* A buffer of a fixed size, as ei_receive_msg has it; and one that is too small. */
@@ -237,17 +122,17 @@ static void static_buffer(void **state)
     ei_x_buff x;
     erlang_msg msg;
 
-    connected(&r, &a, &b, state);
-    send_number(&b, 77);
+    side_connected(&r, &a, &b, state);
+    side_send_number(&b, 77);
     assert_int_equal(ei_receive_msg(a.fd, &msg, &small), ERL_MSG);
-    assert_int_equal(decode_number(&small), 77);
+    assert_int_equal(side_decode_number(&small), 77);
     ei_x_new_with_version(&x);
     ei_x_encode_binary(&x, (char[500]){0}, 500);
-    send_term(&b, "sink", &x);
+    side_send_term(&b, "sink", &x);
     assert_int_equal(ei_receive_msg(a.fd, &msg, &small), ERL_ERROR);
     assert_int_equal(erl_errno, EMSGSIZE);
     ei_x_free(&x);
-    disconnect(&r, &a, &b);
+    side_disconnect(&r, &a, &b);
 }
 
 struct bulk {
@@ -304,7 +189,7 @@ static void send_bulk(struct side *from, struct side *to, size_t size, int n)
     ei_x_encode_binary(&x, body, (int)size);
     assert_int_equal(pthread_create(&t, NULL, receive_bulk, &k), 0);
     for (int i = 0; i < n; i++) {
-        send_term(from, "sink", &x);
+        side_send_term(from, "sink", &x);
     }
     assert_int_equal(pthread_join(t, NULL), 0);
     assert_int_equal(k.failed, 0);
@@ -319,10 +204,10 @@ static void large_terms(void **state)
     struct side a;
     struct side b;
 
-    connected(&r, &a, &b, state);
+    side_connected(&r, &a, &b, state);
     send_bulk(&a, &b, 1000 * 1000, 40);
     send_bulk(&b, &a, 100u * 1000u * 1000u, 2);
-    disconnect(&r, &a, &b);
+    side_disconnect(&r, &a, &b);
 }
 
 /* What a peer sends when nobody reads is bounded, and a sender with a timeout is told. */
@@ -339,7 +224,7 @@ static void nobody_reads(void **state)
     erlang_msg msg;
     ei_x_buff in;
 
-    connected(&r, &a, &b, state);
+    side_connected(&r, &a, &b, state);
     ei_x_new_with_version(&x);
     ei_x_encode_binary(&x, body, sizeof(body));
     while (ei_reg_send_tmo(&a.ec, a.fd, (char[]){"sink"}, x.buff, x.index, 2000) == 0) {
@@ -357,7 +242,7 @@ static void nobody_reads(void **state)
     }
     ei_x_free(&in);
     ei_x_free(&x);
-    disconnect(&r, &a, &b);
+    side_disconnect(&r, &a, &b);
 }
 
 static void refusals(void **state)
@@ -368,7 +253,7 @@ static void refusals(void **state)
     uint64_t began;
     int fd;
 
-    connected(&r, &a, &b, state);
+    side_connected(&r, &a, &b, state);
     /* Not found. */
     fd = bp_ei_connect(&a.ec, a.x->n, "nowhere@127.0.0.1", 2000);
     assert_true(fd < 0);
@@ -393,7 +278,7 @@ static void refusals(void **state)
     fd = bp_ei_connect(&a.ec, a.x->n, NAME_B, 200);
     assert_true(fd < 0);
     assert_true(now_ms() - began >= 200);
-    disconnect(&r, &a, &b);
+    side_disconnect(&r, &a, &b);
 }
 
 static void cookie(void **state)
@@ -404,20 +289,24 @@ static void cookie(void **state)
     pthread_t t;
     int fd;
 
-    prepare(&r, &b, 'b');
-    begin(&b, true);
-    prepare(&r, &a, 'a');
+    side_prepare(&r, &b, 'b');
+    side_begin(&b, true);
+    side_prepare(&r, &a, 'a');
     rig_knows(a.x, b.x);
     assert_int_equal(bp_node_set_text(a.x->n, BP_OPT_COOKIE, "another"), 0);
-    begin(&a, false);
-    assert_int_equal(pthread_create(&t, NULL, accept_one, &b), 0);
+    side_begin(&a, false);
+    assert_int_equal(pthread_create(&t, NULL, side_accept_one, &b), 0);
     fd = bp_ei_connect(&a.ec, a.x->n, NAME_B, RIG_PATIENCE_MS);
     assert_true(fd < 0);
     assert_int_equal(erl_errno, EIO);
     assert_non_null(strstr(bp_error_detail(), "cookie"));
+    assert_int_equal(rig_counter(b.x, "refused_bad_cookie"), 1);
+    /* ei_accept was not told, and waits for the next one. */
+    assert_int_equal(ei_close_connection(b.listen_fd), 0);
+    b.listen_fd = -1;
     assert_int_equal(pthread_join(t, NULL), 0);
     assert_true(b.fd < 0);
-    disconnect(&r, &a, &b);
+    side_disconnect(&r, &a, &b);
 }
 
 /* An address and a port, and whoever is there. */
@@ -428,17 +317,17 @@ static void host_and_port(void **state)
     struct side b;
     pthread_t t;
 
-    prepare(&r, &b, 'b');
-    begin(&b, true);
-    prepare(&r, &a, 'a');
-    begin(&a, false);
-    assert_int_equal(pthread_create(&t, NULL, accept_one, &b), 0);
+    side_prepare(&r, &b, 'b');
+    side_begin(&b, true);
+    side_prepare(&r, &a, 'a');
+    side_begin(&a, false);
+    assert_int_equal(pthread_create(&t, NULL, side_accept_one, &b), 0);
     a.fd = ei_connect_host_port(&a.ec, (char[]){"127.0.0.1"}, b.x->port);
     assert_true(a.fd >= 0);
     assert_int_equal(pthread_join(t, NULL), 0);
     assert_true(b.fd >= 0);
-    send_number(&a, 3);
-    disconnect(&r, &a, &b);
+    side_send_number(&a, 3);
+    side_disconnect(&r, &a, &b);
 }
 
 /* A program that closes the descriptor without libei. */
@@ -450,14 +339,14 @@ static void closed_behind_our_back(void **state)
     erlang_msg msg;
     ei_x_buff x;
 
-    connected(&r, &a, &b, state);
+    side_connected(&r, &a, &b, state);
     ei_x_new(&x);
     assert_int_equal(close(a.fd), 0);
     a.fd = -1;
     assert_int_equal(ei_xreceive_msg_tmo(b.fd, &msg, &x, RIG_PATIENCE_MS), ERL_ERROR);
     assert_int_equal(erl_errno, EIO);
     ei_x_free(&x);
-    disconnect(&r, &a, &b);
+    side_disconnect(&r, &a, &b);
 }
 
 static void *receive_for_ever(void *arg)
@@ -482,13 +371,13 @@ static void gone_meanwhile(void **state)
     pthread_t t;
     void *bad;
 
-    connected(&r, &a, &b, state);
+    side_connected(&r, &a, &b, state);
     assert_int_equal(pthread_create(&t, NULL, receive_for_ever, &a), 0);
     assert_int_equal(ei_close_connection(b.fd), 0);
     b.fd = -1;
     assert_int_equal(pthread_join(t, &bad), 0);
     assert_null(bad);
-    disconnect(&r, &a, &b);
+    side_disconnect(&r, &a, &b);
 }
 
 /* Who waits for a descriptor that is closed comes back. */
@@ -500,9 +389,9 @@ static void closed_while_waiting(void **state)
     pthread_t t[2];
     void *bad;
 
-    connected(&r, &a, &b, state);
+    side_connected(&r, &a, &b, state);
     assert_int_equal(pthread_create(&t[0], NULL, receive_for_ever, &a), 0);
-    assert_int_equal(pthread_create(&t[1], NULL, accept_one, &b), 0);
+    assert_int_equal(pthread_create(&t[1], NULL, side_accept_one, &b), 0);
     for (int waits = 0; waits < 2;) {
         waits = 0;
         (void)pthread_mutex_lock(&a.x->n->lock);
@@ -519,7 +408,7 @@ static void closed_while_waiting(void **state)
     assert_int_equal(pthread_join(t[1], NULL), 0);
     assert_true(b.fd < 0);
     a.fd = b.listen_fd = -1;
-    disconnect(&r, &a, &b);
+    side_disconnect(&r, &a, &b);
 }
 
 /* Without descriptors there is an error, and with them again it goes on. */
@@ -534,7 +423,7 @@ static void no_descriptors(void **state)
     ei_x_buff x;
     int fd;
 
-    connected(&r, &a, &b, state);
+    side_connected(&r, &a, &b, state);
     ei_x_new(&x);
     fd = dup(a.fd);
     assert_true(fd >= 0);
@@ -550,11 +439,11 @@ static void no_descriptors(void **state)
     fd = bp_ei_connect(&a.ec, a.x->n, "nobody@127.0.0.1", 5000);
     assert_true(fd < 0);
     assert_int_equal(erl_errno, ECONNREFUSED);
-    send_number(&a, 4);
+    side_send_number(&a, 4);
     assert_int_equal(ei_xreceive_msg(b.fd, &msg, &x), ERL_MSG);
-    assert_int_equal(decode_number(&x), 4);
+    assert_int_equal(side_decode_number(&x), 4);
     ei_x_free(&x);
-    disconnect(&r, &a, &b);
+    side_disconnect(&r, &a, &b);
 }
 
 int main(void)

@@ -456,6 +456,190 @@ static void functions_thread(void **state)
     through_functions(state, true);
 }
 
+/* --- moving -------------------------------------------------------------- */
+
+/* Messages in both directions until the move has ended; its result. */
+struct moving {
+    struct load l;
+    struct rig_node *who;
+    size_t from; /* events that were there before */
+    int error;
+};
+
+static bool moved(void *ctx)
+{
+    struct moving *m = ctx;
+
+    (void)loaded(&m->l);
+    for (size_t i = m->from; i < m->who->n_events; i++) {
+        if (m->who->events[i].ev.kind == BP_EVENT_MOVED) {
+            m->error = m->who->events[i].ev.error;
+            return true;
+        }
+        assert_int_not_equal(m->who->events[i].ev.kind, BP_EVENT_DOWN);
+    }
+    return false;
+}
+
+static int move(struct rig *r, struct rig_node *a, struct rig_node *b, bp_peer_id id,
+                struct rig_node *who, const struct bp_migrate *how)
+{
+    struct moving m = {
+        .l = {.a = a, .b = b, .ab = id, .ba = bp_node_find_peer(b->n, bp_node_name(a->n))},
+        .who = who,
+        .from = who->n_events};
+    int rc;
+
+    a->messages = b->messages = 0;
+    a->count_only = b->count_only = true;
+    (void)loaded(&m.l);
+    rc = bp_node_migrate(who->n, who == a ? id : m.l.ba, how, sizeof(*how));
+    if (rc != 0) {
+        rig_until(r, loaded, &m.l);
+        return rc;
+    }
+    rig_until(r, moved, &m);
+    rig_until(r, loaded, &m.l);
+    return m.error;
+}
+
+static void moves(void **state, bool threads)
+{
+    struct rig r;
+    struct rig_node *a;
+    struct rig_node *b;
+    struct forwarder one;
+    struct forwarder two;
+    struct forwarder tunnel;
+    struct mine m;
+    struct bp_peer_info info;
+    struct bp_relay relays[4] = {{0},
+                                 {0},
+                                 {.size = sizeof(struct bp_relay), .kind = BP_RELAY_FD},
+                                 {.size = sizeof(struct bp_relay),
+                                  .kind = BP_RELAY_FUNCTIONS,
+                                  .functions = &mine_functions,
+                                  .ctx = &m}};
+    static const char *const names[] = {"relay 127.0.0.1:", "relay 127.0.0.1:", "descriptor ",
+                                        "the program's relay"};
+    static const int order[] = {0, 1, 2, 3, -1, 1, -1, -1, 0, 3};
+    bp_peer_id id;
+
+    pair(&r, state, threads, &a, &b);
+    forwarder_open(&one, b->port);
+    forwarder_open(&two, b->port);
+    mine_start(&m, b->port);
+    relays[0] = udp(one.port);
+    relays[1] = udp(two.port);
+    relays[1].mtu = 1300;
+    relays[2].fd = forwarder_open_pair(&tunnel, b->port);
+    id = rig_connect(&r, a, b); /* from the node's socket */
+    for (size_t i = 0; i < sizeof(order) / sizeof(order[0]); i++) {
+        struct bp_migrate how = {.direct = order[i] < 0, .timeout_ms = 20000};
+        if (order[i] >= 0) {
+            how.relay = &relays[order[i]];
+        }
+        assert_int_equal(move(&r, a, b, id, a, &how), 0);
+        expect_relay(a, id, order[i] < 0 ? NULL : names[order[i]]);
+    }
+    assert_int_equal(bp_node_peer_info(a->n, id, &info, sizeof(info)), 0);
+    assert_int_equal(info.migrations, 10);
+    assert_false(info.moving);
+    assert_true(one.moved > 100 && two.moved > 100 && tunnel.moved > 100 && m.taken > 10);
+    assert_true(two.largest <= 1300);
+    close_both(&r, a, b, id);
+    rig_end(&r);
+    assert_int_equal(m.opened, m.closed);
+    (void)close(relays[2].fd);
+    forwarder_close(&one);
+    forwarder_close(&two);
+    forwarder_close(&tunnel);
+    mine_stop(&m);
+}
+
+static void moves_loop(void **state)
+{
+    moves(state, false);
+}
+
+static void moves_thread(void **state)
+{
+    moves(state, true);
+}
+
+static void cannot_move(void **state)
+{
+    struct rig r;
+    struct rig_node *a;
+    struct rig_node *b;
+    struct forwarder f;
+    struct bp_relay relay;
+    struct bp_relay proxy = {
+        .size = sizeof(proxy), .kind = BP_RELAY_SOCKS5, .host = "127.0.0.1", .port = 1};
+    struct bp_migrate how = {.relay = &relay, .timeout_ms = 500};
+    struct bp_migrate plain = {0};
+    bp_peer_id id;
+    bp_peer_id other;
+    int rc;
+
+    pair(&r, state, false, &a, &b);
+    forwarder_open(&f, 9); /* to nobody */
+    relay = udp(f.port);
+    id = rig_connect(&r, a, b);
+    other = bp_node_find_peer(b->n, NAME_A);
+    /* nobody answers there: the connection stays where it is */
+    assert_int_equal(move(&r, a, b, id, a, &how), BP_ERROR_TIMEOUT);
+    expect_relay(a, id, NULL);
+    /* a proxy that is not there; two at once; the side that was dialled */
+    how.relay = &proxy;
+    assert_int_equal(move(&r, a, b, id, a, &how), BP_ERROR_RELAY);
+    how.relay = &relay;
+    assert_int_equal(bp_node_migrate(a->n, id, &how, sizeof(how)), 0);
+    assert_int_equal(bp_node_migrate(a->n, id, &how, sizeof(how)), BP_ERROR_BUSY);
+    assert_non_null(strstr(bp_error_detail(), NAME_B));
+    assert_int_equal(rig_expect(&r, a, BP_EVENT_MOVED)->error, BP_ERROR_TIMEOUT);
+    assert_int_equal(bp_node_migrate(b->n, other, &how, sizeof(how)), BP_ERROR_NOT_DIALLER);
+    /* the dialler is asked, and moves it when it is back from where nobody was */
+    while ((rc = move(&r, a, b, id, b, &plain)) == BP_ERROR_BUSY) {
+    }
+    assert_int_equal(rc, 0);
+    assert_int_equal(move(&r, a, b, id, a, &plain), 0);
+    assert_int_equal(bp_node_migrate(a->n, 999, &plain, sizeof(plain)), BP_ERROR_NOT_FOUND);
+    how.direct = true;
+    assert_int_equal(bp_node_migrate(a->n, id, &how, sizeof(how)), BP_ERROR_INVALID);
+    /* ends while it is being moved */
+    how.direct = false;
+    assert_int_equal(bp_node_migrate(a->n, id, &how, sizeof(how)), 0);
+    close_both(&r, a, b, id);
+    rig_end(&r);
+    forwarder_close(&f);
+}
+
+/* Nothing comes through any more; off it, and nothing is lost. */
+static void off_a_dead_relay(void **state)
+{
+    struct rig r;
+    struct rig_node *a;
+    struct rig_node *b;
+    struct forwarder f;
+    struct bp_relay relay;
+    struct bp_migrate direct = {.direct = true, .timeout_ms = 20000};
+    bp_peer_id id;
+
+    pair(&r, state, true, &a, &b);
+    forwarder_open(&f, b->port);
+    relay = udp(f.port);
+    id = dial(a, NAME_B, &relay);
+    expect_up(&r, a, b, id);
+    load(&r, a, b, id);
+    f.mute = true; /* a closed port would be said to b, which ends the connection */
+    assert_int_equal(move(&r, a, b, id, a, &direct), 0);
+    expect_relay(a, id, NULL);
+    close_both(&r, a, b, id);
+    rig_end(&r);
+    forwarder_close(&f);
+}
+
 /* --- what fails ---------------------------------------------------------- */
 
 static unsigned downs;
@@ -699,6 +883,10 @@ static const struct CMUnitTest tests[] = {
     TMPDIR_TEST(proxy_is_mute),
     TMPDIR_TEST(name_of_relay),
     TMPDIR_TEST(misuse),
+    TMPDIR_TEST(moves_loop),
+    TMPDIR_TEST(moves_thread),
+    TMPDIR_TEST(cannot_move),
+    TMPDIR_TEST(off_a_dead_relay),
 };
 
 T_MAIN(tests)

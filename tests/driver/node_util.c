@@ -118,21 +118,46 @@ static void pair_start(struct pair *p, void **state)
     p->node = start_node(state, &p->udp_port);
 }
 
-void pair_dial(struct pair *p, void **state)
+static void dial(struct pair *p)
 {
     struct tlv *t = calloc(1, sizeof(*t));
     struct vm_reply *r = calloc(1, sizeof(*r));
+    char text[128];
 
-    pair_start(p, state);
     assert_non_null(t);
     assert_non_null(r);
     p->conn = vm_open("barrel_p2p_drv connect");
     assert_non_null(p->conn);
     connect_args(t, p->peer.name, "127.0.0.1", peer_port(&p->peer));
     vm_control_ok(p->conn, OP_CONNECT, t->data, t->len, r);
-    await_msg(p, p->conn, "authenticated <peer@127.0.0.1> <SHA256:");
+    snprintf(text, sizeof(text), "authenticated <%s> <SHA256:", p->peer.name);
+    await_msg(p, p->conn, text);
     free(t);
     free(r);
+}
+
+/* The last word of authentication is under way to the peer when the node offers the connection. */
+static bool peer_has_ok(void *ctx)
+{
+    const struct pair *p = ctx;
+
+    return p->peer.authenticated || p->peer.failed;
+}
+
+void pair_dial(struct pair *p, void **state)
+{
+    pair_start(p, state);
+    dial(p);
+}
+
+void pair_dial_more(struct pair *p, const struct pair *first, const char *peer)
+{
+    memset(p, 0, sizeof(*p));
+    p->peers[0] = &p->peer;
+    peer_init(&p->peer, peer);
+    p->node = first->node;
+    p->udp_port = first->udp_port;
+    dial(p);
 }
 
 void pair_accept(struct pair *p, void **state)
@@ -156,6 +181,7 @@ void pair_accept(struct pair *p, void **state)
     snprintf(command, sizeof(command), "barrel_p2p_drv attach %u", id);
     p->conn = vm_open(command);
     assert_non_null(p->conn);
+    assert_true(pair_run(p, peer_has_ok, p));
     vm_forget(NULL);
     free(r);
 }
@@ -202,8 +228,17 @@ static void peer_awaits(struct pair *p, char first)
     }
 }
 
+/* The VM may have authenticated it, and not be heard of it yet. */
+static bool peer_may_speak(void *ctx)
+{
+    const struct peer *peer = ctx;
+
+    return bp_link_phase(peer->link) == BP_LINK_HANDSHAKE;
+}
+
 static void peer_says(struct pair *p, const void *msg, size_t len)
 {
+    assert_true(pair_run(p, peer_may_speak, &p->peer));
     assert_int_equal(bp_link_hs_send(p->peer.link, msg, len), 0);
     peer_step(&p->peer);
 }

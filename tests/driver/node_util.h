@@ -60,6 +60,8 @@ struct pair {
 
 /* Each fails the test if it takes more than seconds. */
 void pair_dial(struct pair *p, void **state);   /* the driver dials: authenticated */
+/* The same for another peer of the node of `first`. */
+void pair_dial_more(struct pair *p, const struct pair *first, const char *peer);
 void pair_accept(struct pair *p, void **state); /* the peer dials: attached, authenticated */
 void pair_handshake(struct pair *p);            /* distribution handshake, both up, delivering */
 void pair_free(struct pair *p);

@@ -83,6 +83,13 @@ static bool offered_or_over(void *ctx)
     return vm_find(NULL, "incoming") != NULL || l->p.peer.failed;
 }
 
+static bool heard_ok_or_over(void *ctx)
+{
+    const struct life *l = ctx;
+
+    return !l->p.conn->open || l->p.peer.failed || l->p.peer.authenticated;
+}
+
 static bool accept_peer(struct life *l)
 {
     static struct vm_reply r;
@@ -106,7 +113,8 @@ static bool accept_peer(struct life *l)
     }
     snprintf(command, sizeof(command), "barrel_p2p_drv attach %u", id);
     l->p.conn = vm_open(command);
-    return l->p.conn != NULL;
+    return l->p.conn != NULL && run_until(l->p.peers, 1, heard_ok_or_over, l, SETUP_MS) &&
+           l->p.conn->open && !l->p.peer.failed;
 }
 
 static bool got_all(void *ctx)

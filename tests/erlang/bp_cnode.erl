@@ -2,7 +2,7 @@
 %% Runs C nodes (tests/cnode/peer.h says what they take and say) beside real ones.
 -module(bp_cnode).
 
--export([start/3, start/4, name/1, tell/2, ask/3, expect/2, expect/3, os_pid/1, rss/1, kill9/1, stop/1]).
+-export([start/3, start/4, name/1, tell/2, ask/3, expect/2, expect/3, either/2, os_pid/1, rss/1, kill9/1, stop/1]).
 -export([unique_name/1, drain/1]).
 
 exe() ->
@@ -68,6 +68,19 @@ expect(#{port := Port, log := Log} = C, Word, Timeout) ->
     after Timeout ->
         {ok, Text} = file:read_file(Log),
         error({cnode_silent, Word, Text})
+    end.
+
+%% {Word, what follows} of the next line that begins with one of Words.
+either(#{port := Port} = C, Words) ->
+    receive
+        {Port, {data, {eol, Line}}} ->
+            [Word | Rest] = string:split(binary_to_list(Line), " "),
+            case lists:member(Word, Words) of
+                true -> {Word, lists:append(Rest)};
+                false -> either(C, Words)
+            end
+    after 30000 ->
+        error({cnode_silent, Words})
     end.
 
 %% Forgets what it has said so far.

@@ -6,7 +6,7 @@
 
 %% Suites that wait most of their time: for the network, ticks and ages.
 -define(WAITING, ["wan_SUITE", "gc_SUITE", "lifecycle_SUITE", "member_SUITE", "keys_SUITE",
-                  "idle_SUITE", "machine_SUITE"]).
+                  "idle_SUITE", "machine_SUITE", "monkey_SUITE"]).
 
 %% What: ["all"], ["waiting"] and ["others"], which are all together, or suites as "dist_SUITE" or "dist_SUITE:case,case".
 main(Work, What) ->

@@ -65,7 +65,12 @@ begin_life(#node{h = H} = Node, Names) ->
     ok = bp_cluster:call(H, bp_monkey_node, start, [Names -- [bp_cluster:name(H)]]),
     Self = self(),
     Life = Node#node.life,
-    spawn_link(fun() -> Self ! {ended, bp_cluster:name(H), Life, bp_cluster:await_exit(H, infinity)} end),
+    %% not linked: it fails when the node is put away
+    spawn(fun() ->
+        try Self ! {ended, bp_cluster:name(H), Life, bp_cluster:await_exit(H, infinity)}
+        catch exit:_ -> ok
+        end
+    end),
     Node#node{base = bp_cluster:call(H, bp_monkey_node, base, [])}.
 
 epochs(St, End) ->

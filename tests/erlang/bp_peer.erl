@@ -106,8 +106,10 @@ handle_call(await_exit, From, #st{ended = Ended} = St) ->
 handle_call({call, M, F, A}, From, #st{status = up, sock = Sock, calls = Calls} = St)
   when Sock =/= undefined ->
     Ref = erlang:unique_integer([positive]),
-    ok = gen_tcp:send(Sock, term_to_binary({call, Ref, M, F, A})),
-    {noreply, St#st{calls = Calls#{Ref => From}}};
+    case gen_tcp:send(Sock, term_to_binary({call, Ref, M, F, A})) of
+        ok -> {noreply, St#st{calls = Calls#{Ref => From}}};
+        {error, Reason} -> {reply, {error, {node_ended, Reason}}, St}     % it is about to end
+    end;
 handle_call({call, _, _, _}, _From, St) ->
     {reply, {error, {node_ended, St#st.status}}, St};
 handle_call({input, Data}, _From, St) ->

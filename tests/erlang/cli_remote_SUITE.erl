@@ -10,7 +10,7 @@
          call_large_terms/1, send_arrives_or_says_so/1, peers_of_a_node/1, identity_is_kept/1,
          strict_node_refuses_until_told/1, wrong_cookie_and_wrong_key_are_refused/1,
          nobody_there/1, timeouts/1, several_at_once/1, flags_say_where_nodes_are/1,
-         ping_is_quick/1]).
+         through_a_relay/1, through_a_proxy/1, ping_is_quick/1]).
 
 suite() -> [{timetrap, {seconds, 120}}].
 
@@ -18,7 +18,7 @@ all() ->
     [ping_finds_and_knows_a_node, call_takes_and_gives_terms, call_failures, call_large_terms,
      send_arrives_or_says_so, peers_of_a_node, identity_is_kept, strict_node_refuses_until_told,
      wrong_cookie_and_wrong_key_are_refused, nobody_there, timeouts, several_at_once,
-     flags_say_where_nodes_are, ping_is_quick].
+     flags_say_where_nodes_are, through_a_relay, through_a_proxy, ping_is_quick].
 
 init_per_suite(Config) ->
     case bp_cluster:only(quic) of
@@ -262,6 +262,78 @@ nobody_there(Config) ->
     At = ["--static", "a@h=127.0.0.1:" ++ Free],
     fails(9, ["a@h"], cli(Config, ["ping", "a@h" | At])),
     fails(9, ["a@h"], cli(Config, ["call", "a@h", "m", "f" | At])).
+
+%% The same with a UDP forwarder in between, which is not asked twice for the way.
+through_a_relay(Config) ->
+    A = node_a(Config),
+    {ok, Port} = bp_cluster:call(A, barrel_p2p_dist, listen_port, []),
+    {Relay, At} = bp_relay:forwarder(Port),
+    Url = lists:flatten(io_lib:format("udp://127.0.0.1:~b", [At])),
+    Name = "relay 127.0.0.1:" ++ integer_to_list(At),
+    Json = ok(Config, ["ping", text(A), "--relay", Url ++ "?mtu=1300", "--json"]),
+    ?EQ(Name, json("relay", Json)),
+    true = bp_relay:largest(Relay) =< 1300,
+    Before = bp_relay:count(Relay),
+    ?EQ("6\n", ok(Config, ["call", text(A), "lists", "sum", "[[1,2,3]]", "--relay", Url])),
+    Peers = ok(Config, ["peers", text(A), "--relay", Url]),
+    {match, _} = re:run(Peers, "from here to .* through " ++ Name ++ ": "),
+    true = bp_cluster:run(A, fun() ->
+        register(relay_door, spawn(fun() ->
+            receive x -> persistent_term:put(relay_door, got) end,
+            receive stop -> ok end
+        end))
+    end),
+    _ = ok(Config, ["send", text(A), "relay_door", "x", "--relay", Url]),
+    got = bp_cluster:call(A, persistent_term, get, [relay_door]),
+    true = bp_relay:count(Relay) > Before + 20,
+    %% nobody else has to know where a node is: somebody else answers here
+    fails(7, ["x@nosuchhost.invalid"], cli(Config, ["ping", "x@nosuchhost.invalid", "--relay", Url])),
+    bp_relay:stop(Relay),
+    fails(9, [text(A), Name, "nobody takes datagrams there"],
+          cli(Config, ["ping", text(A), "--relay", Url])),
+    fails(9, [text(A), Name], cli(Config, ["call", text(A), "erlang", "node", "--relay", Url])),
+    fails(2, ["--relay:", "udp://HOST:PORT"], cli(Config, ["ping", text(A), "--relay", "tcp://h:1"])),
+    fails(2, ["--relay", "value"], cli(Config, ["ping", text(A), "--relay"])),
+    %% other commands have no relay
+    fails(2, ["--relay"], cli(Config, ["names", "--relay", Url])).
+
+%% A password is never an argument, and never said.
+through_a_proxy(Config) ->
+    case bp_relay:dante(bp_cluster:dir(Config), {username, "bpsocks", "s3cret"}) of
+        skip ->
+            {skip, "no SOCKS server, or no right to give it a user: apt-get install dante-server"};
+        {ok, {_, At} = Dante} ->
+            try through_dante(Config, At)
+            after bp_relay:stop_dante(Dante)
+            end
+    end.
+
+through_dante(Config, At) ->
+    A = node_a(Config),
+    Url = fun(User) -> lists:flatten(io_lib:format("socks5://~s127.0.0.1:~b", [User, At])) end,
+    Ping = fun(User, More, Env) ->
+        cli(Config, ["ping", text(A), "--json", "--relay", Url(User) | More], [{env, Env}])
+    end,
+    Env = fun(Password) -> [{"BARREL_P2P_RELAY_PASSWORD", Password}] end,
+    File = filename:join(bp_cluster:dir(Config), "secret"),
+    ok = file:write_file(File, "s3cret\n"),
+    ok = file:change_mode(File, 8#600),
+    {0, ByEnv, ""} = Ping("bpsocks@", [], Env("s3cret")),
+    ?EQ("SOCKS proxy 127.0.0.1:" ++ integer_to_list(At), json("relay", ByEnv)),
+    {0, _, ""} = Ping("bpsocks@", ["--relay-secret", File], Env("the file counts more")),
+    fails(9, ["the proxy did not take the user name and password"], Ping("bpsocks@", [], Env("wrong"))),
+    fails(9, ["the proxy wants a user name and a password"], Ping("", [], [])),
+    fails(2, ["BARREL_P2P_RELAY_PASSWORD"], Ping("bpsocks@", [], Env(false))),
+    {2, Out, Said} = Ping("bpsocks:s3cret@", [], []),
+    fails(2, ["seen by other users"], {2, Out, Said}),
+    ?EQ(nomatch, string:find(Out ++ Said, "s3cret")),
+    fails(2, ["--relay-secret"], Ping("", ["--relay-secret", File], [])),
+    ok = file:change_mode(File, 8#644),
+    fails(4, [File, "chmod 600"], Ping("bpsocks@", ["--relay-secret", File], [])),
+    ok = file:change_mode(File, 8#600),
+    ok = file:write_file(File, "\n"),
+    fails(2, ["--relay-secret"], Ping("bpsocks@", ["--relay-secret", File], [])),
+    fails(3, [File ++ ".not"], Ping("bpsocks@", ["--relay-secret", File ++ ".not"], [])).
 
 timeouts(Config) ->
     A = node_a(Config),

@@ -89,7 +89,11 @@ goes_on_after_connection_ends(Config) ->
     true = N >= 3,
     %% what had arrived was not sent again
     true = Sent < 2 * Size,
+    bp_cluster:wait_log(B, [{re, "the connection ended after [0-9]+ of 60000000 bytes; they are kept"}]),
     same(Config, "big").
+
+sees(X, Y) ->
+    lists:member(bp_cluster:name(Y), bp_cluster:call(X, erlang, nodes, [])).
 
 goes_on_after_receiver_is_killed(Config) ->
     [A, B] = bp_cluster:start_many(Config, [#{name => a}, #{name => b}]),
@@ -106,11 +110,19 @@ goes_on_after_receiver_is_killed(Config) ->
     Had = filelib:file_size(Part),
     true = Had < Size,
     B2 = bp_cluster:start(Config, #{node => To}),
+    %% it is found again before it takes files
+    bp_cluster:until(fun() -> sees(B2, A) end),
     serve(Config, B2),
     {ok, #{sent := Sent, attempts := N}} = bp_cluster:await(Job),
     ct:pal("killed with ~b bytes; ~b bytes sent in ~b attempts", [Had, Sent, N]),
     true = N >= 2,
     true = Sent < Size + Size - Had div 2,
+    %% both sides say what happened
+    bp_cluster:wait_log(A, [{re, "the connection to " ++ atom_to_list(To) ++ " ended at [0-9]+ of 80 MB"}]),
+    bp_cluster:wait_log(A, [{re, "goes on after [0-9]+ MB, which are there already"}]),
+    From = atom_to_list(bp_cluster:name(A)),
+    bp_cluster:wait_log(B2, [{re, "big from " ++ From ++ ": goes on after [0-9]+ of 80000000 bytes"}]),
+    bp_cluster:wait_log(B2, [{re, From ++ ": 80000000 bytes, the checksum is right"}]),
     same(Config, "big").
 
 names_stay_in_the_directory(Config) ->

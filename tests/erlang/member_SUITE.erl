@@ -201,7 +201,9 @@ thirty_nodes_lose_a_third(Config) ->
     bp_cluster:until(fun() -> [] =:= [N || N <- Alive, length(known(N)) =< length(Dead)] end),
     [bp_cluster:kill9(N) || N <- Dead],
     Again = within(Alive, 20000),
-    Memory = [bp_cluster:call(N, erlang, memory, [total]) || N <- Alive],
+    Memory = [bp_cluster:run(N, fun() ->
+        try erlang:memory(total) catch error:notsup -> 0 end    % DRIVER=asan
+    end) || N <- Alive],
     Stats = [bp_cluster:call(N, barrel_p2p_bridge, stats, []) || N <- Alive],
     Channels = [length(bp_cluster:call(N, erlang, nodes, [connected])) || N <- Alive],
     Cpu = [element(1, bp_cluster:call(N, erlang, statistics, [runtime])) || N <- Alive],

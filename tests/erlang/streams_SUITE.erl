@@ -389,12 +389,17 @@ slow_owner_holds_sender_back(Config) ->
     ?EQ({Size, Hash, fin}, do(B, Q, fun() -> bp_stream_proc:read(Peer) end)),
     bp_cluster:until(fun() -> not bp_cluster:call(A, erlang, is_process_alive, [Self]) end).
 
-settled(Fun, Last, Deadline) ->
+settled(Fun, Last, Deadline) -> settled(Fun, Last, Deadline, 4).
+
+%% On a busy machine a value may stay for a while and then change.
+settled(_, Last, _, 0) ->
+    Last;
+settled(Fun, Last, Deadline, Looks) ->
     timer:sleep(500),
     true = erlang:monotonic_time(millisecond) < Deadline,
     case Fun() of
-        Last -> Last;
-        More -> settled(Fun, More, Deadline)
+        Last -> settled(Fun, Last, Deadline, Looks - 1);
+        More -> settled(Fun, More, Deadline, 4)
     end.
 
 hash(Data, N) ->
@@ -490,8 +495,8 @@ slow_reader_is_alone(Config) ->
          cast(A, P, fun() -> quic_dist:send(Ref, binary:copy(<<"s">>, 20000000)) end)
      end || {P, Ref, Q, Peer} <- Stuck],
     Unread = fun() -> counter(B, <<"user_unread_bytes">>) end,
+    bp_cluster:until(fun() -> Unread() > 20000000 end, 60000),
     Settled = settled(Unread, Unread(), erlang:monotonic_time(millisecond) + 60000),
-    true = Settled > 20000000,
     _ = bp_cluster:call(B, bp_stream_proc, echo_acceptor, [From]),
     ok = bp_cluster:run(A, fun() ->
         Data = crypto:strong_rand_bytes(30000000),
@@ -639,7 +644,9 @@ usage(N) ->
     bp_cluster:run(N, fun() ->
         [erlang:garbage_collect(P) || P <- processes()],
         {erlang:system_info(process_count), erlang:system_info(port_count),
-         erlang:memory(system) - erlang:memory(code) - erlang:memory(atom)}
+         try erlang:memory(system) - erlang:memory(code) - erlang:memory(atom)
+         catch error:notsup -> 0         % with DRIVER=asan, which finds leaks itself
+         end}
     end).
 
 ninety_at_once(Config) ->
@@ -704,7 +711,8 @@ connection_ends(Config) ->
     ?EQ({error, unknown_stream}, send(A, P, Ref, <<"x">>)),
     {quic_dist_stream, _, Old} = Ref,
     {quic_dist_stream, _, New} = Ref4,
-    ?EQ(Old band (1 bsl 44 - 1), New band (1 bsl 44 - 1)),
+    %% the first stream of who dialled, or of the other one: `global' may have connected them
+    true = lists:member(New band (1 bsl 44 - 1), [68, 65]),
     true = Old =/= New.
 
 fill_up(Ref, Data) ->

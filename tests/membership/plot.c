@@ -10,7 +10,6 @@
 #define TOP    50
 #define WIDTH  (W - LEFT - 30)
 #define HEIGHT (H - TOP - 60)
-#define LEGEND 14
 
 static const char *const colours[PLOT_LINES_MAX] = {"#0072b2", "#d55e00", "#009e73",
                                                     "#cc79a7", "#56b4e9", "#e69f00"};
@@ -76,6 +75,7 @@ void plot_point(struct plot_line *l, double x, double y)
 static void line(FILE *f, const struct plot_chart *c, unsigned k)
 {
     const struct plot_line *l = &c->lines[k];
+    int x = LEFT + (c->legend_right ? WIDTH * 2 / 3 : 14);
     unsigned y = TOP + HEIGHT - 14 - 18 * (c->n_lines - 1 - k);
 
     fprintf(f,
@@ -90,8 +90,7 @@ static void line(FILE *f, const struct plot_chart *c, unsigned k)
             "\"/>\n<line x1=\"%d\" x2=\"%d\" y1=\"%u\" y2=\"%u\" stroke=\"%s\" "
             "stroke-width=\"2\" stroke-dasharray=\"%s\"/>\n"
             "<text x=\"%d\" y=\"%u\" fill=\"%s\">%s</text>\n",
-            LEFT + LEGEND, LEFT + LEGEND + 40, y - 4, y - 4, colours[k], dashes[k],
-            LEFT + LEGEND + 48, y, colours[k], l->name);
+            x, x + 40, y - 4, y - 4, colours[k], dashes[k], x + 48, y, colours[k], l->name);
 }
 
 bool plot_charts(const char *path, const struct plot_chart *charts, unsigned n)

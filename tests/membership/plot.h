@@ -21,6 +21,7 @@ struct plot_chart {
     const char *x_name;
     const char *y_name;
     double x_max;
+    bool legend_right; /* false: left */
     const struct plot_line *lines;
     unsigned n_lines;
 };

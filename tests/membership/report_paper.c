@@ -9,7 +9,7 @@
 
 #define SETTLE   50 /* rounds before anything is measured */
 #define SOURCES  500
-#define BURST    50 /* messages before anybody has noticed */
+#define BURST    10 /* messages before anybody has noticed */
 #define MESSAGES 1000
 #define PARTS    10 /* of these, for the curve */
 #define CURVE    80 /* % failed */
@@ -277,7 +277,7 @@ static void print_head(const char *title, const char *first, unsigned columns)
 
 static void print_results(void)
 {
-    print_head("Reliability of 50 messages at the moment of the failures", "failed at once",
+    print_head("Reliability of ten messages at the moment of the failures", "failed at once",
                N_SLOW);
     for (unsigned i = 0; i < N_PERCENTS; i++) {
         printf("| %u %% |", percents[i]);
@@ -322,7 +322,7 @@ static void print_results(void)
 static int draw(void)
 {
     static struct plot_line lines[3][N_SUBJECTS];
-    static const char *const titles[3] = {"50 messages at the moment of the failures",
+    static const char *const titles[3] = {"Ten messages at the moment of the failures",
                                           "1000 messages in the 10 s that follow",
                                           "80 % fail: recovery"};
     char path[512];
@@ -346,6 +346,7 @@ static int draw(void)
                                         .x_name = c < 2 ? "% of the nodes that fail" : "rounds",
                                         .y_name = "% of the living reached",
                                         .x_max = c < 2 ? 100 : REPORT_AFTER,
+                                        .legend_right = c == 2,
                                         .lines = lines[c],
                                         .n_lines = c == 1 ? N_SUBJECTS : N_SLOW};
         for (unsigned k = 0; k < N_SUBJECTS; k++) {

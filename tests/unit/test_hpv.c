@@ -339,6 +339,26 @@ static void hpv_temporary_channels_two_at_a_time(void **state)
     assert_int_equal(h->replies[0].peer + h->replies[1].peer, 0);
 }
 
+/* It asked us and we ask it; its refusal does not take the channel away from the reply. */
+static void hpv_channel_stays_for_a_reply_that_waits(void **state)
+{
+    struct bp_hpv_msg msg = shuffle_of(70, 0);
+    (void)state;
+
+    open_node(5);
+    link_to(2, 6);
+    h->out = &out;
+    bp_hpv_passive_add(h, 10, now, NULL, 0);
+    ask(70, BP_HPV_WANT_WALK);
+    assert_int_equal(recv_msg(2, &msg), 0);
+    assert_non_null(effect(BP_HPV_CONNECT, 70));
+    recv_flag(70, BP_HPV_NEIGHBOR_REPLY, false);
+    assert_null(effect(BP_HPV_RELEASE, 70));
+    assert_int_equal(event(BP_HPV_CONNECTED, 70), 0);
+    assert_non_null(sent(BP_HPV_SHUFFLE_REPLY, 70));
+    assert_non_null(effect(BP_HPV_RELEASE, 70));
+}
+
 static void hpv_replies_only_to_own_shuffles(void **state)
 {
     struct bp_hpv_msg reply = {
@@ -508,6 +528,7 @@ int main(void)
         T(hpv_shuffle_has_the_papers_sample),
         T(hpv_shuffle_walks_then_is_answered_to_its_originator),
         T(hpv_temporary_channels_two_at_a_time),
+        T(hpv_channel_stays_for_a_reply_that_waits),
         T(hpv_replies_only_to_own_shuffles),
         T(hpv_shuffle_speeds_up_with_churn),
         T(hpv_passive_peer_expires_after_being_asked),

@@ -170,6 +170,7 @@ static void hpv_agreement_too_many_is_given_back(void **state)
     link_to(3, 3);
     recv_flag(10, BP_HPV_NEIGHBOR_REPLY, true);
     assert_non_null(sent(BP_HPV_DISCONNECT, 10));
+    assert_ptr_equal(the_effect(BP_HPV_RELEASE, 10), &out.effects[1]);
     assert_true(bp_hpv_is_active(h, 2) && bp_hpv_is_active(h, 3));
     assert_false(bp_hpv_is_active(h, 10));
 }

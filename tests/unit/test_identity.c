@@ -135,7 +135,7 @@ static void verify_any_flipped_bit_refused(void **state)
     bp_identity_del(id);
 }
 
-/* S and S + L solve the same equation; RFC 8032, 5.1.7 wants S < L: one signature for one message. */
+/* S and S + L solve the same equation; RFC 8032, 5.1.7 wants S < L. */
 static void verify_second_form_of_a_signature_refused(void **state)
 {
     struct bp_identity *id = from_hex(client_seed);

@@ -12,7 +12,8 @@ static bool valid(const char *s)
 static void valid_good_names_accepted(void **state)
 {
     static const char *const good[] = {
-        "a@b", "a@127.0.0.1", "nonode@nohost", "A_b.c-9@host-1.example.com", "_@_", "9@0", "a.@b-",
+        "a@b",   "a@127.0.0.1", "nonode@nohost", "A_b.c-9@host-1.example.com", "_@_", "9@0",
+        "a.@b-", "a@::1",       "a@2001:DB8::1", "a@::ffff:192.0.2.1",
     };
 
     (void)state;
@@ -24,9 +25,10 @@ static void valid_good_names_accepted(void **state)
 static void valid_bad_names_refused(void **state)
 {
     static const char *const bad[] = {
-        "",      "@",     "a@",   "@b",   "ab",         "a@b@c", "a@@b",
-        ".a@b",  "-a@b",  "a@.b", "a@-b", "a b@c",      "a@b/c", "../x@y",
-        "a@b\n", "a@b:1", "a*@b", "a@*",  "\xc3\xa9@b", "a@b%s", "a\\@b",
+        "",      "@",     "a@",    "@b",     "ab",           "a@b@c", "a@@b",
+        ".a@b",  "-a@b",  "a@.b",  "a@-b",   "a b@c",        "a@b/c", "../x@y",
+        "a@b\n", "a@b:1", "a*@b",  "a@*",    "\xc3\xa9@b",   "a@b%s", "a\\@b",
+        "a@1:2", "a@:1",  "a@::g", "a@.::1", "a@fe80::1%lo", "::1@b",
     };
 
     (void)state;

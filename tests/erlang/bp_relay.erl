@@ -115,9 +115,26 @@ process(To) ->
             process(Handle, Socket, To)
     end.
 
-%% The same, until it has moved N datagrams to the node: then it takes no more and waits.
+%% A socket that stays when the relay dies: the peer hears nothing then, rather than that nobody
+%% listens there.
+kept(Relay) ->
+    Self = self(),
+    Pid = spawn(fun() ->
+        {ok, Socket} = gen_udp:open(0, [binary, {ip, {127, 0, 0, 1}}, {recbuf, 4000000}]),
+        Self ! {self(), Socket},
+        kept_loop(Relay)
+    end),
+    receive {Pid, Socket} -> Socket end.
+
+kept_loop(Relay) ->
+    receive
+        {udp, _, _, _, _} = Datagram -> Relay ! Datagram
+    end,
+    kept_loop(Relay).
+
+%% In the node that dials, until it has moved N datagrams to the node: then it takes no more and waits.
 process_for(To, N) ->
-    {ok, Socket} = gen_udp:open(0, [binary, {ip, {127, 0, 0, 1}}, {recbuf, 4000000}]),
+    Socket = kept(self()),
     receive
         {barrel_p2p_relay, Handle, _Node, {_, _}} ->
             ok = barrel_p2p_relay:take(Handle, N),

@@ -245,7 +245,7 @@ process_dies(Config) ->
     Peer = bp_cluster:name(B),
     Kill = fun(Pid) -> bp_cluster:run(A, fun() -> exit(Pid, kill), ok end) end,
     Spawn = fun(F, Args) -> bp_cluster:run(A, fun() -> spawn(bp_relay, F, Args) end) end,
-    Idle = Spawn(process, [Port]),
+    Idle = Spawn(process_for, [Port, 500]),
     ok = set(A, B, via({process, Idle})),
     true = bp_cluster:connect(A, B),
     Watch = bp_cluster:run(A, fun() -> bp_wan_load:watch(Peer) end),
@@ -267,7 +267,7 @@ process_dies(Config) ->
     ?EQ(ok, migrate(A, B, #{socket_backend => udp})),
     finish_load(Loads),
     %% of a path that was left nobody needs to hear
-    Left = Spawn(process, [Port]),
+    Left = Spawn(process_for, [Port, 500]),
     ?EQ(ok, migrate(A, B, via({process, Left}))),
     ?EQ(ok, migrate(A, B, #{socket_backend => udp})),
     Kill(Left),

@@ -10,7 +10,6 @@
 -export([open_node/0, open_connect/0, open_attach/1, hand_over/2, close/1]).
 -export([config/1, listen/0, detach/1, stats/0]).
 -export([resolve_host/4, resolve_srv/4]).
--export([endpoint_files/2]).
 -export([tls_ensure/3, dir_resolve/3]).
 -export([trust_store/3, trust_store_if_new/3, trust_lookup/2, trust_delete/2, trust_list/1,
          fingerprint/1]).
@@ -24,26 +23,14 @@
 -export([keypair_ensure/1, keypair_save/3, keypair_new/0, public_key/1, sign/2, verify/3,
          random/1, name_match/2]).
 
-%% For barrel_p2p_drv_streams, barrel_p2p_drv_path and barrel_p2p_relay.
--export([control/3, node_control/2]).
+%% For the other modules barrel_p2p_drv_* and barrel_p2p_relay.
+-export([control/3, node_control/2, result/1]).
 
--export_type([error/0, config/0, dist_option/0, file_request/0, file_result/0]).
+-export_type([error/0, config/0, dist_option/0]).
 
 -type error() :: {error, {Err :: atom(), Text :: binary()}}.
 -type config() :: [{atom(), iodata() | integer() | boolean()}].
 -type dist_option() :: {priority | tos | recbuf | sndbuf, non_neg_integer()} | {nodelay, boolean()}.
-
-%% On the endpoint file of a node in a directory, which `write' creates (WIRE 9); a term holds the first
-%% address only. A file is deleted only if its first address has that port, or `any'.
--type file_request() :: {write, Dir :: iodata(), Node :: iodata(),
-                         [{Host :: iodata(), inet:port_number()}, ...], json | term}
-                      | {read, Dir :: iodata(), Node :: iodata()}
-                      | {delete, Dir :: iodata(), Node :: iodata(), any | inet:port_number()}
-                      | {list, Dir :: iodata()}.
-%% read: addresses; list: nodes with their first one. {hung, _}: no answer in time; {timeout, _}: the
-%% directory has hung before and was not waited for.
--type file_result() :: ok | {ok, [{Host :: string(), inet:port_number()}, ...]}
-                     | {ok, [{Node :: string(), Host :: string(), inet:port_number()}]} | error().
 
 -define(DRIVER, "barrel_p2p_drv").
 -define(NODE_PORT, barrel_p2p_node_port).
@@ -52,10 +39,6 @@
 -define(OP_LISTEN, 2).
 -define(OP_DETACH, 3).
 -define(OP_STATS, 4).
--define(OP_ENDPOINT_WRITE, 5).
--define(OP_ENDPOINT_READ, 6).
--define(OP_ENDPOINT_DELETE, 7).
--define(OP_ENDPOINT_LIST, 8).
 -define(OP_TLS_ENSURE, 9).
 -define(OP_DIR_RESOLVE, 10).
 -define(OP_TRUST_STORE, 11).
@@ -275,66 +258,6 @@ detach(Id) ->
 -spec stats() -> {ok, #{binary() => non_neg_integer()}} | error().
 stats() ->
     counters(node_control(?OP_STATS, <<>>)).
-
-%% Does all requests at the same time, by threads that may hang in the file system, and waits at most
-%% Ms milliseconds; results in the order of requests. In a process of its own, because an answer that
-%% comes late must not stay in somebody's mailbox.
--spec endpoint_files([file_request()], pos_integer()) -> [file_result()].
-endpoint_files([], _Ms) ->
-    [];
-endpoint_files(Requests, Ms) ->
-    {Pid, Ref} = spawn_monitor(fun() -> exit({?MODULE, do_endpoint_files(Requests, Ms)}) end),
-    receive
-        {'DOWN', Ref, process, Pid, {?MODULE, Results}} -> Results;
-        {'DOWN', Ref, process, Pid, Reason} ->
-            Text = unicode:characters_to_binary(io_lib:format("~tp", [Reason])),
-            [{error, {crashed, Text}} || _ <- Requests]
-    end.
-
-do_endpoint_files(Requests, Ms) ->
-    Until = erlang:monotonic_time(millisecond) + Ms,
-    Asked = [{R, ask_file(R)} || R <- Requests],
-    [case Answer of
-         {ok, Id} -> file_result(R, Id, Until);
-         {error, _} = Error -> Error
-     end || {R, Answer} <- Asked].
-
-ask_file(Request) ->
-    {Op, Args} = file_args(Request),
-    Id = erlang:unique_integer([positive]),
-    case node_control(Op, [Args, tlv(6, <<Id:64>>)]) of
-        {ok, _} -> {ok, Id};
-        {error, _} = Error -> Error
-    end.
-
-file_args({write, Dir, Node, Addresses, Format}) ->
-    {?OP_ENDPOINT_WRITE,
-     [tlv(1, text(Dir)), tlv(2, text(Node)),
-      [[tlv(3, text(Host)), tlv(4, <<Port:16>>)] || {Host, Port} <- Addresses],
-      tlv(5, case Format of json -> <<0>>; term -> <<1>> end)]};
-file_args({read, Dir, Node}) ->
-    {?OP_ENDPOINT_READ, [tlv(1, text(Dir)), tlv(2, text(Node))]};
-file_args({delete, Dir, Node, Port}) ->
-    {?OP_ENDPOINT_DELETE,
-     [tlv(1, text(Dir)), tlv(2, text(Node)), [tlv(7, <<Port:16>>) || Port =/= any]]};
-file_args({list, Dir}) ->
-    {?OP_ENDPOINT_LIST, [tlv(1, text(Dir))]}.
-
-file_result(Request, Id, Until) ->
-    receive
-        {barrel_p2p_file, Id, Bin} ->
-            case {result(Bin), element(1, Request)} of
-                {{error, _} = Error, _} -> Error;
-                {{ok, Found}, read} ->
-                    {ok, [{binary_to_list(H), P} || <<P:16, L, H:L/binary>> <= Found]};
-                {{ok, Found}, list} ->
-                    {ok, [{binary_to_list(N), binary_to_list(H), P}
-                          || <<NL, N:NL/binary, P:16, HL, H:HL/binary>> <= Found]};
-                {{ok, _}, _} -> ok
-            end
-    after max(0, Until - erlang:monotonic_time(millisecond)) ->
-        {error, {hung, <<"no answer in time">>}}
-    end.
 
 %% Asks DNS and waits: Servers is "" (the system's) or as c-ares reads it, Ms the time for a server's
 %% first answer. A caller that gives up earlier gets the answer as a message.
@@ -766,6 +689,7 @@ control(Port, Op, Data) ->
         error:_ -> {error, {closed, <<"the port is closed">>}}
     end.
 
+%% @private
 result(<<0, Result/binary>>) -> {ok, Result};
 result(<<1, Len, Err:Len/binary, Text/binary>>) -> {error, {binary_to_atom(Err, latin1), Text}};
 result(Other) -> {error, {bad_reply, unicode:characters_to_binary(io_lib:format("~tp", [Other]))}}.

@@ -77,6 +77,7 @@ enum drv_op {
     OP_TRUST_LIST = 15,
     OP_FINGERPRINT = 16,
     OP_RESOLVE = 17,
+    OP_ENDPOINT_KNOWN = 18,
     OP_CONNECT = 20,
     OP_PEER = 21,
     OP_RECV = 22,

@@ -10,6 +10,8 @@
  * Result as of control operations: for READ port (2 bytes), length and host of each address; for
  * LIST length and node, port, length and host of each node's first one. A directory that has hung
  * for a second is refused at once (BP_E_TIMEOUT).
+ *
+ * ENDPOINT_KNOWN: arguments 1 and 2, result as of READ, at once or never ("again": READ it).
  */
 #include "driver/drv.h"
 
@@ -28,6 +30,7 @@ static unsigned n_workers;
 static unsigned next_out; /* who goes when a new directory needs a place */
 static int event_fd = -1;
 static uint64_t jobs;
+static uint64_t known;   /* answered without a job */
 static uint64_t refused; /* too many jobs or directories, or a directory that hangs */
 
 /* --- life ---------------------------------------------------------------- */
@@ -84,15 +87,23 @@ static bool make_room(struct drv_node_port *np)
     return false;
 }
 
+static struct bp_file_worker *find_worker(const char *dir)
+{
+    for (unsigned i = 0; i < n_workers; i++) {
+        if (strcmp(bp_file_worker_dir(workers[i]), dir) == 0) {
+            return workers[i];
+        }
+    }
+    return NULL;
+}
+
 static int worker_of(struct drv_node_port *np, const char *dir, struct bp_file_worker **out)
 {
     int rc;
 
-    for (unsigned i = 0; i < n_workers; i++) {
-        if (strcmp(bp_file_worker_dir(workers[i]), dir) == 0) {
-            *out = workers[i];
-            return 0;
-        }
+    *out = find_worker(dir);
+    if (*out != NULL) {
+        return 0;
     }
     rc = open_event(np);
     if (rc == 0 && n_workers == WORKERS_MAX && !make_room(np)) {
@@ -248,6 +259,34 @@ static int submit(struct drv_node_port *np, enum bp_file_job_kind kind, const ui
     return rc;
 }
 
+static void op_known(const uint8_t *p, size_t len, struct drv_reply *r)
+{
+    char dir[DRV_PATH_MAX];
+    char node[BP_NODE_NAME_MAX + 1];
+    struct bp_file_worker *w;
+    struct bp_endpoints eps;
+    int rc = BP_E_AGAIN;
+
+    if (!drv_args_string(p, len, 1, dir, sizeof(dir)) ||
+        !drv_args_string(p, len, 2, node, sizeof(node))) {
+        drv_reply_error(r, BP_E_INVALID, NULL);
+        return;
+    }
+    w = find_worker(dir);
+    if (w != NULL) {
+        rc = bp_file_worker_known(w, node, &eps);
+    }
+    known += rc != BP_E_AGAIN;
+    if (rc != 0) {
+        drv_reply_error(r, rc, NULL);
+        return;
+    }
+    drv_reply_ok(r);
+    for (size_t i = 0; i < eps.n; i++) {
+        put_endpoint(r, &eps.at[i]);
+    }
+}
+
 bool drv_endpoint_op(struct drv_node_port *np, unsigned op, const uint8_t *p, size_t len,
                      struct drv_reply *r)
 {
@@ -259,6 +298,10 @@ bool drv_endpoint_op(struct drv_node_port *np, unsigned op, const uint8_t *p, si
                  {OP_ENDPOINT_DELETE, BP_FILE_DELETE},
                  {OP_ENDPOINT_LIST, BP_FILE_LIST}};
 
+    if (op == OP_ENDPOINT_KNOWN) {
+        op_known(p, len, r);
+        return true;
+    }
     for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
         int rc;
 
@@ -290,5 +333,6 @@ void drv_endpoint_stats(struct drv_reply *r)
     }
     drv_reply_stat(r, "endpoint_file_jobs", jobs);
     drv_reply_stat(r, "endpoint_file_jobs_refused", refused);
+    drv_reply_stat(r, "endpoint_files_known", known);
     drv_reply_stat(r, "endpoint_dirs_hung", hung);
 }

@@ -48,7 +48,7 @@ register(Node, Port, State) ->
 in_directories(Request) ->
     Dirs = directories(),
     Limit = barrel_p2p_config:get(discovery_timeout),
-    Results = barrel_p2p_drv_lookup:endpoint_files([Request(Dir) || Dir <- Dirs], Limit),
+    Results = barrel_p2p_drv_files:run([Request(Dir) || Dir <- Dirs], Limit),
     lists:foreach(fun({Dir, Result}) -> note_hung(Dir, Result, Limit) end, lists:zip(Dirs, Results)),
     Results.
 

@@ -1,8 +1,9 @@
 %% SPDX-License-Identifier: Apache-2.0
 %% Loads the port driver, opens its ports, and wraps the node port's own commands. The others:
 %% barrel_p2p_drv_conn      connections         barrel_p2p_drv_streams   user streams, tags
-%% barrel_p2p_drv_path      paths, routes       barrel_p2p_drv_lookup    endpoint files, DNS
-%% barrel_p2p_drv_keys      keys, certificate   barrel_p2p_drv_member    membership
+%% barrel_p2p_drv_path      paths, routes       barrel_p2p_drv_files     endpoint files
+%% barrel_p2p_drv_keys      keys, certificate   barrel_p2p_drv_dns       DNS
+%% barrel_p2p_drv_member    membership
 %% Only these modules and barrel_p2p_relay know the commands' numbers.
 %%
 %% Works at early boot: no file server, no code outside kernel and stdlib. Every wrapper returns

@@ -24,7 +24,7 @@ srv(Host, Domain) ->
       {srv, Host, Domain},
       fun() ->
               limited(fun(Ms) ->
-                              case barrel_p2p_drv_lookup:resolve_srv(Host, Domain, servers(), Ms) of
+                              case barrel_p2p_drv_dns:resolve_srv(Host, Domain, servers(), Ms) of
                                   {ok, Ttl, Records} -> {ok, Records, ttl(Ttl)};
                                   {error, _} = Error -> error_reason(Error)
                               end
@@ -39,7 +39,7 @@ limited(Fun) ->
     barrel_p2p_discovery:bounded(Limit, fun() -> Fun(max(1, min(60000, Limit div 4))) end).
 
 ask_host(Host, Family, Ms) ->
-    case barrel_p2p_drv_lookup:resolve_host(Host, Family, servers(), Ms) of
+    case barrel_p2p_drv_dns:resolve_host(Host, Family, servers(), Ms) of
         {ok, Ttl, [_ | _] = Ips} -> {ok, Ips, ttl(Ttl)};
         {error, {not_found, _}} -> ask_system(servers(), Host, Family);
         {error, _} = Error -> error_reason(Error)

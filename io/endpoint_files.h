@@ -18,6 +18,9 @@ struct bp_endpoint_cache {
     size_t n;
     uint64_t hits;
     uint64_t reads;
+    bool is_local; /* the directory is on a file system of this machine, which is this device: */
+    uint32_t dev_major;
+    uint32_t dev_minor;
 };
 
 void bp_endpoint_cache_free(struct bp_endpoint_cache *c);
@@ -35,6 +38,14 @@ struct bp_endpoint_complaint {
 int bp_endpoint_file_read(struct bp_endpoint_cache *cache, const char *dir, const char *node,
                           struct bp_endpoints *out, const struct bp_endpoint_complaint *complaint,
                           struct bp_errbuf *err) BP_MUST_CHECK;
+
+/*
+ * The same without ever waiting, for a directory that bp_endpoint_file_read has read with this
+ * cache, on a local file system: 0 or BP_E_NOT_FOUND is what it would say. Nothing is taken from a
+ * mount or a disk: what the kernel does not know by heart, or is new, gives BP_E_AGAIN.
+ */
+int bp_endpoint_file_known(struct bp_endpoint_cache *cache, const char *dir, const char *node,
+                           struct bp_endpoints *out) BP_MUST_CHECK;
 
 /* Creates or replaces the file atomically, mode 0644, not synced: a node writes it at each start.
  * Makes the directory. Errors as above. */

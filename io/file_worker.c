@@ -33,8 +33,7 @@ struct shared {
     struct bp_file_job **done_tail;
     unsigned n;
     int notify_fd;
-    /* of the thread alone */
-    struct bp_endpoint_cache cache;
+    struct bp_endpoint_cache cache; /* the thread's while it runs a job, else the lock's */
     char dir[DIR_CAP];
 };
 
@@ -353,6 +352,19 @@ int bp_file_worker_submit(struct bp_file_worker *w, struct bp_file_job *j)
         s->queue_tail = &j->next;
         s->n++;
         (void)pthread_cond_signal(&s->changed);
+    }
+    (void)pthread_mutex_unlock(&s->lock);
+    return rc;
+}
+
+int bp_file_worker_known(struct bp_file_worker *w, const char *node, struct bp_endpoints *out)
+{
+    struct shared *s = w->s;
+    int rc = BP_E_AGAIN;
+
+    (void)pthread_mutex_lock(&s->lock);
+    if (s->running == NULL && s->queue == NULL) {
+        rc = bp_endpoint_file_known(&s->cache, s->dir, node, out);
     }
     (void)pthread_mutex_unlock(&s->lock);
     return rc;

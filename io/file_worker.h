@@ -71,6 +71,11 @@ const char *bp_file_worker_dir(const struct bp_file_worker *w);
 /* Takes the job. BP_E_LIMIT: too many; BP_E_SYSTEM: no thread; then it is the caller's still. */
 int bp_file_worker_submit(struct bp_file_worker *w, struct bp_file_job *j) BP_MUST_CHECK;
 
+/* The addresses of `node` if bp_endpoint_file_known knows them and no job is under way; else
+ * BP_E_AGAIN: submit one. Does not wait. */
+int bp_file_worker_known(struct bp_file_worker *w, const char *node,
+                         struct bp_endpoints *out) BP_MUST_CHECK;
+
 /* Forgets jobs with this id, whatever becomes of them. */
 void bp_file_worker_cancel(struct bp_file_worker *w, uint64_t id);
 

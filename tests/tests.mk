@@ -148,7 +148,7 @@ build/faulty/wrong_order/priv/barrel_p2p_drv.so: $(B)/tests/faulty/lossy_udp.o \
 build/faulty/hung_files/priv/barrel_p2p_drv.so: $(B)/tests/faulty/hung_files.o
 WRAPPED := bp_udp_send
 build/faulty/hung_files/%: WRAPPED := bp_endpoint_file_read bp_endpoint_file_write bp_endpoint_file_delete \
-  bp_endpoint_files_list
+  bp_endpoint_files_list bp_endpoint_file_known
 build/faulty/%/priv/barrel_p2p_drv.so: $(call obj,$(DRV_SRC)) $(IO_LIB) $(CORE_LIB) $(BEAMS)
 	@mkdir -p $(@D) build/faulty/$*/ebin
 	$(call say,LD,$@)

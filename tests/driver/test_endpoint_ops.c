@@ -85,6 +85,19 @@ static void refused(ErlDrvPort node, unsigned op, const char *err)
     assert_string_equal(reply.err, err);
 }
 
+/* Without a job: the result of READ, or "again" where this machine cannot say. */
+static void known(ErlDrvPort node, const char *bytes, size_t len)
+{
+    vm_control(node, OP_ENDPOINT_KNOWN, args.data, args.len, &reply);
+    assert_false(reply.badarg);
+    if (reply.ok) {
+        assert_int_equal(reply.len, len);
+        assert_memory_equal(reply.data, bytes, len);
+    } else {
+        assert_string_equal(reply.err, "again");
+    }
+}
+
 static uint64_t stat_of(ErlDrvPort node, const char *name)
 {
     uint64_t v = 0;
@@ -116,7 +129,9 @@ static void endpoints_written_read_listed_deleted(void **state)
     tlv_uint(&args, 4, 4433, 2);
     expect(node, OP_ENDPOINT_WRITE, NULL, 0);
     file_args(dir, "a@h");
+    refused(node, OP_ENDPOINT_KNOWN, "again"); /* never read */
     expect(node, OP_ENDPOINT_READ, "\x11\x51\x09h.example", 12);
+    known(node, "\x11\x51\x09h.example", 12);
     expect(node, OP_ENDPOINT_LIST,
            "\x03"
            "a@h"
@@ -164,6 +179,7 @@ static void endpoints_bad_arguments_are_refused_at_once(void **state)
     (void)tmpdir_path(state, "", dir);
     args.len = 0;
     refused(node, OP_ENDPOINT_LIST, "badarg");
+    refused(node, OP_ENDPOINT_KNOWN, "badarg");
     tlv_text(&args, 1, dir);
     refused(node, OP_ENDPOINT_READ, "badarg");
     tlv_text(&args, 2, "a@h");
@@ -211,6 +227,7 @@ static void endpoints_hung_directory_holds_nobody(void **state)
     submit(node, OP_ENDPOINT_READ); /* comes back */
     hung_id = last_id;
     wait_hanging();
+    refused(node, OP_ENDPOINT_KNOWN, "again");
     file_args(good, "a@h");
     expect_error(node, OP_ENDPOINT_READ, "not_found"); /* another directory has another thread */
     file_args(hung, "a@h");
@@ -224,6 +241,7 @@ static void endpoints_hung_directory_holds_nobody(void **state)
     assert_int_equal(result_of(hung_id)->raw[0], 0);
     file_args(hung, "a@h");
     expect(node, OP_ENDPOINT_READ, "\0\1\1h", 4);
+    known(node, "\0\1\1h", 4);
     assert_int_equal(stat_of(node, "endpoint_dirs_hung"), 0);
     assert_false(vm_locked());
     vm_close(node);

@@ -8,7 +8,7 @@
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2,
          end_per_testcase/2]).
 -export([hung_directory_is_left_out/1, boots_and_stops_while_a_directory_hangs/1,
-         fifo_is_no_endpoint_file/1]).
+         fifo_is_no_endpoint_file/1, known_without_reading/1]).
 
 %% Much longer than a connect takes on a busy machine.
 -define(LIMIT, 6000).
@@ -16,7 +16,8 @@
 suite() -> [{timetrap, {seconds, 120}}].
 
 all() ->
-    [hung_directory_is_left_out, boots_and_stops_while_a_directory_hangs, fifo_is_no_endpoint_file].
+    [hung_directory_is_left_out, boots_and_stops_while_a_directory_hangs, fifo_is_no_endpoint_file,
+     known_without_reading].
 
 init_per_suite(Config) ->
     Driver = filename:join(bp_cluster:root(), "build/faulty/hung_files/priv/barrel_p2p_drv.so"),
@@ -118,3 +119,36 @@ fifo_is_no_endpoint_file(Config) ->
     true = T < ?LIMIT,
     bp_cluster:wait_log(B, ["discovery_file_ignored", "not a regular file"]),
     ?EQ(0, lines(B, "discovery_dir_hung")).
+
+%% What was read is known from then on, until it changes or its directory hangs.
+known_without_reading(Config) ->
+    {Shared, Local} = Dirs = dirs(Config),
+    [A, B] = bp_cluster:start_many(Config, [opts(a, Dirs), opts(b, Dirs)]),
+    Name = atom_to_list(bp_cluster:name(A)),
+    Find = fun() -> bp_cluster:call(B, barrel_p2p_discovery, find, [Name, "localhost"]) end,
+    [{Host, Port}] = Find(),
+    Jobs = counter(B, <<"endpoint_file_jobs">>),
+    Known = counter(B, <<"endpoint_files_known">>),
+    [{Host, Port}] = Find(),
+    case counter(B, <<"endpoint_file_jobs">>) of
+        Jobs ->
+            ?EQ(Known + 2, counter(B, <<"endpoint_files_known">>)),
+            [begin
+                 File = filename:join(D, Name ++ ".endpoint"),
+                 ok = file:write_file(File ++ ".new", ["{\"host\": \"", Host, "\", \"port\": 1}"]),
+                 ok = file:rename(File ++ ".new", File)
+             end || D <- [Shared, Local]],
+            ?EQ([{Host, 1}], Find()),
+            ?EQ([{Host, 1}], Find()),
+            ?EQ(Jobs + 2, counter(B, <<"endpoint_file_jobs">>)),
+            hang(Shared),
+            ?EQ([{Host, 1}], Find()),
+            bp_cluster:wait_log(B, ["discovery_dir_hung", Shared]),
+            release(Shared);
+        _ ->
+            {skip, "no RESOLVE_CACHED in this kernel, or no local file system here"}
+    end.
+
+counter(Node, Key) ->
+    {ok, #{Key := N}} = bp_cluster:call(Node, barrel_p2p_drv, stats, []),
+    N.

@@ -3,6 +3,8 @@
  * called HANG, as a network mount does whose server is gone. */
 #include "io/endpoint_files.h"
 
+#include "base/err.h"
+
 #include <stdio.h>
 #include <time.h>
 #include <unistd.h>
@@ -16,15 +18,32 @@
         return __real_##name args;                                                                 \
     }
 
-static void hang(const char *dir)
+static bool hangs(const char *dir)
 {
-    const struct timespec nap = {.tv_nsec = 10000000};
     char path[4200];
 
     (void)snprintf(path, sizeof(path), "%s/HANG", dir);
-    while (access(path, F_OK) == 0) {
+    return access(path, F_OK) == 0;
+}
+
+static void hang(const char *dir)
+{
+    const struct timespec nap = {.tv_nsec = 10000000};
+
+    while (hangs(dir)) {
         (void)nanosleep(&nap, NULL);
     }
+}
+
+/* Of a mount the kernel says so, and does not wait. */
+int __real_bp_endpoint_file_known(struct bp_endpoint_cache *cache, const char *dir,
+                                  const char *node, struct bp_endpoints *out);
+int __wrap_bp_endpoint_file_known(struct bp_endpoint_cache *cache, const char *dir,
+                                  const char *node, struct bp_endpoints *out);
+int __wrap_bp_endpoint_file_known(struct bp_endpoint_cache *cache, const char *dir,
+                                  const char *node, struct bp_endpoints *out)
+{
+    return hangs(dir) ? BP_E_AGAIN : __real_bp_endpoint_file_known(cache, dir, node, out);
 }
 
 WRAP(int, bp_endpoint_file_read,

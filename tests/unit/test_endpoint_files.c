@@ -72,6 +72,66 @@ static void endpoint_file_is_written_read_and_deleted(void **state)
     bp_endpoint_cache_free(&cache);
 }
 
+/* A machine without openat2's RESOLVE_CACHED, or a TMPDIR that is no local file system, knows
+ * nothing by heart: then there is nothing to look at here. */
+static void endpoint_that_was_read_is_known_until_it_changes(void **state)
+{
+    struct bp_endpoints two = {.n = 1, .at = {{.host = "192.0.2.2", .port = 4434}}};
+    struct bp_endpoint_cache cache = {0};
+    struct bp_endpoints eps;
+    struct bp_errbuf err;
+    char dir[PATH_MAX];
+    char other[PATH_MAX];
+    char path[PATH_MAX];
+    uint64_t reads;
+    (void)state;
+
+    tmpdir_path(state, "k/d", dir);
+    tmpdir_path(state, "k/other", other);
+    tmpdir_path(state, "k/d/n@h.endpoint", path);
+    assert_int_equal(bp_endpoint_file_write(dir, "n@h", &one, BP_ENDPOINT_JSON, &err), 0);
+    assert_int_equal(bp_endpoint_file_known(&cache, dir, "n@h", &eps), BP_E_AGAIN);
+    assert_int_equal(bp_endpoint_file_read(&cache, dir, "n@h", &eps, NULL, &err), 0);
+    if (!cache.is_local || bp_endpoint_file_known(&cache, dir, "n@h", &eps) != 0) {
+        bp_endpoint_cache_free(&cache);
+        skip();
+    }
+    reads = cache.reads;
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(bp_endpoint_file_known(&cache, dir, "n@h", &eps), 0);
+        assert_int_equal(eps.n, 1);
+        assert_string_equal(eps.at[0].host, "192.0.2.1");
+        assert_int_equal(eps.at[0].port, 4433);
+    }
+    assert_int_equal(cache.reads, reads);
+    /* another content */
+    assert_int_equal(bp_endpoint_file_write(dir, "n@h", &two, BP_ENDPOINT_JSON, &err), 0);
+    assert_int_equal(bp_endpoint_file_known(&cache, dir, "n@h", &eps), BP_E_AGAIN);
+    assert_int_equal(bp_endpoint_file_read(&cache, dir, "n@h", &eps, NULL, &err), 0);
+    assert_int_equal(bp_endpoint_file_known(&cache, dir, "n@h", &eps), 0);
+    assert_int_equal(eps.at[0].port, 4434);
+    /* a link may lead to a mount */
+    assert_int_equal(rename(path, other), 0);
+    assert_int_equal(symlink(other, path), 0);
+    assert_int_equal(bp_endpoint_file_known(&cache, dir, "n@h", &eps), BP_E_AGAIN);
+    assert_int_equal(bp_endpoint_file_read(&cache, dir, "n@h", &eps, NULL, &err), 0);
+    assert_int_equal(bp_endpoint_file_known(&cache, dir, "n@h", &eps), BP_E_AGAIN);
+    /* gone */
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(bp_endpoint_file_read(&cache, dir, "n@h", &eps, NULL, &err), BP_E_NOT_FOUND);
+    assert_int_equal(bp_endpoint_file_known(&cache, dir, "n@h", &eps), BP_E_NOT_FOUND);
+    assert_int_equal(bp_endpoint_file_known(&cache, dir, "../n@h", &eps), BP_E_AGAIN);
+    /* another file system by now */
+    assert_int_equal(bp_endpoint_file_write(dir, "n@h", &one, BP_ENDPOINT_JSON, &err), 0);
+    assert_int_equal(bp_endpoint_file_read(&cache, dir, "n@h", &eps, NULL, &err), 0);
+    assert_int_equal(bp_endpoint_file_known(&cache, dir, "n@h", &eps), 0);
+    cache.dev_minor++;
+    assert_int_equal(bp_endpoint_file_known(&cache, dir, "n@h", &eps), BP_E_AGAIN);
+    cache.is_local = false;
+    assert_int_equal(bp_endpoint_file_known(&cache, dir, "n@h", &eps), BP_E_AGAIN);
+    bp_endpoint_cache_free(&cache);
+}
+
 static void endpoint_cache_reads_again_when_the_file_changes(void **state)
 {
     struct bp_endpoints two = {.n = 1, .at = {{.host = "192.0.2.2", .port = 4434}}};
@@ -157,6 +217,8 @@ static void endpoint_listing_skips_what_is_not_a_node(void **state)
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(endpoint_file_is_written_read_and_deleted, tmpdir_setup,
+                                    tmpdir_teardown),
+    cmocka_unit_test_setup_teardown(endpoint_that_was_read_is_known_until_it_changes, tmpdir_setup,
                                     tmpdir_teardown),
     cmocka_unit_test_setup_teardown(endpoint_cache_reads_again_when_the_file_changes, tmpdir_setup,
                                     tmpdir_teardown),

@@ -486,7 +486,8 @@ bool cn_message_begins(const uint8_t *p, size_t len);
 void cn_ei_changed(struct cn_peer *p);
 /* The peer's `ei` is its reader and writer. */
 void cn_ei_attach(struct cn_peer *p);
-/* A peer that has shown the cookie, for ei_accept. BP_E_LIMIT: too many wait, or nobody accepts any more. */
+/* A peer that has shown the cookie, for ei_accept. BP_E_LIMIT: too many wait, or nobody accepts any
+ * more. */
 int cn_ei_offer(struct cn_peer *p);
 /* The peer is going away. */
 void cn_ei_drop_peer(struct cn_peer *p);

@@ -21,9 +21,9 @@ struct call {
     const char *dir;   /* working directory */
     const char *input; /* standard input, NULL: empty */
     size_t input_len;
-    const char *to;  /* where the standard output goes instead of `out` */
-    bool as_nobody;  /* without privileges, if the test has any */
-    unsigned umask_; /* 0: 022 */
+    const char *to;      /* where the standard output goes instead of `out` */
+    bool as_nobody;      /* without privileges, if the test has any */
+    unsigned umask_;     /* 0: 022 */
     const char *command; /* beside the test, in place of the command */
     const char *args[ARGS_MAX];
 };

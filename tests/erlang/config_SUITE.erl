@@ -255,7 +255,7 @@ datagram_limit_reaches_the_path(Config) ->
     end,
     bp_cluster:until(fun() ->
         Bulk(A, B),
-        {Size(A), Size(B)} =:= {1300, 65507 div 4}
+        {Size(A), Size(B)} =:= {1300, 16368}
     end),
     Bulk(B, A),
     ?EQ(1300, Size(A)).

@@ -65,11 +65,14 @@ static void copy_options(int from, int to, int family)
     }
 }
 
+/* QUIC has a name of our own for the path: a socket that is bound to the address of a former one
+ * must be asked anew (bp_conn_migrate). */
 static void use_next(struct drv_conn_port *cp)
 {
     struct drv_conn *c = cp->conn;
     struct path *next = &c->move->next;
 
+    bp_relay_path_name(&c->peer, &next->local);
     copy_options(c->fd, next->fd, c->peer.u.sa.sa_family);
     next->tx = (struct bp_udp_tx){.peer = c->peer};
     drv_relay_tx(next->relay, &next->tx);
@@ -131,12 +134,16 @@ static void close_oldest(struct drv_conn_port *cp)
 }
 
 /* Two sockets of one machine are two paths, two ways to one relay may be one. */
-static void path_key(const struct bp_addr *local, const struct drv_relay *relay,
-                     struct bp_addr *key)
+static void path_key(int fd, const struct drv_relay *relay, struct bp_addr *key)
 {
-    *key = *local;
+    struct sockaddr_storage ss;
+    socklen_t len = sizeof(ss);
+
+    *key = (struct bp_addr){0};
     if (relay != NULL) {
         drv_relay_key(relay, key);
+    } else if (getsockname(fd, (struct sockaddr *)&ss, &len) == 0) {
+        (void)bp_addr_from_sockaddr(key, (const struct sockaddr *)&ss, len);
     }
 }
 
@@ -163,7 +170,7 @@ static void change_over(struct drv_conn_port *cp, bp_time now)
         close_oldest(cp);
     }
     bp_conn_stats(bp_link_conn(c->link), &st);
-    path_key(&c->local, c->relay, &key);
+    path_key(c->fd, c->relay, &key);
     bp_mover_left(&m->m, &key, st.pto, now);
     m->old[m->n_old++] =
         (struct path){.fd = c->fd,
@@ -267,7 +274,7 @@ static void opened(struct drv_move *m, bp_time now)
 {
     struct bp_addr key;
 
-    path_key(&m->next.local, m->next.relay, &key);
+    path_key(m->next.fd, m->next.relay, &key);
     bp_mover_opened(&m->m, &m->next.local, &key, now);
 }
 

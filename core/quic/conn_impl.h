@@ -10,6 +10,8 @@
 #include <ngtcp2/ngtcp2.h>
 #include <ngtcp2/ngtcp2_crypto.h>
 
+#define BP_PATHS_LEFT 4u /* as many as ngtcp2 remembers */
+
 /* A stream that we write. */
 struct bp_stream {
     int64_t id;
@@ -61,6 +63,8 @@ struct bp_conn {
     enum bp_path_result path_result; /* conn_path.c */
     struct bp_addr path_local;
     uint64_t migrations;
+    struct bp_addr left[BP_PATHS_LEFT]; /* a server's: where the peer was, a ring */
+    unsigned n_left;
 
     struct bp_stream streams[BP_STREAMS_MAX];
     unsigned n_streams;
@@ -108,6 +112,8 @@ void bp_conn_fill_path(const struct bp_addr *local, const struct bp_addr *remote
 bool bp_conn_in_recovery(const struct bp_conn *c);
 /* ngtcp2 has finished with a path that was being validated (conn_path.c). */
 void bp_conn_path_validated(struct bp_conn *c, const ngtcp2_path *path, bool ok);
+/* A server has read a datagram from an address that is not the peer's. */
+void bp_conn_path_other(struct bp_conn *c, const struct bp_addr *remote);
 /* Whether a packet was decrypted on this thread since the last call. */
 bool bp_conn_take_decrypted(void);
 /* The slot of a stream that we write, or -1. */

@@ -3,6 +3,22 @@
 #include "quic/conn_path.h"
 #include "quic/conn_impl.h"
 
+/* From this version on ngtcp2 remembers the last four paths for ten minutes: one that has answered is
+ * used again without a question, and no callback tells. */
+#define REMEMBERS_PATHS 0x010c00
+
+static bool is_current(const struct bp_conn *c, const struct bp_addr *remote,
+                       const struct bp_addr *local)
+{
+    const ngtcp2_path *p = ngtcp2_conn_get_path(c->q);
+    struct bp_addr r;
+    struct bp_addr l;
+
+    return bp_addr_from_sockaddr(&r, p->remote.addr, p->remote.addrlen) &&
+           bp_addr_from_sockaddr(&l, p->local.addr, p->local.addrlen) &&
+           bp_addr_equal(&r, remote) && (local == NULL || bp_addr_equal(&l, local));
+}
+
 int bp_conn_migrate(struct bp_conn *c, const struct bp_addr *local, const struct bp_addr *remote,
                     bool at_once, bp_time now)
 {
@@ -26,6 +42,9 @@ int bp_conn_migrate(struct bp_conn *c, const struct bp_addr *local, const struct
     switch (rc) {
     case 0:
         c->path_local = *local;
+        if (!at_once && is_current(c, remote, local)) {
+            bp_conn_path_validated(c, &path, true); /* it is known */
+        }
         return 0;
     case NGTCP2_ERR_CONN_ID_BLOCKED:
         return BP_E_NO_SPARE_CID;
@@ -56,6 +75,27 @@ enum bp_path_result bp_conn_path_result(struct bp_conn *c, struct bp_addr *local
     return r;
 }
 
+/* The peer of a server is at `remote` now. */
+static void follow(struct bp_conn *c, const struct bp_addr *remote)
+{
+    c->left[c->n_left++ % BP_PATHS_LEFT] = c->remote;
+    c->remote = *remote;
+    c->migrations++;
+}
+
+void bp_conn_path_other(struct bp_conn *c, const struct bp_addr *remote)
+{
+    if (ngtcp2_version(REMEMBERS_PATHS) == NULL || !is_current(c, remote, NULL)) {
+        return;
+    }
+    for (unsigned i = 0; i < BP_PATHS_LEFT; i++) {
+        if (bp_addr_equal(&c->left[i], remote)) {
+            follow(c, remote);
+            return;
+        }
+    }
+}
+
 void bp_conn_path_validated(struct bp_conn *c, const ngtcp2_path *path, bool ok)
 {
     struct bp_addr remote;
@@ -70,7 +110,7 @@ void bp_conn_path_validated(struct bp_conn *c, const ngtcp2_path *path, bool ok)
         c->migrations += ok;
         c->path_local = local;
     } else if (ok && !bp_addr_equal(&remote, &c->remote)) {
-        c->migrations++;
+        follow(c, &remote);
     }
     if (ok) {
         c->local = local;

@@ -10,8 +10,10 @@
 
 /*
  * Begins to validate the path from `local`, which names a socket that the connection has not used
- * (any address that differs from those; datagrams for it come out of bp_conn_write with it), to
- * `remote`. What comes of it: bp_conn_path_result. A validation that is under way is given up.
+ * (any address that differs from those, also where a former socket's is bound again; datagrams for
+ * it come out of bp_conn_write with it), to `remote`. What comes of it: bp_conn_path_result; not so
+ * on the way back `at_once` to a name that was used, where ngtcp2 >= 1.12 asks nothing (without
+ * `at_once` it is VALID then, and proves nothing). A validation that is under way is given up.
  * `at_once`: the new path is used before it is validated, for when the old one is dead: there the
  * question for validation could wait for acknowledgements that never come. If it fails the
  * connection is still on it; the way back is another bp_conn_migrate.

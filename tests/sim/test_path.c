@@ -326,6 +326,28 @@ static void path_nat_changes_while_peer_is_silent_keepalive_tells(void **state)
     finish(&t);
 }
 
+/* Back and forth between the same two: b knows where a is, also where its library asks no more. */
+static void path_nat_changes_back_is_followed(void **state)
+{
+    struct path_test t;
+    struct bp_conn_stats st;
+
+    (void)state;
+    start(&t, 66);
+    sim_connect_up(&t.s);
+    for (unsigned i = 0; i < 12; i++) {
+        sim_rebind(&t.s, i % 2 == 0 ? "198.51.100.9" : "192.0.2.1", 30000);
+        sim_flow_run(&t.s, &t.ab, 1000, 2 * BP_SEC);
+        sim_flow_run(&t.s, &t.ba, 1000, BP_SEC);
+        sim_flow_drain(&t.s, &t.ab, 5 * BP_SEC);
+        sim_flow_drain(&t.s, &t.ba, 5 * BP_SEC);
+        assert_true(bp_addr_equal(bp_conn_remote(bp_link_conn(t.s.b.link)), &t.s.a_seen));
+    }
+    bp_conn_stats(bp_link_conn(t.s.b.link), &st);
+    assert_int_equal(st.migrations, 12);
+    finish(&t);
+}
+
 /* During the handshake QUIC allows no change (RFC 9000, 9): the link comes up all the same, or
  * fails within the setup time, with words. */
 static void path_nat_changes_during_setup_ends_in_words_or_works(void **state)
@@ -498,6 +520,7 @@ int main(void)
         cmocka_unit_test(path_nat_changes_port_under_load_nothing_lost),
         cmocka_unit_test(path_nat_changes_address_under_load_nothing_lost),
         cmocka_unit_test(path_nat_changes_while_peer_is_silent_keepalive_tells),
+        cmocka_unit_test(path_nat_changes_back_is_followed),
         cmocka_unit_test(path_nat_changes_during_setup_ends_in_words_or_works),
         cmocka_unit_test(path_copied_datagrams_from_elsewhere_do_not_move_link),
         cmocka_unit_test(path_damaged_datagrams_do_no_harm),

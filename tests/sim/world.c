@@ -290,11 +290,41 @@ static void transmit(struct sim *s, bool to_b, const struct bp_addr *peer, const
     }
 }
 
+void sim_name(struct sim *s, const struct bp_addr *name, const struct bp_addr *at)
+{
+    unsigned i = s->n_a_paths++ % SIM_PATHS;
+
+    s->a_paths[i].name = *name;
+    s->a_paths[i].at = *at;
+}
+
+/* Where b sees what a sends from `local`. */
+static const struct bp_addr *seen_at(const struct sim *s, const struct bp_addr *local)
+{
+    for (unsigned i = 0; i < SIM_PATHS; i++) {
+        if (bp_addr_equal(&s->a_paths[i].name, local)) {
+            return &s->a_paths[i].at;
+        }
+    }
+    return local;
+}
+
+/* What a calls the path at `at`: the last name that it gave. */
+static const struct bp_addr *name_of(const struct sim *s, const struct bp_addr *at)
+{
+    for (unsigned i = s->n_a_paths; i > 0 && s->n_a_paths - i < SIM_PATHS; i--) {
+        if (bp_addr_equal(&s->a_paths[(i - 1) % SIM_PATHS].at, at)) {
+            return &s->a_paths[(i - 1) % SIM_PATHS].name;
+        }
+    }
+    return at;
+}
+
 static void transmit_runs(struct sim *s, bool to_b, const uint8_t *buf,
                           const struct bp_tx_run *runs, unsigned n)
 {
     for (unsigned i = 0; i < n; i++) {
-        const struct bp_addr *a = s->a_moves ? &runs[i].local : &s->a_seen;
+        const struct bp_addr *a = s->a_moves ? seen_at(s, &runs[i].local) : &s->a_seen;
 
         for (size_t off = 0; off < runs[i].len; off += runs[i].seg) {
             size_t left = runs[i].len - off;
@@ -469,7 +499,7 @@ static void deliver(struct sim *s, const struct sim_packet *p)
     if (n->failed) {
         say_again(s, n, p);
     } else if (n->link != NULL) {
-        (void)bp_link_read(n->link, s->a_moves && !p->to_b ? &p->peer : &n->addr,
+        (void)bp_link_read(n->link, s->a_moves && !p->to_b ? name_of(s, &p->peer) : &n->addr,
                            p->to_b ? &p->peer : &s->b.addr, p->data, p->len, s->now);
         events(s, n);
     }

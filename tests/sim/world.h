@@ -72,6 +72,8 @@ struct sim_node {
     struct bp_closing *closing; /* what its closed connection still says */
 };
 
+#define SIM_PATHS 8u /* of those that a has named, the last ones */
+
 struct sim {
     bp_time now;
     uint64_t rng;
@@ -83,6 +85,11 @@ struct sim {
     struct bp_addr a_seen; /* a's address as b sees it: sim_rebind */
     struct bp_listener listener;
     bool a_moves;          /* a is seen at the local addresses that its datagrams have */
+    struct {
+        struct bp_addr name; /* ... unless they are names: sim_name */
+        struct bp_addr at;
+    } a_paths[SIM_PATHS];
+    unsigned n_a_paths;
     struct bp_addr a_dead; /* of those, one from and to which nothing gets through */
     bool b_exists;
     bool a_holds; /* does not deliver after the handshake */
@@ -95,6 +102,8 @@ struct sim {
     void (*on_link)(struct sim_node *n);
 };
 
+/* With a_moves: b sees a's datagrams from `name` at `at`, and answers there reach a as for `name`. */
+void sim_name(struct sim *s, const struct bp_addr *name, const struct bp_addr *at);
 /* Keys, certificates and defaults (TOFU, built-in auth, 16 streams); no packet is sent. */
 void sim_init(struct sim *s, uint64_t seed);
 void sim_free(struct sim *s);

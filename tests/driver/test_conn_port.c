@@ -202,6 +202,17 @@ static bool frame_came(void *ctx)
     return ((struct pair *)ctx)->conn->n_frames == 1;
 }
 
+/* A connection that is up, and nothing left of its setting up. */
+static void pair_at_rest(struct pair *p, void **state)
+{
+    pair_dial(p, state);
+    pair_handshake(p);
+    for (int i = 0; i < 50; i++) {
+        vm_poll(2, NULL, 0);
+        peer_step(&p->peer);
+    }
+}
+
 /* A message that came is acknowledged within milliseconds though nothing else is sent, and not at
  * once: an answer is likely. The port's own timer has no part in it. */
 static void acknowledgement_waits_for_the_clock_only(void **state)
@@ -210,12 +221,7 @@ static void acknowledgement_waits_for_the_clock_only(void **state)
     uint64_t sent;
     struct pair p;
 
-    pair_dial(&p, state);
-    pair_handshake(&p);
-    for (int i = 0; i < 50; i++) { /* what setting up has left */
-        vm_poll(2, NULL, 0);
-        peer_step(&p.peer);
-    }
+    pair_at_rest(&p, state);
     sent = packets_sent(&p);
     peer_send(&p.peer, msg, send_header(msg, sizeof(msg), 9));
     peer_step(&p.peer);
@@ -248,12 +254,7 @@ static void answers_need_no_timer(void **state)
     uint64_t sent;
     struct pair p;
 
-    pair_dial(&p, state);
-    pair_handshake(&p);
-    for (int i = 0; i < 50; i++) { /* what setting up has left */
-        vm_poll(2, NULL, 0);
-        peer_step(&p.peer);
-    }
+    pair_at_rest(&p, state);
     sent = packets_sent(&p);
     for (unsigned i = 1; i <= TRIPS; i++) {
         peer_send(&p.peer, msg, send_header(msg, sizeof(msg), 9));

@@ -385,22 +385,13 @@ static unsigned send_runs(struct cn_path *path, const uint8_t *buf, struct bp_tx
 static void stash(struct cn_path *path, const uint8_t *buf, const struct bp_tx_run *runs,
                   unsigned n)
 {
-    size_t size = 0;
+    size_t size = bp_udp_runs_size(runs, n);
 
-    for (unsigned i = 0; i < n; i++) {
-        size += runs[i].len;
-    }
     path->stash = size > 0 ? malloc(size) : NULL;
     if (path->stash == NULL) {
         return;
     }
-    size = 0;
-    for (unsigned i = 0; i < n; i++) {
-        path->stash_runs[i] = runs[i];
-        path->stash_runs[i].off = size;
-        memcpy(path->stash + size, buf + runs[i].off, runs[i].len);
-        size += runs[i].len;
-    }
+    bp_udp_runs_copy(path->stash, path->stash_runs, buf, runs, n);
     path->n_stash = n;
     want_out(path, true);
 }

@@ -510,22 +510,11 @@ void drv_conn_refused(struct drv_conn *c, bp_time now)
 /* Keeps what a full socket did not take, until it is writable. */
 static void stash(struct drv_conn *c, const uint8_t *buf, const struct bp_tx_run *runs, unsigned n)
 {
-    size_t total = 0;
-    size_t off = 0;
-
-    for (unsigned i = 0; i < n; i++) {
-        total += runs[i].len;
-    }
-    c->stash = driver_alloc((ErlDrvSizeT)total);
+    c->stash = driver_alloc((ErlDrvSizeT)bp_udp_runs_size(runs, n));
     if (c->stash == NULL) {
         return; /* as if the network lost it */
     }
-    for (unsigned i = 0; i < n; i++) {
-        c->stash_runs[i] = runs[i];
-        c->stash_runs[i].off = off;
-        memcpy(c->stash + off, buf + runs[i].off, runs[i].len);
-        off += runs[i].len;
-    }
+    bp_udp_runs_copy(c->stash, c->stash_runs, buf, runs, n);
     c->stash_n = n;
 }
 

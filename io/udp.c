@@ -371,6 +371,29 @@ static unsigned send_relayed(int fd, struct bp_udp_tx *tx, const uint8_t *buf,
     return n;
 }
 
+size_t bp_udp_runs_size(const struct bp_tx_run *runs, unsigned n)
+{
+    size_t size = 0;
+
+    for (unsigned i = 0; i < n; i++) {
+        size += runs[i].len;
+    }
+    return size;
+}
+
+void bp_udp_runs_copy(uint8_t *to, struct bp_tx_run *copied, const uint8_t *buf,
+                      const struct bp_tx_run *runs, unsigned n)
+{
+    size_t off = 0;
+
+    for (unsigned i = 0; i < n; i++) {
+        copied[i] = runs[i];
+        copied[i].off = off;
+        memcpy(to + off, buf + runs[i].off, runs[i].len);
+        off += runs[i].len;
+    }
+}
+
 unsigned bp_udp_send(int fd, struct bp_udp_tx *tx, const uint8_t *buf, struct bp_tx_run *runs,
                      unsigned n)
 {

@@ -59,6 +59,12 @@ struct bp_udp_tx {
     uint64_t lost_bytes;
 };
 
+/* For runs that a full socket did not take: their bytes together, and a copy of them one behind the
+ * other, in `to`, which has room for as many; `copied` are the runs there. */
+size_t bp_udp_runs_size(const struct bp_tx_run *runs, unsigned n);
+void bp_udp_runs_copy(uint8_t *to, struct bp_tx_run *copied, const uint8_t *buf,
+                      const struct bp_tx_run *runs, unsigned n);
+
 /*
  * Sends runs of datagrams. Returns the number of runs that are done; fewer than `n` means that the
  * socket is full: run number <result> was shortened to what is left, send it again when writable.

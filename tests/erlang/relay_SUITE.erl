@@ -275,7 +275,7 @@ process_dies(Config) ->
     %% of a module, and nobody moves
     ?EQ(ok, migrate(A, B, via({module, bp_relay, Port}))),
     [Module] = bp_cluster:run(A, fun() ->
-        [P || P <- processes(), {bp_relay, process, 4} =:= element(2, process_info(P, current_function))]
+        [P || P <- processes(), {initial_call, {bp_relay, process, 1}} =:= process_info(P, initial_call)]
     end),
     Kill(Module),
     died(A, B, 3, ["module bp_relay: "]),

@@ -20,7 +20,7 @@ start(Port, Delay) ->
 
 port({_, Front}) -> Front.
 
-%% Forgets what has passed.
+%% Forgets what has passed, and what a node that has ended had still sent.
 clear(Relay) -> ask(Relay, clear).
 
 %% [{to | back, Microseconds of os:system_time, Bytes}] since then, oldest first. "back" is towards
@@ -65,6 +65,9 @@ loop(#{front := Front, back := Back, passed := Passed} = S) ->
             _ = gen_udp:send(Socket, Addr, Port, Bin),
             loop(S);
         {clear, From, Ref} ->
+            _ = inet:setopts(Back, [{active, false}]),
+            ok = last_ones(S),
+            _ = inet:setopts(Back, [{active, true}]),
             From ! {Ref, ok},
             loop(S#{passed := []});
         {passed, From, Ref} ->
@@ -74,6 +77,20 @@ loop(#{front := Front, back := Back, passed := Passed} = S) ->
             ok;
         stop ->
             ok
+    end.
+
+%% Passes all that the node which is dialled has sent until now.
+last_ones(#{back := Back, front := Front, client := Client} = S) ->
+    Next = receive {udp, Back, _, _, Bin} -> {ok, Bin}
+           after 0 ->
+               case gen_udp:recv(Back, 0, 0) of
+                   {ok, {_, _, Bin}} -> {ok, Bin};
+                   {error, timeout} -> none
+               end
+           end,
+    case {Next, Client} of
+        {none, _} -> ok;
+        {{ok, Data}, {Addr, Port}} -> pass(S, Front, Addr, Port, Data), last_ones(S)
     end.
 
 pass(#{delay := 0}, Socket, Addr, Port, Bin) ->

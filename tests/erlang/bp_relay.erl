@@ -192,6 +192,10 @@ with_user(Dir, User, Password) ->
                              {"shadow", [User, $:, Crypted, ":19000:0:99999:7:::"]}]] ++ ["exec"].
 
 dante(Dir, Method, Prefix, Program) ->
+    dante(Dir, Method, Prefix, Program, 3).
+
+%% Again where somebody else has taken the port meanwhile.
+dante(Dir, Method, Prefix, Program, Tries) ->
     Port = unused_port(),
     File = filename:join(Dir, "danted." ++ integer_to_list(Port)),
     ok = file:write_file(File ++ ".conf", io_lib:format(
@@ -209,20 +213,26 @@ dante(Dir, Method, Prefix, Program) ->
                  end,
     OsPort = open_port({spawn_executable, Sh},
                        [{args, Args ++ ["-c", Command]}, exit_status, stderr_to_stdout, hide]),
-    bp_cluster:until(fun() ->
-        case gen_tcp:connect({127, 0, 0, 1}, Port, []) of
-            {ok, S} -> gen_tcp:close(S), true;
-            {error, _} -> false
+    Up = bp_cluster:until(fun() ->
+        receive {OsPort, {exit_status, _}} -> {true, false}
+        after 0 ->
+            case gen_tcp:connect({127, 0, 0, 1}, Port, []) of
+                {ok, S} -> gen_tcp:close(S), {true, true};
+                {error, _} -> false
+            end
         end
     end),
-    {OsPort, Port}.
+    case Up of
+        true -> {OsPort, Port};
+        false when Tries > 1 -> dante(Dir, Method, Prefix, Program, Tries - 1)
+    end.
 
 %% With its children, which hold the associations.
 stop_dante({OsPort, _}) ->
     {os_pid, Pid} = erlang:port_info(OsPort, os_pid),
     Pids = string:lexemes(os:cmd("pgrep -P " ++ integer_to_list(Pid)), "\n"),
     _ = os:cmd(lists:join(" ", ["kill -9", integer_to_list(Pid) | Pids])),
-    receive {OsPort, {exit_status, _}} -> ok after 5000 -> error(dante_stays) end.
+    receive {OsPort, {exit_status, _}} -> ok after 30000 -> error(dante_stays) end.
 
 unused_port() ->
     {ok, S} = gen_tcp:listen(0, [{ip, {127, 0, 0, 1}}]),

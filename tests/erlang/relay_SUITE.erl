@@ -53,12 +53,14 @@ migrate(A, B, Opts) ->
     Name = bp_cluster:name(B),
     bp_cluster:run(A, fun() -> barrel_p2p:migrate_peer(Name, Opts) end, 20000).
 
-start_load({A, B}) ->
+start_load(Pair) ->
+    start_load(Pair, #{}).
+
+start_load({A, B}, More) ->
+    Opts = maps:merge(#{senders => 4, size => 20000, pause => 5}, More),
     [{X, begin
         Name = bp_cluster:name(Y),
-        bp_cluster:run(X, fun() ->
-            bp_wan_load:numbered(Name, #{senders => 4, size => 20000, pause => 5})
-        end)
+        bp_cluster:run(X, fun() -> bp_wan_load:numbered(Name, Opts) end)
      end} || {X, Y} <- [{A, B}, {B, A}]].
 
 finish_load(Loads) ->
@@ -71,10 +73,7 @@ works(A, B, What) ->
         undefined -> ?EQ(undefined, Name);
         _ -> ?EQ(match, re:run(Name, What, [{capture, none}]))
     end,
-    Loads = start_load({A, B}),
-    timer:sleep(1000),
-    [true = N > 20 || N <- finish_load(Loads)],
-    ok.
+    ?EQ([400, 400], finish_load(start_load({A, B}, #{max => 100}))).
 
 %% ---- cases ----
 
@@ -241,7 +240,7 @@ process(Config) ->
 %% One line says so, at once: whether or not datagrams wait for it, and whether it has room for them.
 %% Then the connection is moved off, and nothing is lost; or it ends as any silent one.
 process_dies(Config) ->
-    {A, B, Port} = pair(Config, ["-kernel", "net_ticktime", "6"]),
+    {A, B, Port} = pair(Config),
     Peer = bp_cluster:name(B),
     Kill = fun(Pid) -> bp_cluster:run(A, fun() -> exit(Pid, kill), ok end) end,
     Spawn = fun(F, Args) -> bp_cluster:run(A, fun() -> spawn(bp_relay, F, Args) end) end,
@@ -277,6 +276,8 @@ process_dies(Config) ->
     [Module] = bp_cluster:run(A, fun() ->
         [P || P <- processes(), {initial_call, {bp_relay, process, 1}} =:= process_info(P, initial_call)]
     end),
+    %% from now on; before, a slow machine may take longer between two steps than ticks may be missing
+    change_initiated = bp_cluster:call(A, net_kernel, set_net_ticktime, [6, 0]),
     Kill(Module),
     died(A, B, 3, ["module bp_relay: "]),
     bp_cluster:until(fun() ->
@@ -410,10 +411,12 @@ options(Config) ->
     true = bp_cluster:connect(A, B),
     ?EQ(#{}, Get()),
     Loads = start_load({A, B}),
-    timer:sleep(1500),
-    #{datagram_size := Size} = summary(A, B),
-    ?EQ(1300, Size),
-    finish_load(Loads).
+    Size = fun() -> maps:get(datagram_size, summary(A, B)) end,
+    bp_cluster:until(fun() -> Size() =:= 1300 orelse Size() end),
+    timer:sleep(500),           % for larger ones
+    finish_load(Loads),
+    %% smaller for a while where acknowledgements came late (core/quic/conn_mtu.c)
+    true = Size() =< 1300.
 
 recipes_of_the_documentation(Config) ->
     {A, B, _} = pair(Config),

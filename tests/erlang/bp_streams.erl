@@ -2,8 +2,8 @@
 %% What cases about user streams do on nodes of bp_cluster: processes, streams, counters.
 -module(bp_streams).
 
--export([clean/1, streams/1, counter/2, proc/1, do/3, cast/3, name/1, mirror/3, opened/2, opened/3,
-         next/3, send/4, close/3]).
+-export([clean/1, streams/1, counter/2, proc/1, do/3, cast/3, name/1, mirror/3, accept/3, opened/2,
+         opened/3, next/3, send/4, close/3]).
 
 -include("bp_test.hrl").
 
@@ -41,6 +41,16 @@ mirror({quic_dist_stream, _, Number}, A, B) ->
         end
     end).
 
+%% Process Q of N takes plain streams of From. N may have been dialled just now: then it knows From a
+%% little later than who dialled.
+accept(N, Q, From) ->
+    bp_cluster:until(fun() ->
+        case do(N, Q, fun() -> quic_dist:accept_streams(From) end) of
+            ok -> true;
+            {error, not_connected} = Error -> Error
+        end
+    end).
+
 %% A stream that was accepted: {OwnerInA, RefInA, OwnerInB, RefInB}, with `hello' sent and received.
 opened(A, B) -> opened(A, B, []).
 
@@ -49,7 +59,7 @@ opened(A, B, Options) ->
     Q = proc(B),
     To = name(B),
     From = name(A),
-    ok = do(B, Q, fun() -> quic_dist:accept_streams(From) end),
+    accept(B, Q, From),
     {ok, Ref} = do(A, P, fun() ->
         {ok, R} = quic_dist:open_stream(To, Options),
         ok = quic_dist:send(R, <<"hello">>),

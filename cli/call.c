@@ -10,6 +10,48 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define INPUT_MAX (256u << 20) /* a node's max_frame_bytes, unless it is configured otherwise */
+
+/* All of the standard input; the caller frees it. */
+static int read_input(const struct cli *c, const char *what, char **out, size_t *len)
+{
+    size_t cap = 65536;
+    char *buf = malloc(cap);
+
+    *len = 0;
+    while (buf != NULL) {
+        *len += fread(buf + *len, 1, cap - 1 - *len, stdin);
+        if (*len < cap - 1 || *len > INPUT_MAX) {
+            break;
+        }
+        cap = cap < INPUT_MAX / 2 ? cap * 2 : INPUT_MAX + 2;
+        char *more = realloc(buf, cap);
+        if (more == NULL) {
+            free(buf);
+        }
+        buf = more;
+    }
+    if (buf == NULL) {
+        return cli_fail_rc(c, BP_E_NOMEM, NULL);
+    }
+    if (ferror(stdin) != 0) {
+        int why = errno;
+        free(buf);
+        return cli_fail(c, CLI_FAILED, "file_error", "cannot read the standard input: %s",
+                        strerror(why));
+    }
+    if (*len > INPUT_MAX) {
+        free(buf);
+        return cli_fail(c, CLI_USAGE, "badarg",
+                        "%s: the standard input has more than %u MB, which no node takes in one "
+                        "message",
+                        what, INPUT_MAX >> 20);
+    }
+    buf[*len] = '\0';
+    *out = buf;
+    return CLI_OK;
+}
+
 /* Reads a term that the command line holds, or with "-" the standard input. */
 static int read_term(const struct cli *c, const char *what, const char *text, ei_x_buff *x)
 {
@@ -20,10 +62,11 @@ static int read_term(const struct cli *c, const char *what, const char *text, ei
     int rc;
 
     if (strcmp(text, "-") == 0) {
-        size_t cap = 0;
-        ssize_t n = getdelim(&input, &cap, EOF, stdin);
-        len = n > 0 ? (size_t)n : 0;
-        text = input != NULL ? input : "";
+        status = read_input(c, what, &input, &len);
+        if (status != CLI_OK) {
+            return status;
+        }
+        text = input;
     }
     rc = cli_term_parse(text, len, CLI_TERM_ARG, x, &err);
     if (rc != 0 && strchr(text, '\n') == NULL && err.line == 1) {

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <sys/socket.h>
 #include <time.h>
 
@@ -336,6 +337,11 @@ int cli_discover_load(const struct cli *c, struct cli_discover *d)
         .family = d->dns.family};
     if (c->node != NULL) { /* as that node would do it */
         (void)snprintf(d->own_host, sizeof(d->own_host), "%s", strchr(c->node, '@') + 1);
+    } else if (gethostname(d->own_host, sizeof(d->own_host)) != 0) {
+        d->own_host[0] = '\0';
+    }
+    d->own_host[sizeof(d->own_host) - 1] = '\0';
+    if (d->own_host[0] != '\0') { /* what is on this machine needs no DNS */
         d->dns.own_host = d->own_host;
         d->finder.own_host = d->own_host;
     }

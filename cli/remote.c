@@ -74,8 +74,21 @@ int cli_remote_not_up(struct cli_remote *r, int error, const char *text)
                                          : cli_remote_report(r, error, text);
 }
 
+/* Also the first thing that goes wrong for somebody who has only just started two nodes. */
+static int wrong_cookie(struct cli_remote *r, const char *text)
+{
+    return cli_fail(r->c, CLI_REFUSED, bp_error_name(BP_ERROR_COOKIE),
+                    "%s: %s; ours is that of %s, others come from --cookie or --config (a node "
+                    "that was given none has the public one, barrel_p2p)",
+                    r->peer, text[0] != '\0' ? text : bp_error_text(BP_ERROR_COOKIE),
+                    r->cookie_from != NULL ? r->cookie_from : "~/.erlang.cookie");
+}
+
 int cli_remote_report(struct cli_remote *r, int error, const char *text)
 {
+    if (error == BP_ERROR_COOKIE) {
+        return wrong_cookie(r, text);
+    }
     return cli_fail(r->c, status_of(error), bp_error_name(error), "%s: %s", r->peer,
                     text[0] != '\0' ? text : bp_error_text(error));
 }
@@ -265,18 +278,9 @@ int cli_remote_connect(struct cli_remote *r)
     }
     r->fd = bp_ei_connect(&r->ec, r->node, r->peer, left != 0 ? left : 1);
     if (r->fd < 0) {
-        int why = erl_errno;
-        const char *text = bp_error_detail();
+        int why = bp_error_last(); /* 0: libei itself did not like something */
         r->fd = -1;
-        return cli_remote_not_up(r,
-                                 why == ETIMEDOUT      ? BP_ERROR_TIMEOUT
-                                 : why == EHOSTUNREACH ? BP_ERROR_NOT_FOUND
-                                 : why == ENETUNREACH  ? BP_ERROR_RELAY
-                                 : why == EACCES       ? BP_ERROR_AUTH_REJECTED
-                                 : why == ENOMEM       ? BP_ERROR_NOMEM
-                                 : why == ECONNREFUSED ? BP_ERROR_REFUSED
-                                                       : BP_ERROR_PEER_CLOSED,
-                                 text);
+        return cli_remote_not_up(r, why != 0 ? why : BP_ERROR_PEER_CLOSED, bp_error_detail());
     }
     return CLI_OK;
 }
@@ -315,7 +319,11 @@ static int broken(struct cli_remote *r)
                                  r->late != NULL ? r->late
                                                  : "no answer in time (--timeout gives it longer)");
     }
-    return cli_remote_report(r, BP_ERROR_PEER_CLOSED, "the connection has ended");
+    if (bp_error_last() == 0) {
+        return cli_remote_report(r, BP_ERROR_PEER_CLOSED, "the connection has ended");
+    }
+    return cli_fail(r->c, CLI_NO_ANSWER, bp_error_name(bp_error_last()),
+                    "%s: the connection has ended: %s", r->peer, bp_error_detail());
 }
 
 /* The reply `{rex, Result}`; `*at` is at the result. False: something else has come. */

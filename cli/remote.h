@@ -15,9 +15,10 @@ struct cli_remote {
     struct bp_node *node;
     int claim; /* keeps our name */
     char self[BP_NAME_MAX + 1];
-    const char *peer;  /* the node that is asked; borrowed */
-    const char *late;  /* what to say where the time is over; NULL: the usual */
-    uint64_t deadline; /* monotonic milliseconds */
+    const char *peer;        /* the node that is asked; borrowed */
+    const char *cookie_from; /* where our cookie is from, for people */
+    const char *late;        /* what to say where the time is over; NULL: the usual */
+    uint64_t deadline;       /* monotonic milliseconds */
     ei_cnode ec;
     int fd;           /* of libei, -1: none */
     bool relay_knows; /* where the node is: nobody else has to */

@@ -110,11 +110,14 @@ static int set_cookie(struct cli_remote *r, const struct cli_discover *d)
     int rc = 0;
 
     if (r->c->cookie != NULL) {
+        r->cookie_from = "--cookie";
         rc = bp_node_set_text(r->node, BP_OPT_COOKIE, r->c->cookie);
     } else if (cli_config_get(d->cfg, "dist_cookie", &v) &&
                (cli_value_atom(v, cookie) || cli_value_text(v, cookie, sizeof(cookie)))) {
+        r->cookie_from = "--config";
         rc = bp_node_set_text(r->node, BP_OPT_COOKIE, cookie);
     } else {
+        r->cookie_from = "~/.erlang.cookie";
         return check_cookie_file(r);
     }
     bp_wipe(cookie, sizeof(cookie));
@@ -132,10 +135,8 @@ static int find(struct cli_remote *r, struct cli_discover *d)
     if (status != CLI_OK) {
         return status;
     }
-    if (d->finder.own_host == NULL) { /* what is on this machine needs no DNS */
-        d->finder.own_host = strchr(r->self, '@') + 1;
-        d->dns.own_host = d->finder.own_host;
-    }
+    d->finder.own_host = strchr(r->self, '@') + 1; /* what is there needs no DNS */
+    d->dns.own_host = d->finder.own_host;
     rc = bp_finder_new(&f, &d->finder);
     if (rc == 0) {
         rc = add_backends(f, d);

@@ -324,7 +324,7 @@ struct bp_node {
 
 bp_time cn_now(void);
 uint64_t cn_wall_ms(void);
-/* bp_error_detail of this thread; returns `rc`. */
+/* bp_error_detail and bp_error_last of this thread; returns `rc`. */
 int cn_fail(int rc, const char *fmt, ...) BP_PRINTF(2, 3);
 /* The socket, on any port if the node does not listen. */
 int cn_open_socket(struct bp_node *n, uint16_t port);

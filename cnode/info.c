@@ -79,16 +79,23 @@ const char *bp_error_text(int error)
 
 /* The thread's, as errno is. */
 static _Thread_local char detail[1024];
+static _Thread_local int last;
 
 const char *bp_error_detail(void)
 {
     return detail;
 }
 
+int bp_error_last(void)
+{
+    return last;
+}
+
 int cn_fail(int rc, const char *fmt, ...)
 {
     va_list ap;
 
+    last = rc;
     va_start(ap, fmt);
     (void)vsnprintf(detail, sizeof(detail), fmt, ap);
     va_end(ap);

@@ -741,6 +741,17 @@ void cn_peer_end(struct cn_peer *p, int err, const char *text, bp_time now)
     cn_peer_reap(p);
 }
 
+/*
+ * Whether another address may do better. Not once the peer has proved who it is and does not have
+ * our cookie: it is the same node everywhere. And not while libei is in the middle of its
+ * handshake, of which another link would know nothing.
+ */
+static bool try_next(const struct cn_peer *p, int err)
+{
+    return !p->inbound && !p->was_up && p->next_addr < p->n_addrs &&
+           !(p->authenticated && (p->ei_peer || err == BP_E_HS_COOKIE));
+}
+
 /* The link has ended by itself. */
 static void link_failed(struct cn_peer *p, bp_time now)
 {
@@ -756,7 +767,7 @@ static void link_failed(struct cn_peer *p, bp_time now)
         why = "the peer closed the connection when it saw our cookie: it has another one";
     }
     cn_why(p, err, why, text, sizeof(text));
-    if (!p->inbound && !p->was_up && p->next_addr < p->n_addrs) {
+    if (try_next(p, err)) {
         /* The next address; what this one said is kept for the case that none is better. */
         p->err = err;
         memcpy(p->text, text, sizeof(text));

@@ -104,6 +104,7 @@ failure(defaults, R) -> {"step 3 of 4, defaults,", {defaults_failed, R}};
 failure(validation, R) -> {"step 4 of 4, validation,", R};
 failure(driver, R) -> {"loading the driver", {driver_failed, plain(R)}};
 failure(config, R) -> {"configuring the driver", {config_failed, plain(R)}};
+failure(carrier, R) -> {"publishing this node", R};
 failure(listen, {duplicate_name, _}) -> {"claiming the node name", duplicate_name};
 failure(listen, {eaddrinuse, _}) -> {"opening the UDP port", eaddrinuse};
 failure(listen, R) -> {"opening the UDP port", {listen_failed, plain(R)}}.
@@ -120,6 +121,12 @@ reason_text({barrel_p2p_dist, auth_enabled_without_callback}) ->
 reason_text({barrel_p2p_dist, {conflicting_module, Module, File}}) ->
     io_lib:format("the code path has another carrier's module ~ts (~ts, of the package 'quic'), "
                   "which reads the same configuration: remove that package", [Module, File]);
+reason_text({barrel_p2p_epmd, {wrong_carrier, Driver}}) ->
+    io_lib:format("its distribution would run over ~tp, without encryption by this carrier, and this "
+                  "-epmd_module is for -proto_dist barrel_p2p alone: give both flags or neither",
+                  [Driver]);
+reason_text({barrel_p2p_dist, {not_published, Epmd, Reason}}) ->
+    io_lib:format("~tp says ~tp: start the node with -epmd_module barrel_p2p_epmd", [Epmd, Reason]);
 reason_text(Reason) ->
     io_lib:format("~tp", [Reason]).
 

@@ -18,6 +18,7 @@
 -include_lib("kernel/include/net_address.hrl").
 -include_lib("kernel/include/dist_util.hrl").
 
+-define(EPMD_HINT, "this node was started without -epmd_module barrel_p2p_epmd").
 %% What the driver reports before dist_util's own timer (or ours) would kill the process silently.
 -define(TIMER_MARGIN_MS, 300).
 %% The node that we dial has answered and it will not be: no other address can help.
@@ -87,11 +88,23 @@ register_node(Name, Port, Pid, Address) ->
     Epmd = net_kernel:epmd_module(),
     case Epmd:register_node(Name, Port, inet) of
         {ok, Creation} ->
+            warn_other_epmd(Epmd),
             {ok, {Pid, Address, Creation}};
+        {error, Reason} when Epmd =:= erl_epmd ->
+            barrel_p2p_node:stop(),
+            barrel_p2p_boot:failed(carrier, {barrel_p2p_dist, {not_published, Epmd, Reason}});
         {error, _} = Error ->
             barrel_p2p_node:stop(),
             Error
     end.
+
+%% OTP's own was most likely left by mistake; any other one was meant.
+warn_other_epmd(erl_epmd) ->
+    barrel_p2p_node:report(warning, other_epmd_module, <<"any">>, erl_epmd,
+                           ["this node is known to the EPMD daemon only, and asks it alone for "
+                            "others: ", ?EPMD_HINT]);
+warn_other_epmd(_) ->
+    ok.
 
 ip(Text) ->
     case inet:parse_address(Text) of
@@ -298,9 +311,14 @@ do_setup(Kernel, ok, Node, Type, MyNode, NameDomain, SetupTime) ->
         {error, Reason} ->
             give_up(notice, Node, not_found,
                     [io_lib:format("discovery knows no address of it (~tp): ", [Reason]),
-                     "is it started with -epmd_module barrel_p2p_epmd? on another machine, name it "
-                     "in {quic,[{dist,[{nodes,[{Node,{Host,Port}}]}]}]}"])
+                     not_found_hint(net_kernel:epmd_module())])
     end.
+
+not_found_hint(erl_epmd) ->
+    ?EPMD_HINT;
+not_found_hint(_) ->
+    "is it started with -epmd_module barrel_p2p_epmd? on another machine, name it in "
+        "{quic,[{dist,[{nodes,[{Node,{Host,Port}}]}]}]}".
 
 %% Noks: how often the peer has refused us because of a connection of its own.
 connect(Node, Host, Addresses, Deadline, HsData, Noks) ->

@@ -22,14 +22,19 @@ start_link() ->
 stop() ->
     ok.
 
--spec register_node(atom() | string(), inet:port_number()) -> {ok, pos_integer()}.
+-spec register_node(atom() | string(), inet:port_number()) -> {ok, pos_integer()} | {error, term()}.
 register_node(Name, Port) ->
     register_node(Name, Port, inet).
 
 %% Publishes this node in all places that discovery can write to; what fails is logged and is no
 %% reason not to start. The creation is random in 4..2^32-1, so that pids of an earlier life of
 %% this node are never taken for ours.
--spec register_node(atom() | string(), inet:port_number(), term()) -> {ok, pos_integer()}.
+%% OTP's carriers (TCP, and TLS over it) give the name of their driver: their port is none of ours,
+%% and who forgot -proto_dist would have a node that nobody finds and that encrypts nothing.
+-spec register_node(atom() | string(), inet:port_number(), term()) ->
+          {ok, pos_integer()} | {error, term()}.
+register_node(_Name, _Port, Driver) when Driver =:= inet_tcp; Driver =:= inet6_tcp ->
+    barrel_p2p_boot:failed(carrier, {?MODULE, {wrong_carrier, Driver}});
 register_node(Name, Port, _Family) ->
     barrel_p2p_discovery:publish(full_name(to_list(Name)), Port),
     {ok, 3 + rand:uniform((1 bsl 32) - 4)}.

@@ -78,7 +78,7 @@ static const char *cure_for(int os_errno)
     case ENAMETOOLONG:
         return "use a shorter path";
     case ENOENT:
-        return "create the directory or configure another path";
+        return "check the path, or create what is missing";
     default:
         return "check the path and its file system";
     }

@@ -34,7 +34,7 @@
  * - erl_errno after bp_ei_connect or ei_connect_host_port has failed: ECONNREFUSED (nothing listens
  *   there, or it refused us), EACCES (a key is wrong), EHOSTUNREACH (not found), ENETUNREACH (its
  *   relay), ETIMEDOUT, ENOMEM, EIO. Later libei has ETIMEDOUT and EIO (a wrong cookie, a connection
- *   that has ended) only. bp_error_detail has the sentence.
+ *   that has ended) only. bp_error_last tells them apart, bp_error_detail has the sentence.
  * - One thread at a time for one descriptor, as always with libei; different ones at will. But
  *   ei_close_connection may be called while another thread waits in ei_accept or ei_receive_msg for
  *   that descriptor: it returns with an error. Close all descriptors before bp_node_del.

@@ -70,6 +70,8 @@ BP_API const char *bp_error_text(int error);
  * thread's next call of the library. A call that succeeds leaves it.
  */
 BP_API const char *bp_error_detail(void);
+/* Its error; 0 if no call failed yet. For libei, whose erl_errno is EIO for many things. */
+BP_API int bp_error_last(void);
 
 #ifdef __cplusplus
 }

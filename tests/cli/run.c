@@ -141,6 +141,11 @@ void cli_call(struct run *r, const struct call *call)
     int status = 0;
     pid_t pid;
 
+    if (call->from != NULL) {
+        close(fds[0]);
+        fds[0] = open(call->from, O_RDONLY | O_CLOEXEC);
+        assert_true(fds[0] >= 0);
+    }
     if (call->to != NULL) {
         close(fds[1]);
         fds[1] = open(call->to, O_WRONLY | O_CLOEXEC);

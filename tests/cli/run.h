@@ -21,6 +21,7 @@ struct call {
     const char *dir;   /* working directory */
     const char *input; /* standard input, NULL: empty */
     size_t input_len;
+    const char *from;    /* a file as standard input instead of `input` */
     const char *to;      /* where the standard output goes instead of `out` */
     bool as_nobody;      /* without privileges, if the test has any */
     unsigned umask_;     /* 0: 022 */

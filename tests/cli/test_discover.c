@@ -70,6 +70,19 @@ static void resolve_shows_each_backends_answer(void **state)
     expect_out(&r, 0, "dials     192.0.2.5:5");
 }
 
+/* The name of this machine needs no DNS, which may say 127.0.1.1, or what a router has. */
+static void resolve_own_host_as_a_node_does(void **state)
+{
+    char host[256];
+    char entry[300];
+    struct run r;
+
+    assert_int_equal(gethostname(host, sizeof(host)), 0);
+    (void)snprintf(entry, sizeof(entry), "a@h=%s:7", host);
+    cli(&r, state, "resolve", "a@h", "--static", entry, "--discovery-dir", "disc");
+    expect_out(&r, 0, "dials     127.0.0.1:7 [::1]:7");
+}
+
 static void resolve_unknown_and_unresolvable(void **state)
 {
     struct run r;
@@ -220,6 +233,7 @@ static const struct CMUnitTest tests[] = {
     TEST(resolve_shows_each_backends_answer), TEST(resolve_unknown_and_unresolvable),
     TEST(resolve_wrong_options_are_refused),  TEST(resolve_and_names_read_a_sys_config),
     TEST(names_merges_what_several_know),     TEST(resolve_asks_dns),
+    TEST(resolve_own_host_as_a_node_does),
 };
 
 int main(void)

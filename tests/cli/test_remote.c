@@ -165,13 +165,21 @@ static void remote_cookie_must_be_the_same(void **state)
     struct peer p;
     struct run r;
     char where[64];
+    char again[64];
+    json_t *o;
 
     start_peer(&p, state, "tofu");
     at(p.port, where);
+    (void)snprintf(again, sizeof(again), PEER "=127.0.0.2:%u", (unsigned)p.port);
     cli(&r, state, "ping", PEER, "--cookie", "other", REMOTE(where));
-    expect_err(&r, 7, "cookie");
-    cli(&r, state, "call", PEER, "m", "f", "--cookie", "other", REMOTE(where));
-    expect_err(&r, 7, "cookie");
+    expect_err(&r, 7, "ours is that of --cookie");
+    /* libei is told of an address that may do better only. */
+    cli(&r, state, "call", PEER, "m", "f", "--cookie", "other", REMOTE(where), "--static", again,
+        "--json");
+    expect_err(&r, 7, "ours is that of --cookie");
+    o = cli_json(&r);
+    assert_string_equal(member(o, "error"), "bad_cookie");
+    json_decref(o);
     assert_int_equal(count(&p, &p.ups), 0);
     stop_peer(&p);
 }
@@ -263,11 +271,31 @@ static void remote_wrong_arguments(void **state)
     assert_int_equal(tmpdir_count(((struct tmpdir *)*state)->path), 0);
 }
 
+/* Also where it never ends, or cannot be read. */
+static void remote_terms_from_the_standard_input(void **state)
+{
+    const char *path = ((struct tmpdir *)*state)->path;
+    const char *const bad = "[\n1,\n2 3]";
+    struct run r;
+
+    cli_call(&r, &(struct call){.dir = path,
+                                .input = bad,
+                                .input_len = strlen(bad),
+                                .args = {"call", "a@h", "m", "f", "-"}});
+    expect_err(&r, 2, "ARGS, line 3, column 3");
+    cli_call(&r, &(struct call){
+                     .dir = path, .from = "/dev/zero", .args = {"call", "a@h", "m", "f", "-"}});
+    expect_err(&r, 2, "ARGS: the standard input has more than 256 MB");
+    cli_call(&r, &(struct call){.dir = path, .from = "/", .args = {"send", "a@h", "name", "-"}});
+    expect_err(&r, 1, "cannot read the standard input: Is a directory");
+    assert_int_equal(tmpdir_count(path), 0);
+}
+
 static const struct CMUnitTest tests[] = {
     TMPDIR_TEST(remote_ping_of_a_c_node),     TMPDIR_TEST(remote_cookie_of_home),
     TMPDIR_TEST(remote_refusals_say_why),     TMPDIR_TEST(remote_cookie_must_be_the_same),
     TMPDIR_TEST(remote_nobody_answers_calls), TMPDIR_TEST(remote_nobody_there),
-    TMPDIR_TEST(remote_wrong_arguments),
+    TMPDIR_TEST(remote_wrong_arguments),      TMPDIR_TEST(remote_terms_from_the_standard_input),
 };
 
 int main(void)

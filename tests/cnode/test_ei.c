@@ -309,6 +309,27 @@ static void cookie(void **state)
     side_disconnect(&r, &a, &b);
 }
 
+/* It has several addresses, but is one node: libei's handshake is not begun again in its middle. */
+static void cookie_at_two_addresses(void **state)
+{
+    struct rig r = {.state = state};
+    struct side a;
+    struct side b;
+
+    side_prepare(&r, &b, 'b');
+    side_begin(&b, true);
+    side_prepare(&r, &a, 'a');
+    rig_knows(a.x, b.x);
+    assert_int_equal(bp_node_discover_static(a.x->n, NAME_B, "127.0.0.2", b.x->port), 0);
+    assert_int_equal(bp_node_set_text(a.x->n, BP_OPT_COOKIE, "another"), 0);
+    side_begin(&a, false);
+    assert_true(bp_ei_connect(&a.ec, a.x->n, NAME_B, RIG_PATIENCE_MS) < 0);
+    assert_int_equal(erl_errno, EIO);
+    assert_non_null(strstr(bp_error_detail(), "cookie"));
+    assert_int_equal(rig_counter(b.x, "refused_bad_cookie"), 1);
+    side_disconnect(&r, &a, &b);
+}
+
 /* An address and a port, and whoever is there. */
 static void host_and_port(void **state)
 {
@@ -455,7 +476,7 @@ int main(void)
         TMPDIR_TEST(refusals),       TMPDIR_TEST(cookie),
         TMPDIR_TEST(host_and_port),  TMPDIR_TEST(closed_behind_our_back),
         TMPDIR_TEST(gone_meanwhile), TMPDIR_TEST(closed_while_waiting),
-        TMPDIR_TEST(no_descriptors),
+        TMPDIR_TEST(no_descriptors),  TMPDIR_TEST(cookie_at_two_addresses),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;

@@ -15,7 +15,7 @@
          bad_configuration_is_named/1, port_precedence/1, port_in_use/1,
          two_nodes_in_one_directory/1, nodes_in_different_directories/1,
          static_nodes_both_forms/1, default_cookie_with_warning/1, configured_cookie/1,
-         setcookie_stays/1, conflicting_quic_dist/1, boots_as_short_name/1,
+         setcookie_stays/1, forgotten_flags/1, conflicting_quic_dist/1, boots_as_short_name/1,
          bind_address_is_honoured/1, same_name_twice/1, rebar3_compile/1]).
 
 suite() -> [{timetrap, {seconds, 90}}].
@@ -27,7 +27,7 @@ all() ->
      environments_visible_and_defaults_filled, auth_enabled_without_callback,
      bad_configuration_is_named, port_precedence, port_in_use, two_nodes_in_one_directory,
      nodes_in_different_directories, static_nodes_both_forms, default_cookie_with_warning,
-     configured_cookie, setcookie_stays, conflicting_quic_dist, boots_as_short_name,
+     configured_cookie, setcookie_stays, forgotten_flags, conflicting_quic_dist, boots_as_short_name,
      bind_address_is_honoured, same_name_twice, rebar3_compile].
 
 init_per_suite(Config) -> bp_cluster:only(quic, Config).
@@ -405,6 +405,17 @@ setcookie_stays(Config) ->
     ?EQ(nomatch, string:find(bp_cluster:log(A), "public default")).
 
 %% ---- the rest ----
+
+%% One of the two flags without the other: a node that nobody finds, or one over plain TCP.
+forgotten_flags(Config) ->
+    boot_fails(Config, #{name => n, carrier_args => ["-epmd_module", "barrel_p2p_epmd",
+                                                     "-start_epmd", "false"]},
+               ["inet_tcp", "-proto_dist barrel_p2p"]),
+    %% a port without a daemon
+    boot_fails(Config, #{name => n, carrier_args => ["-proto_dist", "barrel_p2p", "-start_epmd",
+                                                     "false"],
+                         env => [{"ERL_EPMD_PORT", "1"}]},
+               ["erl_epmd", "-epmd_module barrel_p2p_epmd"]).
 
 conflicting_quic_dist(Config) ->
     Code = [{attribute, 1, module, quic_dist}, {eof, 2}],

@@ -150,6 +150,9 @@ call_large_terms(Config) ->
     ?EQ("3000000\n", ok(Config, ["call", text(A), "erlang", "iolist_size", "-"], [{input, File}])),
     Back = ok(Config, ["call", text(A), "binary", "copy", "[<<\"12345678\">>, 1000000]"]),
     ?EQ(8000000 + length("<<\"\">>\n"), length(Back)),
+    %% more than a C node takes in one message
+    fails(9, ["the connection has ended", "max_frame_bytes"],
+          cli(Config, ["call", text(A), "binary", "copy", "[<<0>>, 270000000]", "--timeout", "60000"])),
     ?EQ(1000000, length(string:lexemes(ok(Config, ["call", text(A), "lists", "seq",
                                                    "[1, 1000000]"]), ","))).
 

@@ -133,7 +133,8 @@ enum drv_op {
     OP_PATH = 111,
     OP_ROUTE_WATCH = 112,
     OP_RELAY_TAKE = 113,
-    OP_RELAY_GIVE = 114
+    OP_RELAY_GIVE = 114,
+    OP_MIGRATE_STOP = 115
 };
 
 enum drv_level { DRV_ERROR, DRV_WARNING, DRV_INFO, DRV_DEBUG };

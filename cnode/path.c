@@ -287,11 +287,16 @@ void cn_path_del(struct cn_path *path)
 
 /* --- dying --------------------------------------------------------------- */
 
+static bool was_left(const struct cn_path *path)
+{
+    return path != path->p->path && path != cn_move_path(path->p, 1);
+}
+
 static void down(struct cn_path *path, const char *why)
 {
     struct bp_node *n = path->p->n;
 
-    if (!path->r.down) {
+    if (!path->r.down && !was_left(path)) {
         path->r.down = true;
         n->stats.relays_dead++;
         cn_log(n, BP_LOG_WARNING, "relay_down", cn_who(path->p),
@@ -304,10 +309,11 @@ void cn_path_refused(struct cn_path *path, bp_time now)
     struct cn_peer *p = path->p;
     char text[CN_PATH_NAME_MAX + 64];
 
+    if (path != p->path) {
+        return;
+    }
     if (path->relay == NULL) {
-        if (path == p->path) {
-            cn_peer_refused(p, now);
-        }
+        cn_peer_refused(p, now);
         return;
     }
     if (p->stage == CN_UP) {

@@ -3,6 +3,8 @@
 #include "cnode/cn.h"
 #include "cnode/path.h"
 
+#include "quic/conn_path.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -618,7 +620,11 @@ bool cn_peer_refused_again(struct cn_peer *p, bp_time now)
 
 void cn_peer_refused(struct cn_peer *p, bp_time now)
 {
-    if (cn_peer_refused_again(p, now)) {
+    const struct bp_addr *local = p->path != NULL ? &p->path->local : &p->local;
+
+    /* Where the connection was before it is as it should be. */
+    if (bp_conn_path_in_use(bp_link_conn(p->link), &p->remote, local) &&
+        cn_peer_refused_again(p, now)) {
         bp_link_fail(p->link, BP_E_REFUSED, NULL);
     }
 }

@@ -3,6 +3,7 @@
 #include "driver/drv.h"
 
 #include "auth/node_name.h"
+#include "quic/conn_path.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -488,6 +489,9 @@ void drv_conn_refused(struct drv_conn *c, bp_time now)
     if (c->relay != NULL && c->alive) {
         drv_relay_refused(c); /* that says nothing of the peer */
         return;
+    }
+    if (!bp_conn_path_in_use(bp_link_conn(c->link), &c->peer, &c->local)) {
+        return; /* where the connection was before: that is as it should be */
     }
     bp_conn_stats(bp_link_conn(c->link), &st);
     if (c->refused == 0 || st.last_authentic > c->refused_at) {

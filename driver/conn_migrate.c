@@ -524,6 +524,25 @@ static void op_migrate(struct drv_conn_port *cp, const uint8_t *p, size_t len, s
     }
 }
 
+/* 4: the id of a move that is over for its caller, who hears no more of it: its relay is none. */
+static void op_migrate_stop(struct drv_conn_port *cp, const uint8_t *p, size_t len,
+                            struct drv_reply *r)
+{
+    struct drv_move *m = cp->conn->move;
+    uint64_t id = 0;
+
+    if (!drv_args_uint(p, len, 4, &id)) {
+        drv_reply_error(r, BP_E_INVALID, NULL);
+        return;
+    }
+    drv_reply_ok(r);
+    if (m != NULL && m->tell && m->id == id && !m->asked) {
+        m->tell = false;
+        bp_mover_give_up(&m->m, drv_now());
+        steps(cp, drv_now()); /* the next call finds it at rest */
+    }
+}
+
 static void put_addr(struct drv_reply *r, uint8_t key, const struct bp_addr *a)
 {
     char text[BP_ADDR_TEXT_MAX];
@@ -566,6 +585,9 @@ bool drv_move_op(struct drv_conn_port *cp, unsigned op, const uint8_t *p, size_t
     switch (op) {
     case OP_MIGRATE:
         op_migrate(cp, p, len, r);
+        return true;
+    case OP_MIGRATE_STOP:
+        op_migrate_stop(cp, p, len, r);
         return true;
     case OP_PATH:
         op_path(cp->conn, r);

@@ -435,6 +435,7 @@ static void follow_peer(struct drv_conn *c)
     }
     c->peer = *remote;
     c->tx.peer = *remote;
+    c->refused = 0;
     if (connect(c->fd, &remote->u.sa, remote->len) != 0) {
         c->tx.peer.len = 0; /* name the address in each datagram instead */
     }

@@ -133,7 +133,8 @@ enum drv_op {
     OP_PATH = 111,
     OP_ROUTE_WATCH = 112,
     OP_RELAY_TAKE = 113,
-    OP_RELAY_GIVE = 114
+    OP_RELAY_GIVE = 114,
+    OP_MIGRATE_STOP = 115
 };
 
 enum drv_level { DRV_ERROR, DRV_WARNING, DRV_INFO, DRV_DEBUG };
@@ -305,7 +306,7 @@ int drv_conn_hs_recv(struct drv_conn *c, const uint8_t **msg, size_t *len);
 /* The distribution handshake has succeeded: pins the key (TOFU, rotation). BP_E_MISMATCH: the trust
  * in it ended meanwhile. */
 int drv_conn_pin(struct drv_conn *c, struct bp_errbuf *err);
-/* The peer's port refused a datagram. */
+/* The peer's port refused a datagram of `fd`. */
 void drv_conn_refused(struct drv_conn *c, bp_time now);
 const char *drv_conn_peer(const struct drv_conn *c);
 int drv_conn_error(const struct drv_conn *c);

@@ -2,7 +2,7 @@
 %% The driver's control operations on paths (driver/conn_migrate.c, driver/route_ops.c).
 -module(barrel_p2p_drv_path).
 
--export([migrate/5, path/1, watch_routes/0]).
+-export([migrate/5, stop/2, path/1, watch_routes/0]).
 
 -import(barrel_p2p_drv_ctl, [control/3, node_control/2, ok/1, tlv/2]).
 
@@ -13,6 +13,7 @@
 -define(OP_MIGRATE, 110).
 -define(OP_PATH, 111).
 -define(OP_ROUTE_WATCH, 112).
+-define(OP_MIGRATE_STOP, 115).
 
 %% Begins to move the connection; the caller gets `{barrel_p2p_path, Id, ok | Err}', within
 %% TimeoutMs unless the port ends. Local: `any' or what the new socket is bound to, port 0 any.
@@ -26,6 +27,12 @@ migrate(Port, Local, TimeoutMs, Id, Relay) ->
            end,
     ok(control(Port, ?OP_MIGRATE,
                               [Bind, tlv(3, <<TimeoutMs:32>>), tlv(4, <<Id:64>>), Relay])).
+
+%% A move that was begun is not wanted any more: the connection stays where it is, or goes back there,
+%% and its caller gets no message.
+-spec stop(port(), non_neg_integer()) -> ok | barrel_p2p_drv:error().
+stop(Port, Id) ->
+    ok(control(Port, ?OP_MIGRATE_STOP, tlv(4, <<Id:64>>))).
 
 %% The addresses of the path, and `route': the local address that a new socket to the peer would
 %% have now (undefined: there is no route). relay: what is in between, for people.

@@ -129,17 +129,25 @@ begin_move(Node, Port, Local, Timeout, Id, Adapter) ->
     case barrel_p2p_relay:arguments(Adapter) of
         {ok, Relay} ->
             case barrel_p2p_drv_path:migrate(Port, Local, Timeout, Id, Relay) of
-                ok -> opened(Adapter, Port, Node);
+                ok -> opened(Adapter, Port, Node, Id);
                 {error, _} = Error -> Error
             end;
         {error, _} = Error ->
             Error
     end.
 
-opened(Adapter, Port, Node) ->
+opened(Adapter, Port, Node, Id) ->
     case barrel_p2p_drv_path:path(Port) of
-        {ok, #{remote := Remote}} -> barrel_p2p_relay:opened(Adapter, Port, Node, Remote);
-        {error, _} = Error -> Error
+        {ok, #{remote := Remote}} ->
+            case barrel_p2p_relay:opened(Adapter, Port, Node, Remote) of
+                ok ->
+                    ok;
+                {error, _} = Error ->
+                    _ = barrel_p2p_drv_path:stop(Port, Id),
+                    Error
+            end;
+        {error, _} = Error ->
+            Error
     end.
 
 reason({error, {relay_failed, Text}}, _) -> {error, {relay_failed, Text}};

@@ -7,8 +7,8 @@
  * used again without a question, and no callback tells. */
 #define REMEMBERS_PATHS 0x010c00
 
-static bool is_current(const struct bp_conn *c, const struct bp_addr *remote,
-                       const struct bp_addr *local)
+bool bp_conn_path_in_use(const struct bp_conn *c, const struct bp_addr *remote,
+                         const struct bp_addr *local)
 {
     const ngtcp2_path *p = ngtcp2_conn_get_path(c->q);
     struct bp_addr r;
@@ -42,7 +42,7 @@ int bp_conn_migrate(struct bp_conn *c, const struct bp_addr *local, const struct
     switch (rc) {
     case 0:
         c->path_local = *local;
-        if (!at_once && is_current(c, remote, local)) {
+        if (!at_once && bp_conn_path_in_use(c, remote, local)) {
             bp_conn_path_validated(c, &path, true); /* it is known */
         }
         return 0;
@@ -85,7 +85,7 @@ static void follow(struct bp_conn *c, const struct bp_addr *remote)
 
 void bp_conn_path_other(struct bp_conn *c, const struct bp_addr *remote)
 {
-    if (ngtcp2_version(REMEMBERS_PATHS) == NULL || !is_current(c, remote, NULL)) {
+    if (ngtcp2_version(REMEMBERS_PATHS) == NULL || !bp_conn_path_in_use(c, remote, NULL)) {
         return;
     }
     for (unsigned i = 0; i < BP_PATHS_LEFT; i++) {

@@ -25,6 +25,11 @@
 int bp_conn_migrate(struct bp_conn *c, const struct bp_addr *local, const struct bp_addr *remote,
                     bool at_once, bp_time now) BP_MUST_CHECK;
 
+/* Data that is sent now takes that path (`local` NULL: from anywhere). A peer's new address is in
+ * use from its first datagram on, before bp_conn_remote tells. */
+bool bp_conn_path_in_use(const struct bp_conn *c, const struct bp_addr *remote,
+                         const struct bp_addr *local);
+
 /* A path that was left must not be used again for so long: the peer may still be validating it, and
  * with ngtcp2 1.11 it would lose count of connection ids. */
 #define BP_PATH_REST (1500 * BP_MS)

@@ -33,6 +33,11 @@ void bp_mover_cancel(struct bp_mover *m)
     m->at_once = false;
 }
 
+void bp_mover_give_up(struct bp_mover *m, bp_time now)
+{
+    m->deadline = now;
+}
+
 void bp_mover_left(struct bp_mover *m, const struct bp_addr *key, bp_time pto, bp_time now)
 {
     unsigned i = m->n_left++ % BP_MOVER_LEFT;

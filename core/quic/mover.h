@@ -58,6 +58,8 @@ void bp_mover_opened(struct bp_mover *m, const struct bp_addr *local, const stru
                      bp_time now);
 /* It could not be opened. */
 void bp_mover_cancel(struct bp_mover *m);
+/* No answer on the new path is waited for any longer: the next step says BP_E_TIMEOUT. */
+void bp_mover_give_up(struct bp_mover *m, bp_time now);
 /* The path `key` was left: it rests before it may be used again. */
 void bp_mover_left(struct bp_mover *m, const struct bp_addr *key, bp_time pto, bp_time now);
 

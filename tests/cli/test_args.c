@@ -361,6 +361,39 @@ static void args_completion_knows_trusted_nodes(void **state)
     assert_string_equal(complete(state, "barrel-p2p fingerprint oth"), "other\n");
 }
 
+/* Options whose values are completed too, and whose values are no words of the command. */
+static void args_completion_knows_relays(void **state)
+{
+    struct run r;
+
+    assert_string_equal(complete(state, "barrel-p2p ping b@h --relay "), "udp://\nsocks5://\n");
+    assert_string_equal(complete(state, "barrel-p2p call b@h --relay s"), "socks5://\n");
+    /* bash replaces what is behind the ":" */
+    assert_string_equal(complete(state, "barrel-p2p ping b@h --relay udp:"), "//\n");
+    assert_string_equal(complete(state, "barrel-p2p ping b@h --relay x"), "\n");
+    assert_string_equal(complete(state, "barrel-p2p ping b@h --relay udp://h:50"), "\n");
+    cli(&r, state, "keygen", "--dir", "other");
+    assert_int_equal(r.status, 0);
+    assert_string_equal(complete(state, "barrel-p2p ping b@h --relay-secret oth"), "other\n");
+    assert_string_equal(complete(state, "barrel-p2p send b@h --trust s"), "strict\n");
+    assert_string_equal(complete(state,
+                                 "barrel-p2p ping --static b@h=192.0.2.1:4433 --runtime-dir none "
+                                 "--discovery-dir other --relay udp://192.0.2.7:5000 "
+                                 "--relay-secret other "),
+                        "b@h\n");
+}
+
+/* What one line says holds for that line only. */
+static void args_completion_forgets_the_line_before(void **state)
+{
+    assert_string_equal(complete(state,
+                                 "barrel-p2p ping --static b@h=192.0.2.1:4433 --runtime-dir none "
+                                 "--discovery-dir other "
+                                 "' && COMP_POINT=${#COMP_LINE} && _barrel_p2p && COMP_LINE='"
+                                 "barrel-p2p ping --runtime-dir none --discovery-dir other "),
+                        "\n");
+}
+
 static void args_install_puts_all_three(void **state)
 {
     static const char *const files[] = {"usr/bin/barrel-p2p", "usr/share/man/man1/barrel-p2p.1",
@@ -418,6 +451,8 @@ static const struct CMUnitTest tests[] = {
     TMPDIR_TEST(args_man_page_has_every_command_and_option),
     TMPDIR_TEST(args_completion_has_every_command_and_option),
     TMPDIR_TEST(args_completion_knows_trusted_nodes),
+    TMPDIR_TEST(args_completion_knows_relays),
+    TMPDIR_TEST(args_completion_forgets_the_line_before),
     TMPDIR_TEST(args_install_puts_all_three),
     TMPDIR_TEST(args_command_is_built_without_erlang),
 };

@@ -51,7 +51,7 @@ static void *forward(void *arg)
         }
         if (p[1].revents != 0) {
             n = recv(f->back, buf, sizeof(buf), MSG_DONTWAIT);
-            if (n > 0 && !f->mute && (f->connected || client_len > 0)) {
+            if (n > 0 && !f->mute && !f->one_way && (f->connected || client_len > 0)) {
                 f->moved++;
                 (void)sendto(f->front, buf, (size_t)n, MSG_NOSIGNAL,
                              f->connected ? NULL : (struct sockaddr *)&client,

@@ -16,8 +16,9 @@ struct forwarder {
     int back;
     int stop; /* eventfd */
     uint16_t port;
-    bool connected;    /* `front` is one end of a pair */
-    _Atomic bool mute; /* takes what comes, and forwards nothing */
+    bool connected;       /* `front` is one end of a pair */
+    _Atomic bool mute;    /* takes what comes, and forwards nothing */
+    _Atomic bool one_way; /* nothing comes back */
     _Atomic unsigned moved;
     _Atomic unsigned largest; /* from the front */
 };

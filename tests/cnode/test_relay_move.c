@@ -197,11 +197,130 @@ static void off_a_dead_relay(void **state)
     forwarder_close(&f);
 }
 
+static uint16_t port_of(int fd, bool peer)
+{
+    struct sockaddr_in a = {0};
+    socklen_t len = sizeof(a);
+    int rc = peer ? getpeername(fd, (struct sockaddr *)&a, &len)
+                  : getsockname(fd, (struct sockaddr *)&a, &len);
+
+    return rc == 0 ? ntohs(a.sin_port) : 0; /* at the same place for IPv6 */
+}
+
+/* The descriptor of this process's socket with that port, or that is connected to it. */
+static int socket_of(uint16_t port, bool peer)
+{
+    for (int fd = 3; fd < 1024; fd++) {
+        if (port_of(fd, peer) == port) {
+            return fd;
+        }
+    }
+    fail_msg("no socket %s port %u", peer ? "towards" : "on", port);
+    return -1;
+}
+
+static bool got_more(void *ctx)
+{
+    return ((struct rig_node *)ctx)->messages > 0;
+}
+
+static void nobody_is_down(const struct rig *r)
+{
+    for (unsigned i = 0; i < r->n; i++) {
+        for (size_t k = 0; k < r->nodes[i].n_events; k++) {
+            const struct bp_event *ev = &r->nodes[i].events[k].ev;
+            if (ev->kind == BP_EVENT_DOWN) {
+                fail_msg("%s lost %s: %d", bp_node_name(r->nodes[i].n), ev->name, ev->error);
+            }
+        }
+    }
+}
+
+/* What b had sent towards a relay that a has just left is refused there, while nothing is heard on
+ * the new path yet. */
+static void left_address_refuses(void **state)
+{
+    struct rig r;
+    struct rig_node *a;
+    struct rig_node *b;
+    struct forwarder one;
+    struct forwarder two;
+    struct bp_relay relays[2];
+    struct bp_migrate how = {.relay = &relays[1], .timeout_ms = 20000};
+    struct sockaddr_in6 old = {.sin6_family = AF_INET6};
+    bp_peer_id id;
+    int fd;
+
+    pair(&r, state, false, &a, &b);
+    forwarder_open(&one, b->port);
+    forwarder_open(&two, b->port);
+    relays[0] = udp(one.port);
+    relays[1] = udp(two.port);
+    old.sin6_port = htons(port_of(one.back, false));
+    assert_int_equal(inet_pton(AF_INET6, "::ffff:127.0.0.1", &old.sin6_addr), 1);
+    id = dial(a, NAME_B, &relays[0]);
+    expect_up(&r, a, b, id);
+    load(&r, a, b, id);
+    one.mute = true;
+    two.one_way = true;
+    b->messages = 0;
+    assert_int_equal(rig_send(a, id, "on the way", 10), 0);
+    assert_int_equal(bp_node_migrate(a->n, id, &how, sizeof(how)), 0);
+    rig_until(&r, got_more, b); /* by the new path: a has left the dead one */
+    two.mute = true;
+    forwarder_close(&one);
+    fd = socket_of(b->port, false);
+    /* for longer than ends a connection, shorter than b waits for an answer on the new path */
+    for (int i = 0; i < 45; i++) {
+        (void)sendto(fd, "", 1, 0, (struct sockaddr *)&old, sizeof(old));
+        rig_turn(&r, 1);
+        (void)poll(NULL, 0, 10);
+    }
+    nobody_is_down(&r);
+    two.mute = two.one_way = false;
+    if (rig_expect(&r, a, BP_EVENT_MOVED)->error != 0) { /* it was silent for too long */
+        rig_until(&r, rests, &(struct at_rest){a, id});
+        assert_int_equal(bp_node_migrate(a->n, id, &how, sizeof(how)), 0);
+        assert_int_equal(rig_expect(&r, a, BP_EVENT_MOVED)->error, 0);
+    }
+    load(&r, a, b, id);
+    close_both(&r, a, b, id);
+    rig_end(&r);
+    forwarder_close(&two);
+}
+
+/* A relay that was left may go: nobody is warned of it. */
+static void left_relay_closes(void **state)
+{
+    struct rig r;
+    struct rig_node *a;
+    struct rig_node *b;
+    struct forwarder f;
+    struct bp_relay relay;
+    struct bp_migrate direct = {.direct = true, .timeout_ms = 20000};
+    bp_peer_id id;
+    int fd;
+
+    pair(&r, state, false, &a, &b);
+    forwarder_open(&f, b->port);
+    relay = udp(f.port);
+    id = dial(a, NAME_B, &relay);
+    expect_up(&r, a, b, id);
+    assert_int_equal(bp_node_migrate(a->n, id, &direct, sizeof(direct)), 0);
+    assert_int_equal(rig_expect(&r, a, BP_EVENT_MOVED)->error, 0);
+    fd = socket_of(f.port, true); /* which is still read for a second */
+    forwarder_close(&f);
+    (void)send(fd, "", 1, 0);
+    load(&r, a, b, id);
+    assert_int_equal(rig_counter(a, "relays_dead"), 0);
+    close_both(&r, a, b, id);
+    rig_end(&r);
+}
+
 static const struct CMUnitTest tests[] = {
-    TMPDIR_TEST(moves_loop),
-    TMPDIR_TEST(moves_thread),
-    TMPDIR_TEST(cannot_move),
-    TMPDIR_TEST(off_a_dead_relay),
+    TMPDIR_TEST(moves_loop),           TMPDIR_TEST(moves_thread),
+    TMPDIR_TEST(cannot_move),          TMPDIR_TEST(off_a_dead_relay),
+    TMPDIR_TEST(left_address_refuses), TMPDIR_TEST(left_relay_closes),
 };
 
 T_MAIN(tests)

@@ -9,7 +9,7 @@
          end_per_testcase/2]).
 -export([forwarder/1, forwarder_of_an_unknown_node/1, socks/1, socks_with_password/1,
          socks_with_right_password/1, mtu/1, socks_that_refuses/1, descriptor/1, process/1,
-         process_dies/1, module/1, from_relay_to_relay/1,
+         process_dies/1, module/1, moving_to_a_relay_that_fails/1, from_relay_to_relay/1,
          relay_falls_silent/1, relay_dies/1, configured/1, options/1, recipes_of_the_documentation/1]).
 
 suite() -> [{timetrap, {seconds, 90}}].
@@ -17,8 +17,8 @@ suite() -> [{timetrap, {seconds, 90}}].
 all() ->
     [forwarder, forwarder_of_an_unknown_node, socks, socks_with_password, socks_with_right_password,
      socks_that_refuses, mtu,
-     descriptor, process, process_dies, module, from_relay_to_relay, relay_falls_silent,
-     relay_dies, configured, options,
+     descriptor, process, process_dies, module, moving_to_a_relay_that_fails, from_relay_to_relay,
+     relay_falls_silent, relay_dies, configured, options,
      recipes_of_the_documentation].
 
 init_per_suite(Config) -> bp_cluster:only(quic, Config).
@@ -310,6 +310,35 @@ module(Config) ->
     ok = set(A, B, via({module, bp_relay, Port})),
     true = bp_cluster:connect(A, B),
     works(A, B, "^module bp_relay$").
+
+%% What could not be opened holds up nothing: neither the caller nor the next one.
+moving_to_a_relay_that_fails(Config) ->
+    {A, B, Port} = pair(Config),
+    true = bp_cluster:connect(A, B),
+    Gone = bp_cluster:run(A, fun() ->
+        {Pid, Ref} = spawn_monitor(fun() -> ok end),
+        receive {'DOWN', Ref, process, Pid, _} -> Pid end
+    end),
+    Loads = start_load({A, B}),
+    [begin
+        {error, {relay_failed, Text}} = migrate(A, B, (via(Adapter))#{timeout => 60000}),
+        ?EQ({match, Text}, {re:run(Text, Words, [{capture, none}]), Text}),
+        ?EQ(undefined, maps:get(relay, summary(A, B))),
+        ?EQ(ok, migrate(A, B, Next))
+     end || {Adapter, Words, Next} <-
+                [{{module, bp_relay, fail}, "bp_relay:open/4: {error,no_such_thing}", #{}},
+                 {{process, Gone}, "the relay's process has ended", #{}},
+                 {{process, nobody_here}, "the relay's process is not registered", #{}},
+                 {{module, bp_relay, fail}, "no_such_thing", via({module, bp_relay, Port})}]],
+    %% the caller hears no more of it
+    Name = bp_cluster:name(B),
+    ?EQ({{messages, []}, 4}, bp_cluster:run(A, fun() ->
+        {error, {relay_failed, _}} = barrel_p2p:migrate_peer(Name, via({process, nobody_here})),
+        timer:sleep(200),
+        {process_info(self(), messages), maps:get(migrations, element(2, barrel_p2p_path_stats:summary(Name)))}
+    end)),
+    works(A, B, "^module bp_relay$"),
+    [true = N > 20 || N <- finish_load(Loads)].
 
 %% Of one kind and of others, and back to none, with messages in both directions all the time.
 from_relay_to_relay(Config) ->

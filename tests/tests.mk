@@ -160,12 +160,15 @@ build/faulty/%/priv/barrel_p2p_drv.so: $(call obj,$(DRV_SRC)) $(IO_LIB) $(CORE_L
 asan-driver:
 	@$(MAKE) --no-print-directory BUILD=asan build/asan/barrel_p2p_drv.so
 
+# All cores, unless -j says how many.
+PARALLEL = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
+
 # `make test` in a clean checkout: installs, builds, runs every tier. C tests run under ASan and UBSan.
 test: deps-test ## install, build and run every test
-	@$(MAKE) --no-print-directory all
-	@$(MAKE) --no-print-directory faulty-drivers hostile cnode-peer build/release/tests/wan/wan
-	@$(MAKE) --no-print-directory BUILD=asan c-tests
-	@$(MAKE) --no-print-directory static
+	@$(MAKE) --no-print-directory $(PARALLEL) all
+	@$(MAKE) --no-print-directory $(PARALLEL) faulty-drivers hostile cnode-peer build/release/tests/wan/wan
+	@$(MAKE) --no-print-directory $(PARALLEL) BUILD=asan c-tests
+	@$(MAKE) --no-print-directory $(PARALLEL) static
 	@scripts/run-tests --ct all $(patsubst build/release/%,build/asan/%,$(ALL_TEST_BIN))
 
 SOAK ?= 100
@@ -175,7 +178,7 @@ soak-wan: deps-test
 	@SOAK=$(SOAK) scripts/run-tests --ct wan_SUITE
 
 check: all ## the C tests only (seconds), under ASan and UBSan
-	@$(MAKE) --no-print-directory BUILD=asan c-tests
+	@$(MAKE) --no-print-directory $(PARALLEL) BUILD=asan c-tests
 	@scripts/run-tests $(patsubst build/release/%,build/asan/%,$(ALL_TEST_BIN))
 
 ALL_TEST_BIN := $(patsubst tests/%.c,build/release/tests/%,$(UNIT_SRC) $(SIM_SRC) $(DRVTEST_SRC) \

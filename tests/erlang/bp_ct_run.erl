@@ -4,33 +4,48 @@
 
 -export([main/2]).
 
-%% Suites that wait most of their time: for the network, ticks and ages.
--define(WAITING, ["wan_SUITE", "gc_SUITE", "lifecycle_SUITE", "member_SUITE", "keys_SUITE",
-                  "idle_SUITE", "machine_SUITE", "monkey_SUITE"]).
+%% Quick suites first, so that what is broken shows early; then those that compute most.
+-define(FIRST, ["boot_SUITE", "dist_SUITE", "auth_SUITE", "hostile_SUITE", "discovery_SUITE", "cnode_SUITE",
+                "order_SUITE", "cli_remote_SUITE", "streams_SUITE"]).
+%% Suites that wait most of their time, for the network, ticks and ages; the longest are the last.
+-define(LAST, ["idle_SUITE", "monkey_SUITE", "keys_SUITE", "machine_SUITE", "member_SUITE",
+               "discovery_dirs_SUITE", "path_watch_SUITE", "lifecycle_SUITE", "relay_SUITE",
+               "migrate_SUITE", "gc_SUITE", "wan_SUITE"]).
 
-%% What: ["all"], ["waiting"] and ["others"], which are all together, or suites as "dist_SUITE" or "dist_SUITE:case,case".
+%% What: ["all"], suites as "dist_SUITE" or "dist_SUITE:case,case", or ["first"] or ["last"], which run beside
+%% each other: both take what the other has not, from the list's beginning and from its end.
 main(Work, What) ->
     Dir = filename:join(Work, "ebin"),
     Common = [{logdir, filename:join(Work, "logs")}, {auto_compile, false},
               {ct_hooks, [{bp_ct_hook, filename:join(Work, "count")}]}, {basic_html, true}],
-    Totals = [run(Dir, Common, Work, W) || W <- expand(Dir, What)],
+    Totals = [run(Dir, Common, Work, W) || {Suite, _} = W <- expand(Dir, What), take(Suite)],
     {P, F, S} = lists:foldl(fun({P1, F1, S1}, {P0, F0, S0}) -> {P0 + P1, F0 + F1, S0 + S1} end,
                             {0, 0, 0}, Totals),
     ok = file:write_file(filename:join(Work, "count"), io_lib:format("~w ~w ~w~n", [P, F, S])),
     erlang:halt(case F of 0 -> 0; _ -> 1 end).
 
-%% Quick suites first, so that what is broken shows early.
 expand(Dir, ["all"]) ->
     Names = [filename:basename(F, ".beam") || F <- filelib:wildcard(Dir ++ "/*_SUITE.beam")],
-    Order = ["boot_SUITE", "dist_SUITE", "auth_SUITE"],
-    [{N, all} || N <- [N || N <- Order, lists:member(N, Names)] ++ (Names -- Order)];
-expand(_, ["waiting"]) -> [{N, all} || N <- ?WAITING];
-expand(Dir, ["others"]) -> [S || {N, _} = S <- expand(Dir, ["all"]), not lists:member(N, ?WAITING)];
+    [] = (?FIRST ++ ?LAST) -- Names,
+    [{N, all} || N <- ?FIRST ++ ((Names -- ?FIRST) -- ?LAST) ++ ?LAST];
+expand(Dir, ["first"]) -> expand(Dir, ["all"]);
+expand(Dir, ["last"]) -> lists:reverse(expand(Dir, ["all"]));
 expand(_, What) ->
     [case string:split(W, ":") of
          [Suite] -> {Suite, all};
          [Suite, Case] -> {Suite, Case}
      end || W <- What].
+
+%% False: the other one has it.
+take(Suite) ->
+    case os:getenv("BP_CT_TAKEN") of
+        false -> true;
+        Taken ->
+            case file:make_dir(filename:join(Taken, Suite)) of
+                ok -> true;
+                {error, eexist} -> false
+            end
+    end.
 
 run(Dir, Common, Work, {Suite, Case}) ->
     Count = filename:join(Work, "count"),

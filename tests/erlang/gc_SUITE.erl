@@ -52,7 +52,7 @@ name(N) -> bp_cluster:name(N).
 
 connected(N) -> call(N, erlang, nodes, [connected]).
 
-gc(N, Key) -> maps:get(Key, call(N, barrel_p2p_dist_gc, stats, []), 0).
+gc(N, Key) -> maps:get(Key, call(N, barrel_p2p_dist_gc, stats, [])).
 
 counter(N, Key) ->
     #{counters := C} = call(N, barrel_p2p, info, []),
@@ -115,6 +115,12 @@ nodedown_reasons(N) ->
 
 channel_in_use_stays(Config) ->
     [A, B] = start(Config, [a, b], ?FAST),
+    %% A link of membership's, over which nothing else ever went.
+    ok = call(A, barrel_p2p, join, [name(B)]),
+    until(fun() -> call(B, barrel_p2p, active_view, []) =:= [name(A)] end),
+    stays(A, B, kept_needed),
+    ok = call(A, barrel_p2p, leave, []),
+    closed(A, B),
     connect(A, B),
     K = bp_cluster:run(B, fun() -> spawn(gc_SUITE, keeper, []) end),
     [begin

@@ -46,8 +46,8 @@ get_age_ms(Node) ->
 
 %% sweeps; asked: other nodes, about a channel; closed: when they agreed; called_off: a message came
 %% meanwhile; agreed, disagreed: when they asked us; kept_Why: channels that a sweep left alone;
-%% temporary, temporary_closed: channels that membership had made and gave back. barrel_p2p:info/0 counts what was closed (down_idle_channel) and what that
-%% cost (idle_lost_messages).
+%% temporary, temporary_closed: channels that membership had made and gave back. barrel_p2p:info/0
+%% counts what was closed (down_idle_channel) and what that cost (idle_lost_messages).
 -spec stats() -> #{atom() => non_neg_integer()}.
 stats() ->
     gen_server:call(?MODULE, stats, infinity).

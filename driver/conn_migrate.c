@@ -229,20 +229,29 @@ void drv_move_ready(struct drv_conn_port *cp, int fd)
 
 /* --- beginning and ending ------------------------------------------------ */
 
-/* {barrel_p2p_path, Id, ok | Error} */
-static void tell(struct drv_conn_port *cp, const struct drv_move *m, int rc)
+/* {barrel_p2p_path, Id, ok | Error | {relay_failed, Text}} */
+static void tell(struct drv_conn_port *cp, const struct drv_move *m, int rc, const char *why)
 {
-    ErlDrvTermData t[] = {
-        ERL_DRV_ATOM,  driver_mk_atom((char *)(uintptr_t) "barrel_p2p_path"),
-        ERL_DRV_UINT,  (ErlDrvTermData)m->id,
-        ERL_DRV_ATOM,  driver_mk_atom((char *)(uintptr_t)(rc == 0 ? "ok" : bp_err_atom(rc))),
-        ERL_DRV_TUPLE, 3};
+    const char *result = rc == 0 ? "ok" : bp_err_atom(rc);
+    ErlDrvTermData t[14] = {ERL_DRV_ATOM, driver_mk_atom((char *)(uintptr_t) "barrel_p2p_path"),
+                            ERL_DRV_UINT, (ErlDrvTermData)m->id,
+                            ERL_DRV_ATOM, driver_mk_atom((char *)(uintptr_t)result)};
+    int n = 6;
 
-    erl_drv_send_term(driver_mk_port(cp->p.port), m->caller, t, sizeof(t) / sizeof(t[0]));
+    if (rc == BP_E_RELAY) {
+        t[n++] = ERL_DRV_BUF2BINARY;
+        t[n++] = (ErlDrvTermData)why;
+        t[n++] = (ErlDrvTermData)strlen(why);
+        t[n++] = ERL_DRV_TUPLE;
+        t[n++] = 2;
+    }
+    t[n++] = ERL_DRV_TUPLE;
+    t[n++] = 3;
+    erl_drv_send_term(driver_mk_port(cp->p.port), m->caller, t, n);
 }
 
-/* Says what came of it. */
-static void finish(struct drv_conn_port *cp, int rc)
+/* Says what came of it; `why` for BP_E_RELAY. */
+static void finish(struct drv_conn_port *cp, int rc, const char *why)
 {
     struct drv_move *m = cp->conn->move;
     struct drv_move ended = *m;
@@ -254,7 +263,7 @@ static void finish(struct drv_conn_port *cp, int rc)
         drv_wake(cp->p.wake_fd);
     }
     if (ended.tell) {
-        tell(cp, &ended, rc);
+        tell(cp, &ended, rc, why);
     }
 }
 
@@ -329,8 +338,8 @@ bool drv_move_relay_opened(struct drv_conn_port *cp, const struct drv_relay *r, 
         drv_log(DRV_WARNING, "relay_failed", drv_conn_peer(cp->conn), "%s: %s", drv_relay_name(r),
                 drv_relay_text(r));
         bp_mover_cancel(&m->m);
+        finish(cp, rc, drv_relay_text(r));
         close_next(cp);
-        finish(cp, rc);
         return true;
     }
     m->next.fd = fd;
@@ -400,12 +409,12 @@ static void steps(struct drv_conn_port *cp, bp_time now)
                                  &name)) != BP_MOVE_NONE) {
         if (step == BP_MOVE_DONE) {
             change_over(cp, now);
-            finish(cp, 0);
+            finish(cp, 0, "");
         } else if (step == BP_MOVE_FAILED) {
             if (m->m.state == BP_MOVER_IDLE) {
                 close_next(cp);
             }
-            finish(cp, rc);
+            finish(cp, rc, "");
         } else if (step == BP_MOVE_BACK) {
             close_next(cp);
         } else {
@@ -440,10 +449,10 @@ void drv_move_settle(struct drv_conn_port *cp, bp_time now)
     steps(cp, now);
     if (m->asked && bp_link_path_answered(c->link, &rc)) {
         m->asked = false;
-        finish(cp, rc);
+        finish(cp, rc, "");
     } else if (m->asked && now >= m->asked_until) {
         m->asked = false;
-        finish(cp, BP_E_TIMEOUT);
+        finish(cp, BP_E_TIMEOUT, "");
     }
     while (m->n_old > 0 && now >= m->old[0].close_at) {
         close_oldest(cp);

@@ -12,14 +12,21 @@
 -define(MAX_PEERS, 32).             % in one shuffle
 -define(MAX_AGE_MS, 16#fffffffe).
 -define(AGE_UNKNOWN, 16#ffffffff).
+-define(ASK, '$barrel_p2p_bridge_ask').
+-define(HERE, '$barrel_p2p_bridge_here').
+-define(ASK_MS, 3000).
+
+-define(COUNTERS, [bad_messages, refused_steps, not_running, sends_without_channel,
+                   sends_to_busy_channel, released]).
 
 -record(state, {
     self :: node() | undefined,     % the name under which the state machine runs
     timer :: reference() | undefined,
     subscribers = #{} :: #{pid() => reference()},
     connecting = #{} :: #{node() => pid()},
+    joins = #{} :: #{node() => true},       % that join/1 named and that are not connected yet
     made = #{} :: #{node() => true},    % channels that are there because we asked for them
-    counters = #{} :: #{atom() => non_neg_integer()}
+    counters = maps:from_list([{C, 0} || C <- ?COUNTERS]) :: #{atom() => non_neg_integer()}
 }).
 
 %% --- interface ------------------------------------------------------------------
@@ -127,8 +134,10 @@ handle_call({join, Contact}, _From, S) when Contact =:= node() ->
     {reply, {error, cannot_join_self}, S};
 handle_call({join, _}, _From, S) when node() =:= nonode@nohost ->
     {reply, {error, not_alive}, S};
-handle_call({join, Contact}, _From, S) ->
-    with(S, fun(S1) -> step([{1, <<0>>}, {2, name(Contact)}], S1) end);
+handle_call({join, Contact}, _From, #state{joins = Joins} = S) ->
+    {reply, Result, S2} = with(S#state{joins = Joins#{Contact => true}},
+                               fun(S1) -> step([{1, <<0>>}, {2, name(Contact)}], S1) end),
+    {reply, Result, S2#state{joins = maps:with(maps:keys(S2#state.connecting), S2#state.joins)}};
 handle_call(leave, _From, #state{self = undefined} = S) ->
     {reply, ok, S};
 handle_call(leave, _From, S) ->
@@ -166,9 +175,24 @@ handle_info({?TAG, From, Msg}, S) when is_atom(From), From =/= node() ->
         error ->
             {noreply, count(bad_messages, S)}
     end;
+handle_info({?ASK, From}, S) when is_atom(From) ->
+    case ensure(S) of
+        {ok, S1} ->
+            _ = erlang:send({?MODULE, From}, {?HERE, node()}, [noconnect, nosuspend]),
+            {noreply, S1};
+        {error, _} ->
+            {noreply, count(not_running, S)}
+    end;
+handle_info({?HERE, From} = Here, #state{connecting = C} = S) ->
+    case C of
+        #{From := Pid} when Pid =/= self() -> Pid ! Here;
+        #{} -> ok
+    end,
+    {noreply, S};
 handle_info({connected, Node, Ok}, #state{connecting = C} = S) ->
     Event = case Ok of true -> 3; false -> 4 end,
-    {noreply, stepped([{1, <<Event>>}, {2, name(Node)}], S#state{connecting = maps:remove(Node, C)})};
+    {noreply, stepped([{1, <<Event>>}, {2, name(Node)}],
+                      S#state{connecting = maps:remove(Node, C), joins = maps:remove(Node, S#state.joins)})};
 handle_info({nodedown, Node, _Info}, #state{made = Made} = S) ->
     {noreply, stepped([{1, <<5>>}, {2, name(Node)}], S#state{made = maps:remove(Node, Made)})};
 handle_info({nodeup, _, _}, S) ->
@@ -253,12 +277,10 @@ effect({connect, Name}, #state{connecting = C} = S) ->
     case C of
         #{Node := _} -> S;
         _ ->
-            case connect(Node) of
-                Pid when Pid =:= self() ->
-                    S#state{connecting = C#{Node => Pid}};
-                Pid ->
-                    S#state{connecting = C#{Node => Pid}, made = (S#state.made)#{Node => true}}
-            end
+            Up = lists:member(Node, nodes(connected)),
+            Made = case Up of true -> S#state.made; false -> (S#state.made)#{Node => true} end,
+            Joins = is_map_key(Node, S#state.joins) orelse lists:member(Node, contacts()),
+            S#state{connecting = C#{Node => connect(Node, Up, Joins)}, made = Made}
     end;
 effect({send, Name, Msg}, #state{self = Self} = S) ->
     case erlang:send({?MODULE, atom(Name)}, {?TAG, Self, encode(Msg, Self)},
@@ -278,14 +300,36 @@ effect({peer_down, Name, Reason}, S) ->
 effect(Event, S) when Event =:= joined; Event =:= left ->
     tell(Event, S).
 
-connect(Node) ->
+%% The process that says {connected, Node, Ok}.
+connect(Node, true, false) ->
+    self() ! {connected, Node, true},
+    self();
+connect(Node, _, Joins) ->
     Bridge = self(),
-    case lists:member(Node, nodes(connected)) of
+    spawn(fun() ->
+        Ok = net_kernel:connect_node(Node) =:= true andalso (not Joins orelse has_bridge(Node)),
+        Bridge ! {connected, Node, Ok}
+    end).
+
+%% JOIN has no answer (WIRE 8.1): sent to a node on which membership does not run yet, it would make a
+%% link that only we know of. Asked by name as all between bridges is, which is no use of the channel
+%% (core/dist/idle.h); other implementations do not know the question.
+has_bridge(Node) ->
+    case is_ours(Node) of
         true ->
-            Bridge ! {connected, Node, true},
-            Bridge;
+            _ = erlang:send({?MODULE, Node}, {?ASK, node()}, [noconnect, nosuspend]),
+            receive {?HERE, Node} -> true after ?ASK_MS -> false end;
         false ->
-            spawn(fun() -> Bridge ! {connected, Node, net_kernel:connect_node(Node) =:= true} end)
+            try is_pid(erpc:call(Node, erlang, whereis, [?MODULE], ?ASK_MS))
+            catch _:_ -> false
+            end
+    end.
+
+%% The question begins nothing: no channel is that old.
+is_ours(Node) ->
+    case barrel_p2p_path:port(Node) of
+        {ok, Port} -> barrel_p2p_drv_conn:idle_ask(Port, false, 16#ffffffff) =/= {ok, not_ours};
+        {error, _} -> false
     end.
 
 tell(Event, #state{subscribers = Subs} = S) ->
@@ -293,7 +337,7 @@ tell(Event, #state{subscribers = Subs} = S) ->
     S.
 
 count(Key, #state{counters = C} = S) ->
-    S#state{counters = C#{Key => maps:get(Key, C, 0) + 1}}.
+    S#state{counters = maps:update_with(Key, fun(N) -> N + 1 end, C)}.
 
 name(Node) -> atom_to_binary(Node, utf8).
 

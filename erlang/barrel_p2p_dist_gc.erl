@@ -13,10 +13,14 @@
 -define(RELEASE_TRIES, 40).
 -define(CLOSE_TRIES, 50).
 
+-define(COUNTERS, [sweeps, asked, closed, called_off, agreed, disagreed, kept_needed, kept_not_up,
+                   kept_not_ours, kept_doubtful, kept_live, kept_used, kept_young, kept_streams,
+                   kept_unsent, temporary, temporary_closed, temporary_kept]).
+
 -record(state, {
     %% Channels that are being given back; `new': not seen yet.
     released = #{} :: #{node() => {port() | new, Tries :: non_neg_integer()}},
-    counters = #{} :: #{atom() => non_neg_integer()}
+    counters = maps:from_list([{C, 0} || C <- ?COUNTERS]) :: #{atom() => non_neg_integer()}
 }).
 
 %% --- interface ------------------------------------------------------------------
@@ -41,9 +45,9 @@ get_age_ms(Node) ->
     end.
 
 %% sweeps; asked: other nodes, about a channel; closed: when they agreed; called_off: a message came
-%% meanwhile; agreed, disagreed: when they asked us; kept_Why: channels that a sweep left alone; temporary, temporary_closed: channels that membership
-%% had made and gave back. barrel_p2p:info/0 counts what was closed (down_idle_channel) and what that
-%% cost (idle_lost_messages).
+%% meanwhile; agreed, disagreed: when they asked us; kept_Why: channels that a sweep left alone;
+%% temporary, temporary_closed: channels that membership had made and gave back. barrel_p2p:info/0
+%% counts what was closed (down_idle_channel) and what that cost (idle_lost_messages).
 -spec stats() -> #{atom() => non_neg_integer()}.
 stats() ->
     gen_server:call(?MODULE, stats, infinity).
@@ -192,4 +196,4 @@ later(Node, Port, Tries, #state{released = R} = S) ->
     S#state{released = R#{Node => {Port, Tries - 1}}}.
 
 count(Key, #state{counters = C} = S) ->
-    S#state{counters = C#{Key => maps:get(Key, C, 0) + 1}}.
+    S#state{counters = maps:update_with(Key, fun(N) -> N + 1 end, C)}.

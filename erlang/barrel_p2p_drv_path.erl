@@ -15,9 +15,9 @@
 -define(OP_ROUTE_WATCH, 112).
 -define(OP_MIGRATE_STOP, 115).
 
-%% Begins to move the connection; the caller gets `{barrel_p2p_path, Id, ok | Err}', within
-%% TimeoutMs unless the port ends. Local: `any' or what the new socket is bound to, port 0 any.
-%% Relay: barrel_p2p_relay:arguments/1.
+%% Begins to move the connection; the caller gets `{barrel_p2p_path, Id, ok | Err}', Err an atom or
+%% `{relay_failed, Text}', within TimeoutMs unless the port ends. Local: `any' or what the new socket
+%% is bound to, port 0 any. Relay: barrel_p2p_relay:arguments/1.
 -spec migrate(port(), any | endpoint(), 1..3600000, non_neg_integer(), iodata()) ->
           ok | barrel_p2p_drv:error().
 migrate(Port, Local, TimeoutMs, Id, Relay) ->

@@ -11,8 +11,8 @@
                               {inet:ip_address() | string(), inet:port_number()},
                      socket_backend => adapter | udp, socket_adapter => barrel_p2p_relay:adapter()}.
 -type reason() :: not_connected | no_conn | peer_disable_migration | no_spare_cid | not_dialler |
-                  timeout | busy | path_failed | relayed | {relay_failed, binary()} | eaddrinuse | {bad_option, term()} |
-                  {system_error, binary()}.
+                  timeout | busy | path_failed | relayed | {relay_failed, binary()} | eaddrinuse |
+                  {bad_option, term()} | {system_error, binary()}.
 
 -define(TIMEOUT_MS, 5000).
 -define(GRACE_MS, 5000).        % a driver that is slow to say so

@@ -5,7 +5,7 @@
 -behaviour(barrel_p2p_relay).
 
 -export([forwarder/1, tunnel/2, stop/1, count/1, largest/1]).
--export([descriptor/1, process/1, process_for/2, open/4]).
+-export([descriptor/1, udp_descriptor/1, process/1, process_for/2, open/4]).
 -export([dante/2, stop_dante/1, unused_port/0]).
 
 %% Forwards what comes to it to 127.0.0.1:To, and what comes back to whoever spoke last.
@@ -95,11 +95,19 @@ tunnel_loop(S, Back, To, Client, N) ->
 
 %% In the node that dials: a socket of its own, connected to Path.
 descriptor(Path) ->
+    connected(local, #{family => local, path => Path ++ ".a"}, #{family => local, path => Path}).
+
+%% ... to a UDP port of this machine.
+udp_descriptor(Port) ->
+    At = #{family => inet, addr => {127, 0, 0, 1}, port => 0},
+    connected(inet, At, At#{port := Port}).
+
+connected(Domain, From, To) ->
     Self = self(),
     Pid = spawn(fun() ->
-        {ok, S} = socket:open(local, dgram),
-        ok = socket:bind(S, #{family => local, path => Path ++ ".a"}),
-        ok = socket:connect(S, #{family => local, path => Path}),
+        {ok, S} = socket:open(Domain, dgram),
+        ok = socket:bind(S, From),
+        ok = socket:connect(S, To),
         {ok, Fd} = socket:getopt(S, {otp, fd}),
         Self ! {self(), Fd},
         receive stop -> S end

@@ -557,7 +557,7 @@ fifty_nodes_find_each_other(Config) ->
                                     [{capture, all_but_first, list}]),
              list_to_integer(Ms)
          end || What <- ["are registered", "have found all others", "are connected to all others"]],
-    io:format(user, "  50 nodes: booted ~b ms, found ~b ms, connected ~b ms~n",
+    io:format(standard_error, "          50 nodes: booted ~b ms, found ~b ms, connected ~b ms~n",
               [Registered, Found, Connected]),
     %% The boots cost what 50 VMs cost on this machine, and tell how fast it is now; what is ours must not
     %% add much to that.

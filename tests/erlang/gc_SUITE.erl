@@ -52,7 +52,7 @@ name(N) -> bp_cluster:name(N).
 
 connected(N) -> call(N, erlang, nodes, [connected]).
 
-gc(N, Key) -> maps:get(Key, call(N, barrel_p2p_dist_gc, stats, []), 0).
+gc(N, Key) -> maps:get(Key, call(N, barrel_p2p_dist_gc, stats, [])).
 
 counter(N, Key) ->
     #{counters := C} = call(N, barrel_p2p, info, []),
@@ -115,6 +115,12 @@ nodedown_reasons(N) ->
 
 channel_in_use_stays(Config) ->
     [A, B] = start(Config, [a, b], ?FAST),
+    %% A link of membership's, over which nothing else ever went.
+    ok = call(A, barrel_p2p, join, [name(B)]),
+    until(fun() -> call(B, barrel_p2p, active_view, []) =:= [name(A)] end),
+    stays(A, B, kept_needed),
+    ok = call(A, barrel_p2p, leave, []),
+    closed(A, B),
     connect(A, B),
     K = bp_cluster:run(B, fun() -> spawn(gc_SUITE, keeper, []) end),
     [begin
@@ -182,12 +188,12 @@ ends_of_all_kinds_are_seen(Config) ->
     [A, B] = start(Config, [a, b], [{dist_gc_min_age_ms, 2000}, {dist_gc_sweep_period_ms, 500}]),
     connect(A, B),
     Seed = erlang:unique_integer([positive]),
-    io:format(user, "  # SEED=~b~n", [Seed]),
+    io:format(standard_error, "          # SEED=~b~n", [Seed]),
     Refs = [bp_cluster:async(N, fun() -> churn(Seed + I, name(P), 4000) end)
             || {I, N, P} <- [{1, A, B}, {2, B, A}]],
     Most = most_alive(A, B, 0, 25),
     [ok = bp_cluster:await(R) || R <- Refs],
-    io:format(user, "  alive at once: ~b~n", [Most]),
+    io:format(standard_error, "          alive at once: ~b~n", [Most]),
     true = Most > 20,
     true = channel(A, B, <<"age_ms">>) > 4000,          %% the same channel all the time
     until(fun() -> channel(A, B, <<"live">>) =:= 0 andalso channel(B, A, <<"live">>) =:= 0 end),
@@ -302,7 +308,7 @@ closing_costs_a_round_trip(Config) ->
      end || _ <- lists:seq(1, 30)],
     N = counter(B, <<"idle_agreed">>),
     ?EQ(30, N),
-    io:format(user, "  from consent to close: ~b us on average, at most ~b us, ~b closes~n",
+    io:format(standard_error, "          from consent to close: ~b us on average, at most ~b us, ~b closes~n",
               [counter(B, <<"idle_window_us">>) div N, counter(B, <<"idle_window_us_max">>), N]),
     ?EQ(0, counter(B, <<"idle_lost_messages">>)).
 
@@ -314,7 +320,8 @@ calls_while_it_closes(Config) ->
     {Calls, Failed} = {lists:sum([C || {C, _} <- Results]), lists:append([F || {_, F} <- Results])},
     Closed = counter(A, <<"down_idle_channel">>),
     Lost = counter(A, <<"idle_lost_messages">>) + counter(B, <<"idle_lost_messages">>),
-    io:format(user, "  calls ~b, closes ~b, called off ~b, calls that failed ~b, messages lost ~b~n",
+    io:format(standard_error,
+              "          calls ~b, closes ~b, called off ~b, calls that failed ~b, messages lost ~b~n",
               [Calls, Closed, gc(A, called_off) + gc(B, called_off), length(Failed), Lost]),
     true = Closed > 20,
     %% None was lost but in the round trip, where each is counted.
@@ -352,7 +359,8 @@ temporary_channels_are_given_back(Config) ->
     Made = lists:sum([maps:get(<<"temporary_channels">>, call(N, barrel_p2p_bridge, stats, []))
                       || N <- Nodes]),
     few(Nodes, 4),
-    io:format(user, "  shuffle replies over a channel of their own: ~b; channels given back: ~b; kept "
+    io:format(standard_error,
+              "          shuffle replies over a channel of their own: ~b; channels given back: ~b; kept "
               "because they were used: ~b; channels of a node now: ~w~n",
               [Made, lists:sum([gc(N, temporary_closed) || N <- Nodes]),
                lists:sum([gc(N, temporary_kept) || N <- Nodes]),
@@ -423,7 +431,8 @@ twelve_nodes_keep_few_channels(Config) ->
     few(Nodes, Bounds),
     [?EQ([], watched(N, W)) || {N, W} <- lists:zip(Nodes, Watchers)],
     Lost = lists:sum([counter(N, <<"idle_lost_messages">>) || N <- Nodes]),
-    io:format(user, "  channels of a node: ~w; closed because idle: ~b; calls that failed: ~b; messages "
+    io:format(standard_error,
+              "          channels of a node: ~w; closed because idle: ~b; calls that failed: ~b; messages "
               "lost at a close: ~b; from consent to close at most ~b us~n",
               [[length(connected(N)) || N <- Nodes],
                lists:sum([counter(N, <<"down_idle_channel">>) || N <- Nodes]) div 2, length(Failed), Lost,

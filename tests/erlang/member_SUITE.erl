@@ -6,14 +6,16 @@
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2,
          end_per_testcase/2]).
--export([join_and_leave_are_told/1, contact_nodes_are_joined/1, killed_peer_is_told/1,
+-export([join_and_leave_are_told/1, contact_nodes_are_joined/1, contact_that_comes_late_is_joined/1,
+         channels_are_no_links/1, subscribers_come_and_go/1, killed_peer_is_told/1,
          failed_join_is_told/1, nonsense_is_counted/1, bad_configuration_is_refused/1,
          upstream_records_are_understood/1, thirty_nodes_lose_a_third/1]).
 
 suite() -> [{timetrap, {seconds, 170}}].
 
 all() ->
-    [join_and_leave_are_told, contact_nodes_are_joined, killed_peer_is_told, failed_join_is_told,
+    [join_and_leave_are_told, contact_nodes_are_joined, contact_that_comes_late_is_joined,
+     channels_are_no_links, subscribers_come_and_go, killed_peer_is_told, failed_join_is_told,
      nonsense_is_counted, bad_configuration_is_refused, upstream_records_are_understood,
      thirty_nodes_lose_a_third].
 
@@ -106,6 +108,59 @@ contact_nodes_are_joined(Config) ->
         lists:sort(api(A, active_view, [])) =:= lists:sort([bp_cluster:name(B), bp_cluster:name(C)])
     end).
 
+%% A contact that is not there, and one on which membership does not run yet.
+contact_that_comes_late_is_joined(Config) ->
+    [A] = bp_cluster:start_many(Config, [#{name => a, args => ["-connect_all", "false"]}]),
+    Na = bp_cluster:name(A),
+    [B] = start(Config, [b], [{contact_nodes, ['nobody@127.0.0.1', Na]}, {contact_retry_ms, 300}]),
+    bp_cluster:until(fun() -> #{<<"attempts_failed">> := N} = stats(B), N > 3 end),
+    W = watch(B),
+    ok = api(B, join, [Na]),
+    saw(B, W, {peer_down, Na, connect_failed}),
+    ?EQ([], api(B, active_view, [])),
+    app(A, []),
+    bp_cluster:until(fun() -> api(A, active_view, []) =:= [bp_cluster:name(B)] end),
+    bp_cluster:until(fun() -> api(B, active_view, []) =:= [Na] end),
+    ?EQ([joined, {peer_up, Na}], lists:sort([E || E <- events(B, W), E =/= {peer_down, Na, connect_failed}])).
+
+stats(N) -> bp_cluster:call(N, barrel_p2p_bridge, stats, []).
+
+%% A node that comes up is no link; a link whose channel is closed is over, at both ends.
+channels_are_no_links(Config) ->
+    [A, B] = start(Config, [a, b]),
+    {Na, Nb} = {bp_cluster:name(A), bp_cluster:name(B)},
+    Ws = [{A, watch(A)}, {B, watch(B)}],
+    true = bp_cluster:connect(A, B),
+    ?EQ(Nb, bp_cluster:call(A, erpc, call, [Nb, erlang, node, []])),
+    ?EQ([[], []], [api(N, active_view, []) || N <- [A, B]]),
+    ?EQ([[], []], [api(N, passive_view, []) || N <- [A, B]]),
+    ?EQ([[], []], [events(N, W) || {N, W} <- Ws]),
+    ok = api(A, join, [Nb]),
+    [saw(N, W, {peer_up, P}) || {{N, W}, P} <- lists:zip(Ws, [Nb, Na])],
+    bp_cluster:disconnect(A, B),
+    [saw(N, W, {peer_down, P, nodedown}) || {{N, W}, P} <- lists:zip(Ws, [Nb, Na])].
+
+%% For others as well; each event once, however often one subscribes; none after unsubscribe/1.
+subscribers_come_and_go(Config) ->
+    [A, B] = start(Config, [a, b]),
+    Nb = bp_cluster:name(B),
+    Ws = [watch(A) || _ <- [1, 2, 3]],
+    [_, Twice, Gone] = Ws,
+    ok = api(A, subscribe, [Twice]),
+    ok = api(A, subscribe, [Twice]),
+    ok = api(A, unsubscribe, [Gone]),
+    ok = api(A, unsubscribe, [Gone]),
+    Dead = bp_cluster:run(A, fun() -> spawn(fun() -> barrel_p2p:subscribe() end) end),
+    bp_cluster:until(fun() -> not bp_cluster:call(A, erlang, is_process_alive, [Dead]) end),
+    ok = api(A, join, [Nb]),
+    [saw(A, W, joined) || W <- [hd(Ws), Twice]],
+    ok = api(A, unsubscribe, [Twice]),
+    ok = api(A, leave, []),
+    saw(A, hd(Ws), left),
+    ?EQ([[joined, {peer_up, Nb}], []], [lists:sort(events(A, W)) || W <- [Twice, Gone]]),
+    ?EQ(lists:sort([joined, left, {peer_down, Nb, graceful}, {peer_up, Nb}]),
+        lists:sort(events(A, hd(Ws)))).
+
 killed_peer_is_told(Config) ->
     [A, B] = start(Config, [a, b]),
     Wa = watch(A),
@@ -195,15 +250,15 @@ thirty_nodes_lose_a_third(Config) ->
     %% Whoever knows only nodes that die is alone for good (docs/membership.md).
     bp_cluster:until(fun() -> [] =:= [N || N <- Alive, length(known(N)) =< length(Dead)] end),
     [bp_cluster:kill9(N) || N <- Dead],
-    Again = within(Alive, 20000),
+    Again = within(Alive, 10000),
     Memory = [bp_cluster:run(N, fun() ->
         try erlang:memory(total) catch error:notsup -> 0 end    % DRIVER=asan
     end) || N <- Alive],
     Stats = [bp_cluster:call(N, barrel_p2p_bridge, stats, []) || N <- Alive],
     Channels = [length(bp_cluster:call(N, erlang, nodes, [connected])) || N <- Alive],
     Cpu = [element(1, bp_cluster:call(N, erlang, statistics, [runtime])) || N <- Alive],
-    io:format(user, "  30 nodes: one overlay after ~b ms; after 10 of them were killed again after "
-              "~b ms; per node: VM memory ~b KB, CPU since boot ~b ms, channels ~b to ~b, membership "
+    io:format(standard_error,
+              "          30 nodes: one overlay after ~b ms; after 10 of them were killed again after ~b ms; per node: VM memory ~b KB, CPU since boot ~b ms, channels ~b to ~b, membership "
               "messages ~b~n",
               [Formed, Again, mean(Memory) div 1024, mean(Cpu), lists:min(Channels),
                lists:max(Channels), mean([maps:get(<<"sent">>, S) || S <- Stats])]).

@@ -115,10 +115,12 @@ statistics(Config) ->
     #{srtt := Srtt, latest_rtt := Latest, min_rtt := Min, rtt_var := Var, cwnd := Cwnd,
       bytes_in_flight := Flight, in_recovery := Recovery, congested := Congested,
       bytes_sent := Sent, bytes_received := Received, packets_sent := PSent,
-      packets_received := PReceived, datagram_size := Size, local := {LocalIp, LocalPort},
+      packets_received := PReceived, packets_lost := Lost, datagram_size := Size, local := {LocalIp, LocalPort},
       remote := {RemoteIp, RemotePort}, migrations := 0} = S = summary(A, B),
     report("~0p", [S]),
     [true = is_integer(N) andalso N >= 0 || N <- [Var, Flight]],
+    %% ngtcp2 before 1.16 does not tell
+    true = Lost =:= undefined orelse (is_integer(Lost) andalso Lost >= 0),
     [true = is_boolean(X) || X <- [Recovery, Congested]],
     %% microseconds: the link's delay, and not rounded to milliseconds
     true = Min >= ?RTT_US andalso Min < 2 * ?RTT_US,

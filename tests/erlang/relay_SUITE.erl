@@ -191,10 +191,9 @@ socks_that_refuses(Config) ->
     _ = spawn_link(fun() -> no_proxy(L) end),
     refused(A, B, {socks5, "127.0.0.1", Web}, ["what answers there is no SOCKS 5 proxy"]),
     true = bp_cluster:connect(A, B),
-    case migrate(A, B, via({socks5, "127.0.0.1", bp_relay:unused_port()})) of
-        {error, relay_failed} -> ok;
-        {error, {relay_failed, <<"cannot connect: Connection refused">>}} -> ok
-    end,
+    [?EQ({error, {relay_failed, Text}}, migrate(A, B, via({socks5, "127.0.0.1", At})))
+     || {At, Text} <- [{bp_relay:unused_port(), <<"cannot connect: Connection refused">>},
+                       {Web, <<"what answers there is no SOCKS 5 proxy">>}]],
     #{relay := undefined, migrations := 0} = summary(A, B).
 
 no_proxy(L) ->
@@ -224,6 +223,14 @@ descriptor(Config) ->
     works(A, B, "^descriptor "),
     bp_relay:stop(Tunnel),
     _ = [file:delete(P) || P <- [Path, Path ++ ".a"]],
+    %% a UDP socket, towards a forwarder
+    bp_cluster:disconnect(A, B),
+    {Relay, At} = bp_relay:forwarder(Port),
+    ok = set(A, B, via({fd, bp_cluster:call(A, bp_relay, udp_descriptor, [At])})),
+    true = bp_cluster:connect(A, B),
+    works(A, B, "^descriptor "),
+    true = bp_relay:count(Relay) > 100,
+    bp_relay:stop(Relay),
     %% what is no datagram socket
     bp_cluster:disconnect(A, B),
     ok = set(A, B, via({fd, 0})),
@@ -340,7 +347,8 @@ moving_to_a_relay_that_fails(Config) ->
     works(A, B, "^module bp_relay$"),
     [true = N > 20 || N <- finish_load(Loads)].
 
-%% Of one kind and of others, and back to none, with messages in both directions all the time.
+%% Of one kind and of others, and back to none, with messages in both directions and a user stream all
+%% the time.
 from_relay_to_relay(Config) ->
     {A, B, Port} = pair(Config),
     Relays = [bp_relay:forwarder(Port) || _ <- [1, 2]],
@@ -348,6 +356,9 @@ from_relay_to_relay(Config) ->
     ok = set(A, B, via(One)),
     true = bp_cluster:connect(A, B),
     Loads = start_load({A, B}),
+    Name = bp_cluster:name(B),
+    _ = bp_cluster:call(B, bp_stream_load, serve, []),
+    Stream = bp_cluster:run(A, fun() -> bp_stream_load:start(Name, #{}) end),
     Pid = bp_cluster:run(A, fun() -> spawn(bp_relay, process, [Port]) end),
     [begin
         ?EQ({Opts, ok}, {Opts, migrate(A, B, Opts)}),
@@ -355,8 +366,9 @@ from_relay_to_relay(Config) ->
      end || Opts <- [via(Two), via(One), via({process, Pid}), via(Two), #{socket_backend => udp},
                      via({module, bp_relay, Port}), via(One)]],
     ?EQ({error, relayed}, migrate(A, B, #{})),
-    #{relay := Name, migrations := 7} = summary(A, B),
-    ?EQ(match, re:run(Name, "^relay ", [{capture, none}])),
+    #{relay := Relay, migrations := 7} = summary(A, B),
+    ?EQ(match, re:run(Relay, "^relay ", [{capture, none}])),
+    true = bp_cluster:run(A, fun() -> bp_stream_load:finish(Stream) end, 60000) > 1000000,
     [true = N > 50 || N <- finish_load(Loads)],
     [bp_relay:stop(R) || {R, _} <- Relays].
 

@@ -779,4 +779,8 @@ other_carrier(Config) ->
     ?EQ({error, not_quic_connection}, bp_cluster:call(T1, quic_dist, open_stream, [name(T2)])),
     ?EQ({error, not_quic_connection}, bp_cluster:call(T1, quic_dist, accept_streams, [name(T2)])),
     ?EQ({error, not_quic_connection}, bp_cluster:call(T1, quic_dist, get_controller, [name(T2)])),
-    ?EQ([], bp_cluster:call(T1, quic_dist, list_streams, [])).
+    ?EQ([], bp_cluster:call(T1, quic_dist, list_streams, [])),
+    [?EQ({F, {error, no_conn}}, {F, bp_cluster:call(T1, M, F, [name(T2)])})
+     || {M, F} <- [{barrel_p2p, migrate_peer}, {barrel_p2p_path_stats, summary},
+                   {barrel_p2p_path_stats, srtt}, {barrel_p2p_path_stats, connection}]],
+    ?EQ([], bp_cluster:call(T1, barrel_p2p, paths, [])).

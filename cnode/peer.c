@@ -12,26 +12,6 @@
 #define REFUSED_TRIES 2u
 #define TIMER_STEP    (100u * 1000u) /* ns */
 
-/* --- memory for frames --------------------------------------------------- */
-
-static void *rx_alloc(void *ctx, size_t cap, uint8_t **data)
-{
-    (void)ctx;
-    *data = malloc(cap);
-    return *data;
-}
-
-static void *rx_grow(void *ctx, void *bin, size_t cap, uint8_t **data)
-{
-    void *p = realloc(bin, cap);
-
-    (void)ctx;
-    if (p != NULL) {
-        *data = p;
-    }
-    return p;
-}
-
 static void drop(void *ctx, void *p)
 {
     (void)ctx;
@@ -164,7 +144,7 @@ void cn_peer_link_config(struct bp_node *n, struct bp_link_config *lc)
 
     *lc = (struct bp_link_config){
         .mem = bp_mem_libc(),
-        .rx = {.alloc = rx_alloc, .grow = rx_grow, .release = drop},
+        .rx = bp_rx_mem_libc(),
         .owner = {.release = drop},
         .auth_mode = o->auth ? BP_AUTH_BUILTIN : BP_AUTH_NONE,
         .setup_timeout = o->setup_timeout,

@@ -6,17 +6,6 @@
 
 #include <sys/socket.h>
 
-/* The next event of `a`: a connection ended with `error`, and its text says `text` (or NULL). */
-static void expect_down(struct rig *r, struct rig_node *a, int error, const char *text)
-{
-    const struct bp_event *ev = rig_expect(r, a, BP_EVENT_DOWN);
-
-    assert_int_equal(ev->error, error);
-    if (text != NULL && strstr(ev->text, text) == NULL) {
-        fail_msg("'%s' does not say: %s", ev->text, text);
-    }
-}
-
 /* --- a forwarder --------------------------------------------------------- */
 
 static void through_forwarder(void **state, bool threads)
@@ -125,7 +114,7 @@ static void unknown_node(void **state)
     /* a proxy would have to be told */
     relay.kind = BP_RELAY_SOCKS5;
     (void)dial(a, NAME_B, &relay);
-    expect_down(&r, a, BP_ERROR_NOT_FOUND, NULL);
+    (void)rig_expect_down(&r, a, BP_ERROR_NOT_FOUND, NULL);
     rig_end(&r);
     forwarder_close(&f);
 }
@@ -230,7 +219,7 @@ static void through_functions(void **state, bool threads)
     /* it may say no; and a node that ends closes what is open */
     m.refuse = BP_ERROR_LIMIT;
     (void)dial(a, NAME_B, &relay);
-    expect_down(&r, a, BP_ERROR_RELAY, "the program's relay could not be opened");
+    (void)rig_expect_down(&r, a, BP_ERROR_RELAY, "the program's relay could not be opened");
     assert_true(m.opened == 2 && m.closed == 1);
     m.refuse = 0;
     id = dial(a, NAME_B, &relay);
@@ -296,14 +285,14 @@ static void dies(void **state)
     id = dial(a, NAME_B, &relay);
     expect_up(&r, a, b, id);
     forwarder_close(&f);
-    expect_down(&r, a, BP_ERROR_IDLE_TIMEOUT, NULL);
+    (void)rig_expect_down(&r, a, BP_ERROR_IDLE_TIMEOUT, NULL);
     assert_int_equal(downs, 1);
     assert_non_null(strstr(down_text, "nobody takes datagrams there"));
     assert_non_null(strstr(down_text, NAME_B));
     assert_int_equal(rig_counter(a, "relays_dead"), 1);
     /* and is not taken for a node that is not there */
     (void)dial(a, NAME_B, &relay);
-    expect_down(&r, a, BP_ERROR_RELAY, "nobody takes datagrams there");
+    (void)rig_expect_down(&r, a, BP_ERROR_RELAY, "nobody takes datagrams there");
     rig_end(&r);
 }
 
@@ -324,10 +313,10 @@ static void descriptor_dies(void **state)
     expect_up(&r, a, b, id);
     forwarder_close(&f);
     assert_int_equal(rig_send(a, id, "x", 1), 0);
-    expect_down(&r, a, BP_ERROR_IDLE_TIMEOUT, NULL);
+    (void)rig_expect_down(&r, a, BP_ERROR_IDLE_TIMEOUT, NULL);
     assert_int_equal(downs, 1);
     (void)dial(a, NAME_B, &relay);
-    expect_down(&r, a, BP_ERROR_RELAY, NULL);
+    (void)rig_expect_down(&r, a, BP_ERROR_RELAY, NULL);
     (void)close(relay.fd);
     rig_end(&r);
 }
@@ -369,10 +358,10 @@ static void proxy_is_mute(void **state)
     /* given up while it waits; and deleted */
     assert_int_equal(bp_node_dial_with(a->n, NAME_B, &d, sizeof(d), &id), 0);
     assert_int_equal(bp_node_close(a->n, id), 0);
-    expect_down(&r, a, BP_ERROR_LOCAL_CLOSE, NULL);
+    (void)rig_expect_down(&r, a, BP_ERROR_LOCAL_CLOSE, NULL);
     (void)close(fd);
     (void)dial(a, NAME_B, &relay);
-    expect_down(&r, a, BP_ERROR_RELAY, "cannot connect: Connection refused");
+    (void)rig_expect_down(&r, a, BP_ERROR_RELAY, "cannot connect: Connection refused");
     fd = mute_tcp(&relay.port);
     (void)dial(a, NAME_B, &relay);
     rig_end(&r);

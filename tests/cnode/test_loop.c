@@ -257,11 +257,13 @@ static void refused(void **state)
 {
     struct rig r = {.state = state};
     struct rig_node *a = rig_node(&r, NAME_A);
+    const struct bp_event *ev;
     bp_peer_id id;
 
     rig_start(a, false);
     assert_int_equal(bp_node_dial_at(a->n, NAME_B, "127.0.0.1", closed_port(), 20000, &id), 0);
-    (void)rig_expect_down(&r, a, BP_ERROR_REFUSED, NULL);
+    ev = rig_expect(&r, a, BP_EVENT_DOWN);
+    assert_int_equal(ev->error, BP_ERROR_REFUSED);
     rig_end(&r);
 }
 

@@ -350,6 +350,13 @@ static uint64_t now_ms(void)
     return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
+static bool timers_held;
+
+void vm_hold_timers(bool held)
+{
+    timers_held = held;
+}
+
 int driver_set_timer(ErlDrvPort p, unsigned long ms)
 {
     if (!p->open) {
@@ -379,7 +386,7 @@ static int until_timer(int ms)
 {
     uint64_t now = now_ms();
 
-    for (const struct _erl_drv_port *p = ports; p != NULL; p = p->next) {
+    for (const struct _erl_drv_port *p = ports; p != NULL && !timers_held; p = p->next) {
         if (p->open && p->timer_set) {
             int left = p->timer_at > now ? (int)(p->timer_at - now) : 0;
             ms = left < ms ? left : ms;
@@ -392,7 +399,7 @@ static void run_timers(void)
 {
     uint64_t now = now_ms();
 
-    for (struct _erl_drv_port *p = ports; p != NULL; p = p->next) {
+    for (struct _erl_drv_port *p = ports; p != NULL && !timers_held; p = p->next) {
         if (p->open && p->timer_set && p->timer_at <= now) {
             p->timer_set = false;
             entry->timeout(p->data);

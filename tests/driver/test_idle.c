@@ -66,7 +66,7 @@ static void agree(struct pair *p)
     static const uint8_t any_age[5] = {0};
 
     vm_forget(NULL);
-    for (int i = 0; i < 100 && op(p, OP_IDLE_ASK, any_age, 5) != BP_LINK_IDLE; i++) {
+    for (int i = 0; i < 4000 && op(p, OP_IDLE_ASK, any_age, 5) != BP_LINK_IDLE; i++) {
         peer_step(&p->peer); /* what setting up has left */
         vm_poll(5, NULL, 0);
     }

@@ -42,14 +42,18 @@ static uint64_t sent(const struct pair *p)
     return st.bytes_sent;
 }
 
-static bool all_acked(void *ctx)
+static struct bp_conn_stats bulk_stats(const struct two *t)
 {
-    const struct two *t = ctx;
     const struct drv_conn_port *cp = (const struct drv_conn_port *)(void *)t->bulk.conn->data;
     struct bp_conn_stats st;
 
     bp_conn_stats(bp_link_conn(cp->conn->link), &st);
-    return st.bytes_in_flight == 0;
+    return st;
+}
+
+static bool all_acked(void *ctx)
+{
+    return bulk_stats(ctx).bytes_in_flight == 0;
 }
 
 static void drain(struct two *t)
@@ -151,21 +155,28 @@ static void others_active_little_at_a_time(void **state)
 static void nobody_else_active_full_batches(void **state)
 {
     struct two t;
-    uint64_t before;
+    unsigned counted = 0;
 
     start(&t, state);
-    for (unsigned i = 0; i < 3; i++) {
+    for (unsigned i = 0; i < TRIES && counted < 3; i++) {
+        bool room = bulk_stats(&t).cwnd >= 4 * BP_TX_RUN_MAX;
+        uint64_t before;
+
         pause_until_nobody_is_active();
         t.bulk.peer.silent = true;
         before = sent(&t.bulk);
         send_bulk(&t);
-        assert_true(sent(&t.bulk) - before >= 3 * BP_TX_RUN_MAX);
+        if (room) { /* the window of a path that was slow is small */
+            assert_true(sent(&t.bulk) - before >= 3 * BP_TX_RUN_MAX);
+            counted++;
+        }
         drain(&t);
         /* Its own small messages are no reason either. */
         vm_command_bytes(t.bulk.conn, t.msg, 100);
         t.want += 100;
         drain(&t);
     }
+    assert_int_equal(counted, 3);
     finish(&t);
 }
 
@@ -173,13 +184,14 @@ static void nobody_else_active_full_batches(void **state)
 static void others_always_active_all_arrives(void **state)
 {
     struct two t;
-    unsigned polls = 0;
+    bp_time until;
 
     start(&t, state);
     for (unsigned i = 0; i < 5; i++) {
         send_bulk(&t);
     }
-    for (; !all_there(&t) && polls < 100000; polls++) {
+    until = now_ns() + 60 * BP_SEC;
+    while (!all_there(&t) && now_ns() < until) {
         send_light(&t);
         vm_poll(0, NULL, 0);
         peer_step(&t.bulk.peer);

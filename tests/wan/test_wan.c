@@ -96,13 +96,11 @@ static void duplicates_and_late_ones_arrive(void **state)
     assert_in_range(swapped, 55 - 32, 55 + 32);
 }
 
-static void rate_is_kept(void **state)
+/* ms from the first to the last of 200,000 bytes at 10 Mbit/s. */
+static double time_of_200_kb(void)
 {
     double first = 0;
-    double took;
 
-    (void)state;
-    rig_set("rate=10mbit queue=1m");
     for (uint32_t i = 0; i < 201; i++) {
         rig_send_ab(i, 1000 - HEADERS);
     }
@@ -110,9 +108,22 @@ static void rate_is_kept(void **state)
         assert_int_equal(rig_receive(rig_udp[1], NULL), i);
         first = i == 0 ? rig_now_ms() : first;
     }
-    took = rig_now_ms() - first;
+    return rig_now_ms() - first;
+}
+
+/* On a busy machine the first or the last may come late, or be seen late: one of 100 tries must
+ * show it. A rate that was not kept would not be there in any. */
+static void rate_is_kept(void **state)
+{
+    double took = 0;
+
+    (void)state;
+    rig_set("rate=10mbit queue=1m");
+    for (int i = 0; i < 100 && (took < 155 || took > 170); i++) {
+        took = time_of_200_kb();
+    }
     printf("# 200,000 bytes at 10 Mbit/s took %.2f ms\n", took);
-    assert_true(took > 140 && took < 250); /* a busy machine; test_link is exact */
+    assert_true(took >= 155 && took <= 170);
 }
 
 static void queue_drops_what_does_not_fit(void **state)

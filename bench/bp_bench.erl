@@ -3,7 +3,7 @@
 %% `bench/run`; prints a table, and writes JSON and Markdown on request.
 -module(bp_bench).
 
--export([main/0, machine/0, parse/3, carriers/1, output/1]).
+-export([main/0, command/5, machine/0, carriers/1, output/1]).
 
 -define(USAGE,
         "bench/run [options]: compare this carrier with TCP and TLS distribution\n"
@@ -24,15 +24,20 @@
 
 -spec main() -> no_return().
 main() ->
+    command("bench", ?USAGE, ?DEFAULTS, options(), fun run/1).
+
+%% The whole of a program: its options are read, Run's result is the status.
+-spec command(string(), string(), map(), [tuple()], fun((map()) -> 0..2)) -> no_return().
+command(Name, Usage, Defaults, Table, Run) ->
     halt(try
-             case parse(init:get_plain_arguments(), ?DEFAULTS, options()) of
-                 help -> io:put_chars(?USAGE), 0;
-                 {error, Why} -> say("~ts~n~ts", [Why, ?USAGE]), 64;
-                 {ok, Options} -> run(Options)
+             case parse(init:get_plain_arguments(), Defaults, Table) of
+                 help -> io:put_chars(Usage), 0;
+                 {error, Why} -> say("~ts~n~ts", [Why, Usage]), 64;
+                 {ok, Options} -> Run(Options)
              end
          catch
              Class:Reason:Stack ->
-                 say("bench failed: ~p:~p~n~p~n", [Class, Reason, Stack]), 1
+                 say("~ts failed: ~p:~0tp~n~p~n", [Name, Class, Reason, Stack]), 1
          end).
 
 %% The machine and the moment, for whoever reads the figures later.

@@ -22,16 +22,7 @@
 main() ->
     Defaults = #{rounds => 5, trips => 5000, connections => 1000, strict => false,
                  json => bp_bench:output("cnode.json")},
-    halt(try
-             case bp_bench:parse(init:get_plain_arguments(), Defaults, options()) of
-                 help -> io:put_chars(?USAGE), 0;
-                 {error, Why} -> say("~ts~n~ts", [Why, ?USAGE]), 64;
-                 {ok, Options} -> run(Options)
-             end
-         catch
-             Class:Reason:Stack ->
-                 say("bench of C nodes failed: ~p:~0tp~n~p~n", [Class, Reason, Stack]), 1
-         end).
+    bp_bench:command("bench of C nodes", ?USAGE, Defaults, options(), fun run/1).
 
 %% The process `echo` of an Erlang node, as the C node's: {Pid, Payload} goes back to Pid.
 -spec echo() -> no_return().

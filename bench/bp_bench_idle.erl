@@ -27,16 +27,7 @@
 main() ->
     Defaults = #{connections => 20, carriers => [tcp, tls, quic], peers => 200, seconds => 30,
                  json => bp_bench:output("idle.json"), strict => false},
-    halt(try
-             case bp_bench:parse(init:get_plain_arguments(), Defaults, options()) of
-                 help -> io:put_chars(?USAGE), 0;
-                 {error, Why} -> say("~ts~n~ts", [Why, ?USAGE]), 64;
-                 {ok, Options} -> run(Options)
-             end
-         catch
-             Class:Reason:Stack ->
-                 say("idle_memory failed: ~p:~0tp~n~p~n", [Class, Reason, Stack]), 1
-         end).
+    bp_bench:command("idle_memory", ?USAGE, Defaults, options(), fun run/1).
 
 %% Slope of a least-squares line through {X, Y} points.
 -spec slope([{number(), number()}]) -> float().

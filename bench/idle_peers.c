@@ -115,28 +115,6 @@ static bp_time now_ns(void)
     return clock_ns(CLOCK_MONOTONIC);
 }
 
-/* --- memory for frames --------------------------------------------------- */
-
-static void *rx_alloc(void *ctx, size_t cap, uint8_t **data)
-{
-    (void)ctx;
-    *data = malloc(cap);
-    return *data;
-}
-
-static void *rx_grow(void *ctx, void *bin, size_t cap, uint8_t **data)
-{
-    (void)ctx;
-    *data = realloc(bin, cap);
-    return *data;
-}
-
-static void rx_release(void *ctx, void *bin)
-{
-    (void)ctx;
-    free(bin);
-}
-
 /* Nothing is sent that has an owner. */
 static void owner_release(void *ctx, void *owner)
 {
@@ -149,7 +127,7 @@ static void owner_release(void *ctx, void *owner)
 static void link_config(const struct peer *p, struct bp_link_config *c)
 {
     *c = (struct bp_link_config){.mem = bp_mem_libc(),
-                                 .rx = {.alloc = rx_alloc, .grow = rx_grow, .release = rx_release},
+                                 .rx = bp_rx_mem_libc(),
                                  .owner = {.release = owner_release},
                                  .conn = {.cred = all.cred,
                                           .reset_secret = all.reset_secret,

@@ -179,6 +179,31 @@ static int parse_fun(struct parser *ps)
     return s->rc;
 }
 
+/* --- what stands between elements ------------------------------------------------------------ */
+
+/* Whether one more element comes: takes the comma. */
+static bool comma(struct term_scan *s)
+{
+    if (!term_scan_is(s, ',')) {
+        return false;
+    }
+    term_scan_next(s);
+    return true;
+}
+
+/* Behind the last element: takes the bracket, or says that it is missing. */
+static int end_of_elements(struct term_scan *s, char bracket)
+{
+    char wanted[] = "',' or '?'";
+
+    if (!term_scan_is(s, bracket)) {
+        wanted[8] = bracket;
+        return term_scan_unexpected(s, wanted);
+    }
+    term_scan_next(s);
+    return s->rc;
+}
+
 /* --- lists and strings ----------------------------------------------------------------------- */
 
 static int put_string(struct parser *ps, const uint32_t *chars, size_t n)
@@ -320,10 +345,9 @@ static int parse_elements(struct parser *ps, size_t *n, bool *bytes, bool *close
         type_at(ps, at, &type, &size);
         *bytes = *bytes && type == ERL_SMALL_INTEGER_EXT;
         *n += 1;
-        if (!term_scan_is(s, ',')) {
+        if (!comma(s)) {
             break;
         }
-        term_scan_next(s);
     }
     if (term_scan_is(s, '|')) {
         int tail = ps->x->index;
@@ -338,14 +362,7 @@ static int parse_elements(struct parser *ps, size_t *n, bool *bytes, bool *close
         *bytes = *bytes && (type == ERL_STRING_EXT || type == ERL_NIL_EXT);
         rc = join_tail(ps, tail, n, closed);
     }
-    if (rc == 0 && !term_scan_is(s, ']')) {
-        rc = term_scan_unexpected(s, "',' or ']'");
-    }
-    if (rc == 0) {
-        term_scan_next(s);
-        rc = s->rc;
-    }
-    return rc;
+    return rc == 0 ? end_of_elements(s, ']') : rc;
 }
 
 static int parse_list(struct parser *ps)
@@ -398,19 +415,12 @@ static int parse_tuple(struct parser *ps)
     while (rc == 0 && !(n == 0 && term_scan_is(s, '}'))) {
         rc = parse_term(ps);
         n++;
-        if (rc == 0 && !term_scan_is(s, ',')) {
+        if (rc == 0 && !comma(s)) {
             break;
         }
-        if (rc == 0) {
-            term_scan_next(s);
-        }
-    }
-    if (rc == 0 && !term_scan_is(s, '}')) {
-        rc = term_scan_unexpected(s, "',' or '}'");
     }
     if (rc == 0) {
-        term_scan_next(s);
-        rc = s->rc;
+        rc = end_of_elements(s, '}');
     }
     if (rc == 0 && n > SMALL_TUPLE) {
         int more = LARGE_HEADER - SMALL_HEADER;
@@ -532,19 +542,12 @@ static int parse_entries(struct parser *ps, struct entry **e, size_t *n)
         }
         rc = parse_entry(ps, &(*e)[*n]);
         *n += 1;
-        if (rc == 0 && !term_scan_is(s, ',')) {
+        if (rc == 0 && !comma(s)) {
             break;
         }
-        if (rc == 0) {
-            term_scan_next(s);
-        }
-    }
-    if (rc == 0 && !term_scan_is(s, '}')) {
-        rc = term_scan_unexpected(s, "',' or '}'");
     }
     if (rc == 0) {
-        term_scan_next(s);
-        rc = s->rc;
+        rc = end_of_elements(s, '}');
     }
     return rc;
 }

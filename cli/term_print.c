@@ -3,7 +3,7 @@
 #include "cli/term_text.h"
 
 #include "base/err.h"
-#include "cli/term_scan.h"
+#include "cli/term_put.h"
 
 #include <limits.h>
 #include <math.h>
@@ -40,65 +40,7 @@ struct printer {
     unsigned cap_frames;
 };
 
-/* --- characters ------------------------------------------------------------------------------ */
-
-static void put_code(FILE *f, uint32_t c)
-{
-    char utf8[4];
-
-    (void)fwrite(utf8, 1, term_utf8_put(c, utf8), f);
-}
-
-/* As io_lib does between quotes. */
-static void put_quoted(FILE *f, uint32_t c, char quote)
-{
-    static const char controls[] = "\b\177\033\f\n\r\t\v";
-    static const char letters[] = "bdefnrtv";
-    const char *p = c != 0 && c < 128 ? strchr(controls, (int)c) : NULL;
-
-    if (p != NULL) {
-        fprintf(f, "\\%c", letters[p - controls]);
-    } else if (c < 32 || (c >= 127 && c < 160)) {
-        fprintf(f, "\\%03o", (unsigned)c);
-    } else {
-        if (c == (uint32_t)quote || c == '\\') {
-            putc('\\', f);
-        }
-        put_code(f, c);
-    }
-}
-
-static bool is_printable(uint32_t c)
-{
-    return (c >= 32 && c < 127) || (c >= 8 && c <= 13) || c == 27 || (c >= 160 && c < 0xd800) ||
-           (c >= 0xe000 && c < 0xfffe) || (c >= 0x10000 && c <= 0x10ffff);
-}
-
 /* --- atoms, numbers -------------------------------------------------------------------------- */
-
-static int put_atom(FILE *f, const char *p, size_t len)
-{
-    bool plain = len > 0 && !term_reserved(p, len, true);
-    size_t n;
-
-    for (size_t i = 0; i < len; i += n) {
-        int32_t c = term_utf8(p + i, p + len, &n);
-        if (c < 0) {
-            return BP_E_INVALID;
-        }
-        plain = plain && (i == 0 ? term_small((uint32_t)c) : term_inner((uint32_t)c));
-    }
-    if (plain) {
-        (void)fwrite(p, 1, len, f);
-        return 0;
-    }
-    putc('\'', f);
-    for (size_t i = 0; i < len; i += n) {
-        put_quoted(f, (uint32_t)term_utf8(p + i, p + len, &n), '\'');
-    }
-    putc('\'', f);
-    return 0;
-}
 
 /* The bytes of a decoded atom of `size` bytes; it may hold NULs. */
 static size_t atom_len(const char *p, size_t size, erlang_char_encoding was)
@@ -123,7 +65,7 @@ static int print_atom(struct printer *p, int size)
         p->at > p->len) {
         return BP_E_INVALID;
     }
-    return put_atom(p->f, name, atom_len(name, (size_t)size, was));
+    return term_put_atom(p->f, name, atom_len(name, (size_t)size, was));
 }
 
 static int print_long(struct printer *p)
@@ -167,74 +109,6 @@ static int print_big(struct printer *p, int size)
     return rc;
 }
 
-/*
- * The fewest decimal digits that give `d` (positive) again, into `digits`; returns the exponent of
- * the first one. At a power of two the neighbour below is nearer than that above, and the digits
- * that are one higher may fit where the nearest ones do not.
- */
-static int shortest(double d, char digits[static 32])
-{
-    char text[64];
-    int e = 0;
-
-    for (int n = 0; n <= 16; n++) {
-        for (int up = 0; up < 2; up++) {
-            int len;
-            (void)snprintf(text, sizeof(text), "%.*e", n, d);
-            digits[0] = text[0];
-            len = 1;
-            for (const char *p = text + 1; *p != 'e'; p++) {
-                if (*p != '.') {
-                    digits[len++] = *p;
-                }
-            }
-            digits[len] = '\0';
-            e = atoi(strchr(text, 'e') + 1);
-            if (up == 1) {
-                if (digits[len - 1] == '9') {
-                    continue;
-                }
-                digits[len - 1]++;
-            }
-            (void)snprintf(text, sizeof(text), "%c.%se%d", digits[0], len > 1 ? digits + 1 : "0",
-                           e);
-            if (strtod(text, NULL) == d) {
-                return e;
-            }
-        }
-    }
-    return e;
-}
-
-/* As float_to_list(F, [short]): the shorter of 123.0 and 1.23e2, the first where they are equal. */
-static void put_float(FILE *f, double d)
-{
-    char digits[32] = "0";
-    int e = d != 0 ? shortest(fabs(d), digits) : 0;
-    int n = (int)strlen(digits);
-    int plain; /* characters */
-    int scientific;
-    char exponent[16];
-
-    while (n > 1 && digits[n - 1] == '0') {
-        digits[--n] = '\0';
-    }
-    plain = e < 0 ? n + 1 - e : e + 1 < n ? n + 1 : e + 3;
-    scientific = (n > 1 ? n + 1 : 3) + snprintf(exponent, sizeof(exponent), "e%d", e);
-    if (signbit(d)) {
-        putc('-', f);
-    }
-    if (scientific < plain || fabs(d) >= 9007199254740992.0) {
-        fprintf(f, "%c.%s%s", digits[0], n > 1 ? digits + 1 : "0", exponent);
-    } else if (e < 0) {
-        fprintf(f, "0.%.*s%s", -e - 1, "0000000000", digits);
-    } else if (e + 1 < n) {
-        fprintf(f, "%.*s.%s", e + 1, digits, digits + e + 1);
-    } else {
-        fprintf(f, "%s%.*s.0", digits, e + 1 - n, "00000000000000000000");
-    }
-}
-
 static int print_float(struct printer *p)
 {
     double d;
@@ -242,13 +116,14 @@ static int print_float(struct printer *p)
     if (ei_decode_double(p->buf, &p->at, &d) != 0 || p->at > p->len || !isfinite(d)) {
         return BP_E_INVALID;
     }
-    put_float(p->f, d);
+    term_put_float(p->f, d);
     return 0;
 }
 
 /* --- identifiers, functions ------------------------------------------------------------------ */
 
-/* "#What<" and the name of a node: without quotes, as libei prints it, but no control characters. */
+/* "#What<" and the name of a node: without quotes, as libei prints it, but no control characters.
+ */
 static int put_node(FILE *f, const char *what, const char *name)
 {
     const char *end = name + strlen(name);
@@ -260,7 +135,7 @@ static int put_node(FILE *f, const char *what, const char *name)
         if (c < 0) {
             return BP_E_INVALID;
         }
-        put_quoted(f, (uint32_t)c, '\0');
+        term_put_quoted(f, (uint32_t)c, '\0');
     }
     return 0;
 }
@@ -310,15 +185,15 @@ static int put_fun(FILE *f, const erlang_fun *fun)
 
     if (fun->type == EI_FUN_EXPORT) {
         fputs("fun ", f);
-        rc = put_atom(f, fun->module, strlen(fun->module));
+        rc = term_put_atom(f, fun->module, strlen(fun->module));
         putc(':', f);
         if (rc == 0) {
-            rc = put_atom(f, fun->u.exprt.func, strlen(fun->u.exprt.func));
+            rc = term_put_atom(f, fun->u.exprt.func, strlen(fun->u.exprt.func));
         }
         fprintf(f, "/%ld", fun->arity);
     } else {
         fputs("#Fun<", f);
-        rc = put_atom(f, fun->module, strlen(fun->module));
+        rc = term_put_atom(f, fun->module, strlen(fun->module));
         fprintf(f, ".%ld.%ld>", fun->u.closure.old_index, fun->u.closure.uniq);
     }
     return rc;
@@ -392,12 +267,12 @@ static int print_string(struct printer *p, int size)
     }
     b = (const uint8_t *)copy;
     for (int i = 0; text && i < size; i++) {
-        text = is_printable(b[i]);
+        text = term_printable(b[i]);
     }
     putc(text ? '"' : '[', p->f);
     for (int i = 0; i < size; i++) {
         if (text) {
-            put_quoted(p->f, b[i], '"');
+            term_put_quoted(p->f, b[i], '"');
         } else {
             fprintf(p->f, "%s%u", i > 0 ? "," : "", b[i]);
         }
@@ -417,11 +292,11 @@ static char text_of(const char *b, size_t n)
 
     for (size_t i = 0; i < n && latin1; i++) {
         ascii = ascii && (b[i] & 0x80) == 0;
-        latin1 = is_printable((uint8_t)b[i]);
+        latin1 = term_printable((uint8_t)b[i]);
     }
     for (size_t i = 0; i < n && utf8; i += len) {
         int32_t c = term_utf8(b + i, b + n, &len);
-        utf8 = c >= 0 && is_printable((uint32_t)c);
+        utf8 = c >= 0 && term_printable((uint32_t)c);
     }
     return utf8 && !(ascii && latin1) ? 'u' : latin1 ? 'l' : 0;
 }
@@ -432,7 +307,8 @@ static void put_text_binary(FILE *f, const char *b, size_t n, char kind)
 
     fputs("<<\"", f);
     for (size_t i = 0; i < n; i += len) {
-        put_quoted(f, kind == 'u' ? (uint32_t)term_utf8(b + i, b + n, &len) : (uint8_t)b[i], '"');
+        term_put_quoted(f, kind == 'u' ? (uint32_t)term_utf8(b + i, b + n, &len) : (uint8_t)b[i],
+                        '"');
     }
     fputs(kind == 'u' ? "\"/utf8>>" : "\">>", f);
 }
@@ -507,7 +383,7 @@ static int32_t char_at(const struct printer *p, int *at)
     (void)ei_get_type(p->buf, at, &type, &size);
     if ((type != ERL_SMALL_INTEGER_EXT && type != ERL_INTEGER_EXT) ||
         ei_decode_long(p->buf, at, &v) != 0 || *at > p->len || v < 0 || v > 0x10ffff ||
-        !is_printable((uint32_t)v)) {
+        !term_printable((uint32_t)v)) {
         return -1;
     }
     return (int32_t)v;
@@ -532,7 +408,7 @@ static bool print_chars(struct printer *p, int n)
     at = p->at;
     putc('"', p->f);
     for (int i = 0; i < n; i++) {
-        put_quoted(p->f, (uint32_t)char_at(p, &at), '"');
+        term_put_quoted(p->f, (uint32_t)char_at(p, &at), '"');
     }
     putc('"', p->f);
     p->at = at + 1; /* the end of the list is one byte */

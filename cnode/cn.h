@@ -384,18 +384,9 @@ bool cn_socket_send(struct bp_node *n, struct bp_tx_run *runs, unsigned n_runs);
 /* BP_E_LIMIT, BP_E_NOMEM. */
 int cn_peer_new(struct bp_node *n, struct cn_peer **out);
 void cn_peer_free(struct cn_peer *p);
-struct cn_peer *cn_peer_of(const struct bp_node *n, bp_peer_id id);
-/* The one of that name in `stage`, or NULL. */
-struct cn_peer *cn_peer_named(const struct bp_node *n, const char *name, enum cn_stage stage);
-/* Another connection to the node that `self` is one to, of a program without libei; `dialled`: only
- * one that we have dialled. NULL: there is none. */
-struct cn_peer *cn_peer_native(const struct cn_peer *self, enum cn_stage stage, bool dialled);
-void cn_peer_set_name(struct cn_peer *p, const char *name);
 void cn_peer_link_config(struct bp_node *n, struct bp_link_config *lc);
 /* Gives it a link; `server`: for a first packet. */
 int cn_peer_connect(struct cn_peer *p, bool server, struct bp_link_config *lc, bp_time now);
-/* Where it is, and who is asked for when something comes from there; NULL: nowhere any more. */
-void cn_peer_set_remote(struct cn_peer *p, const struct bp_addr *remote);
 /* One datagram for it, which came on the path `local`. */
 void cn_peer_read(struct cn_peer *p, const struct bp_addr *local, const struct bp_addr *remote,
                   const uint8_t *d, size_t len, bp_time now);
@@ -418,12 +409,29 @@ void cn_peer_credit(struct cn_peer *p, bp_time now);
 void cn_peer_reap(struct cn_peer *p);
 /* Bytes of messages that the program has not taken. */
 uint64_t cn_peer_queued(const struct cn_peer *p);
-/* A connection id that the link has issued, or the peer has retired. */
-void cn_peer_cid(struct cn_peer *p, const struct bp_cid *cid, bool added);
 /* It is no stranger: its key is pinned. */
 void cn_peer_known(struct cn_peer *p);
 /* It has shown the cookie: it does not count as a stranger any more. */
 void cn_peer_welcome(struct cn_peer *p);
+
+/* --- peer_tables.c ------------------------------------------------------- */
+
+/* Gives it its number, and the node; false: no memory. */
+bool cn_peer_enter(struct bp_node *n, struct cn_peer *p);
+/* Found neither by number nor by name any more. */
+void cn_peer_leave(struct cn_peer *p);
+struct cn_peer *cn_peer_of(const struct bp_node *n, bp_peer_id id);
+/* The one of that name in `stage`, or NULL. */
+struct cn_peer *cn_peer_named(const struct bp_node *n, const char *name, enum cn_stage stage);
+/* Another connection to the node that `self` is one to, of a program without libei; `dialled`: only
+ * one that we have dialled. NULL: there is none. */
+struct cn_peer *cn_peer_native(const struct cn_peer *self, enum cn_stage stage, bool dialled);
+void cn_peer_set_name(struct cn_peer *p, const char *name);
+/* Where it is, and who is asked for when something comes from there; NULL: nowhere any more. */
+void cn_peer_set_remote(struct cn_peer *p, const struct bp_addr *remote);
+/* A connection id that the link has issued, or the peer has retired. */
+void cn_peer_cid(struct cn_peer *p, const struct bp_cid *cid, bool added);
+void cn_peer_forget_cids(struct cn_peer *p);
 
 /* --- shake.c ------------------------------------------------------------- */
 

@@ -8,20 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A place for each error of err.def. */
-enum error_index {
-#define X(name, code, close, atom, text) ERROR_##name,
-#include "base/err.def"
-#undef X
-    N_ERRORS
-};
-
-static const int error_codes[N_ERRORS] = {
-#define X(name, code, close, atom, text) [ERROR_##name] = (code),
-#include "base/err.def"
-#undef X
-};
-
 static const char *const end_names[] = {
     [CN_END_REFUSED] = "refused", [CN_END_DIAL_FAILED] = "dial_failed", [CN_END_DOWN] = "down"};
 
@@ -29,7 +15,7 @@ static const char *const end_names[] = {
 
 int cn_info_init(struct bp_node *n)
 {
-    n->ended = calloc(N_ENDS * N_ERRORS, sizeof(*n->ended));
+    n->ended = calloc(N_ENDS * BP_ERR_COUNT, sizeof(*n->ended));
     return n->ended != NULL ? 0 : BP_E_NOMEM;
 }
 
@@ -169,11 +155,10 @@ void bp_node_set_log(struct bp_node *n, enum bp_log_level level, bp_log_fn *fn, 
 
 void cn_count_end(struct bp_node *n, enum cn_end_kind kind, int err)
 {
-    for (unsigned i = 0; i < N_ERRORS; i++) {
-        if (error_codes[i] == err) {
-            n->ended[kind * N_ERRORS + i]++;
-            return;
-        }
+    unsigned i = bp_err_index(err);
+
+    if (i < BP_ERR_COUNT) {
+        n->ended[kind * BP_ERR_COUNT + i]++;
     }
 }
 
@@ -186,7 +171,7 @@ void bp_node_counters(struct bp_node *n, void (*each)(void *ctx, const char *nam
 #undef COUNTER
     };
     uint64_t values[sizeof(names) / sizeof(names[0])];
-    uint64_t ended[N_ENDS * N_ERRORS];
+    uint64_t ended[N_ENDS * BP_ERR_COUNT];
     static const struct bp_listener none;
     const struct bp_listener *l;
     unsigned i = 0;
@@ -201,11 +186,11 @@ void bp_node_counters(struct bp_node *n, void (*each)(void *ctx, const char *nam
     for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         each(ctx, names[i], values[i]);
     }
-    for (i = 0; i < N_ENDS * N_ERRORS; i++) {
+    for (i = 0; i < N_ENDS * BP_ERR_COUNT; i++) {
         if (ended[i] != 0) {
             char name[64];
-            (void)snprintf(name, sizeof(name), "%s_%s", end_names[i / N_ERRORS],
-                           bp_err_atom(error_codes[i % N_ERRORS]));
+            (void)snprintf(name, sizeof(name), "%s_%s", end_names[i / BP_ERR_COUNT],
+                           bp_err_atom(bp_err_at(i % BP_ERR_COUNT)));
             each(ctx, name, ended[i]);
         }
     }

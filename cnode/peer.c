@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One connection: its link, its place in the node's tables, what it sends, how it ends. */
+/* One connection: its link, what it sends and is credited, how it ends. */
 #include "cnode/cn.h"
 #include "cnode/path.h"
 
@@ -14,172 +14,16 @@
 #define REFUSED_TRIES 2u
 #define TIMER_STEP    (100u * 1000u) /* ns */
 
-/* --- memory for frames --------------------------------------------------- */
-
-static void *rx_alloc(void *ctx, size_t cap, uint8_t **data)
-{
-    (void)ctx;
-    *data = malloc(cap);
-    return *data;
-}
-
-static void *rx_grow(void *ctx, void *bin, size_t cap, uint8_t **data)
-{
-    void *p = realloc(bin, cap);
-
-    (void)ctx;
-    if (p != NULL) {
-        *data = p;
-    }
-    return p;
-}
-
 static void drop(void *ctx, void *p)
 {
     (void)ctx;
     free(p);
 }
 
-/* --- tables -------------------------------------------------------------- */
-
-static void id_key(bp_peer_id id, struct bp_cid *out)
-{
-    out->len = sizeof(id);
-    memcpy(out->data, &id, sizeof(id));
-}
-
-/* FNV-1a; names that share it are told apart by comparing. */
-static void name_key(const char *name, struct bp_cid *out)
-{
-    uint64_t h = 0xcbf29ce484222325u;
-
-    for (const char *c = name; *c != '\0'; c++) {
-        h = (h ^ (uint8_t)*c) * 0x100000001b3u;
-    }
-    out->len = sizeof(h);
-    memcpy(out->data, &h, sizeof(h));
-}
-
-struct cn_peer *cn_peer_of(const struct bp_node *n, bp_peer_id id)
-{
-    struct bp_cid key;
-
-    id_key(id, &key);
-    return bp_cid_map_find(&n->ids, &key);
-}
-
-struct cn_peer *cn_peer_named(const struct bp_node *n, const char *name, enum cn_stage stage)
-{
-    struct bp_cid key;
-    struct cn_peer *p = NULL;
-
-    name_key(name, &key);
-    while ((p = bp_cid_map_next(&n->names, &key, p)) != NULL) {
-        if (p->stage == stage && strcmp(p->name, name) == 0) {
-            return p;
-        }
-    }
-    return NULL;
-}
-
-struct cn_peer *cn_peer_native(const struct cn_peer *self, enum cn_stage stage, bool dialled)
-{
-    const char *name = bp_link_peer_name(self->link);
-    struct bp_cid key;
-    struct cn_peer *p = NULL;
-
-    name_key(name, &key);
-    while ((p = bp_cid_map_next(&self->n->names, &key, p)) != NULL) {
-        if (p != self && p->native && p->stage == stage && !(dialled && p->inbound) &&
-            strcmp(p->name, name) == 0) {
-            return p;
-        }
-    }
-    return NULL;
-}
-
-static void forget_name(struct cn_peer *p)
-{
-    struct bp_cid key;
-
-    if (p->named) {
-        p->named = false;
-        name_key(p->name, &key);
-        bp_cid_map_remove(&p->n->names, &key, p);
-    }
-}
-
-void cn_peer_set_name(struct cn_peer *p, const char *name)
-{
-    struct bp_cid key;
-
-    forget_name(p);
-    (void)snprintf(p->name, sizeof(p->name), "%s", name);
-    if (p->name[0] != '\0') {
-        name_key(p->name, &key);
-        /* Without memory it is not found by name, which costs a second connection at worst. */
-        p->named = bp_cid_map_add(&p->n->names, &key, p);
-    }
-}
-
-void cn_peer_set_remote(struct cn_peer *p, const struct bp_addr *remote)
-{
-    struct bp_cid key;
-
-    if (p->remote_known) {
-        cn_addr_key(&p->remote, &key);
-        bp_cid_map_remove(&p->n->addrs, &key, p);
-        p->remote_known = false;
-    }
-    if (remote != NULL) {
-        p->remote = *remote;
-        cn_addr_key(remote, &key);
-        /* Through a relay nothing comes from there to the node's socket. */
-        p->remote_known = p->path == NULL && bp_cid_map_add(&p->n->addrs, &key, p);
-    }
-}
-
-static void add_cid(struct cn_peer *p, const struct bp_cid *cid)
-{
-    if (p->n_cids == CN_CIDS_MAX) {
-        return;
-    }
-    if (bp_cid_map_add(&p->n->cids, cid, p)) {
-        p->cids[p->n_cids++] = *cid;
-    } else {
-        /* Datagrams would not find it: better a clear end than a timeout. */
-        bp_link_fail(p->link, BP_E_NOMEM, NULL);
-    }
-}
-
-void cn_peer_cid(struct cn_peer *p, const struct bp_cid *cid, bool added)
-{
-    if (added) {
-        add_cid(p, cid);
-        return;
-    }
-    for (unsigned i = 0; i < p->n_cids; i++) {
-        if (bp_cid_equal(&p->cids[i], cid)) {
-            bp_cid_map_remove(&p->n->cids, cid, p);
-            p->cids[i] = p->cids[--p->n_cids];
-            return;
-        }
-    }
-}
-
-static void forget_cids(struct cn_peer *p)
-{
-    while (p->n_cids > 0) {
-        p->n_cids--;
-        bp_cid_map_remove(&p->n->cids, &p->cids[p->n_cids], p);
-    }
-}
-
 /* --- life ---------------------------------------------------------------- */
 
 int cn_peer_new(struct bp_node *n, struct cn_peer **out)
 {
-    struct bp_cid key;
     struct cn_peer *p;
 
     *out = NULL;
@@ -193,13 +37,10 @@ int cn_peer_new(struct bp_node *n, struct cn_peer **out)
         free(p);
         return cn_fail(BP_E_NOMEM, "%s", bp_err_text(BP_E_NOMEM));
     }
-    id_key(n->last_id + 1, &key);
-    if (!bp_cid_map_add(&n->ids, &key, p)) {
+    if (!cn_peer_enter(n, p)) {
         free(p);
         return cn_fail(BP_E_NOMEM, "%s", bp_err_text(BP_E_NOMEM));
     }
-    p->id = ++n->last_id;
-    p->n = n;
     p->due = BP_TIME_NEVER;
     p->trust.key_dir = n->key_dir;
     p->next = n->peers;
@@ -255,7 +96,7 @@ void cn_peer_welcome(struct cn_peer *p)
 
 static void drop_link(struct cn_peer *p)
 {
-    forget_cids(p);
+    cn_peer_forget_cids(p);
     cn_peer_set_remote(p, NULL);
     bp_link_del(p->link);
     p->link = NULL;
@@ -269,7 +110,6 @@ static void drop_link(struct cn_peer *p)
 void cn_peer_free(struct cn_peer *p)
 {
     struct bp_node *n = p->n;
-    struct bp_cid key;
 
     cn_find_cancel(p);
     cn_ei_drop_peer(p);
@@ -278,9 +118,7 @@ void cn_peer_free(struct cn_peer *p)
     undirty(p);
     cn_timers_set(&n->timers, p, BP_TIME_NEVER);
     drop_link(p);
-    forget_name(p);
-    id_key(p->id, &key);
-    bp_cid_map_remove(&n->ids, &key, p);
+    cn_peer_leave(p);
     if (p->prev != NULL) {
         p->prev->next = p->next;
     } else {
@@ -308,7 +146,7 @@ void cn_peer_link_config(struct bp_node *n, struct bp_link_config *lc)
 
     *lc = (struct bp_link_config){
         .mem = bp_mem_libc(),
-        .rx = {.alloc = rx_alloc, .grow = rx_grow, .release = drop},
+        .rx = bp_rx_mem_libc(),
         .owner = {.release = drop},
         .auth_mode = o->auth ? BP_AUTH_BUILTIN : BP_AUTH_NONE,
         .setup_timeout = o->setup_timeout,
@@ -344,7 +182,7 @@ int cn_peer_connect(struct cn_peer *p, bool server, struct bp_link_config *lc, b
     cn_peer_set_remote(p, &lc->conn.remote);
     if (server) {
         /* The client uses the id of its first packet until it has seen our own. */
-        add_cid(p, &lc->conn.client_dcid);
+        cn_peer_cid(p, &lc->conn.client_dcid, true);
     }
     cn_shake_events(p, now);
     return 0;
@@ -732,7 +570,7 @@ void cn_peer_end(struct cn_peer *p, int err, const char *text, bp_time now)
     log_end(p);
     count_end(p);
     uncount(p);
-    forget_cids(p);
+    cn_peer_forget_cids(p);
     cn_peer_set_remote(p, NULL);
     undirty(p);
     cn_timers_set(&p->n->timers, p, BP_TIME_NEVER);

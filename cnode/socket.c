@@ -69,13 +69,7 @@ static void accept_peer(struct bp_node *n, const struct bp_initial *in,
     cn_peer_link_config(n, &lc);
     lc.conn.local = n->bound;
     lc.conn.remote = *remote;
-    lc.conn.version = in->version;
-    lc.conn.client_scid = in->client_scid;
-    lc.conn.client_dcid = in->client_dcid;
-    lc.conn.original_dcid = in->original_dcid;
-    lc.conn.retried = in->retried;
-    lc.conn.token = in->token;
-    lc.conn.token_len = in->token_len;
+    bp_initial_config(in, &lc.conn);
     rc = cn_peer_connect(p, true, &lc, now);
     if (rc != 0) {
         cn_log(n, BP_LOG_ERROR, "accept_failed", cn_who(p), "%s", bp_err_text(rc));

@@ -182,13 +182,7 @@ static void accept_conn(const struct bp_initial *in, const struct bp_addr *remot
     drv_conn_link_config(s, &lc);
     lc.conn.local = drv_node.bound;
     lc.conn.remote = *remote;
-    lc.conn.version = in->version;
-    lc.conn.client_scid = in->client_scid;
-    lc.conn.client_dcid = in->client_dcid;
-    lc.conn.original_dcid = in->original_dcid;
-    lc.conn.retried = in->retried;
-    lc.conn.token = in->token;
-    lc.conn.token_len = in->token_len;
+    bp_initial_config(in, &lc.conn);
     rc = drv_conn_new(&c, true, s, &lc, now);
     drv_settings_unref(s);
     if (rc != 0) {

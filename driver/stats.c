@@ -5,48 +5,33 @@
 #include <stdio.h>
 #include <string.h>
 
-/* A place for each error of err.def. */
-enum error_index {
-#define X(name, code, close, atom, text) ERROR_##name,
-#include "base/err.def"
-#undef X
-    N_ERRORS
-};
-
-static const int error_codes[N_ERRORS] = {
-#define X(name, code, close, atom, text) [ERROR_##name] = (code),
-#include "base/err.def"
-#undef X
-};
-
 static const char *const stage_names[] = {
     [DRV_REFUSED] = "refused", [DRV_DIAL_FAILED] = "dial_failed", [DRV_DOWN] = "down"};
 
 /* Under the node's lock. */
-static uint64_t ended[sizeof(stage_names) / sizeof(stage_names[0])][N_ERRORS];
+static uint64_t ended[sizeof(stage_names) / sizeof(stage_names[0])][BP_ERR_COUNT];
 
 void drv_count_end(enum drv_stage stage, int err)
 {
-    for (unsigned i = 0; i < N_ERRORS; i++) {
-        if (error_codes[i] == err) {
-            ended[stage][i]++;
-            return;
-        }
+    unsigned i = bp_err_index(err);
+
+    if (i < BP_ERR_COUNT) {
+        ended[stage][i]++;
     }
 }
 
 static void reply_ends(struct drv_reply *r)
 {
-    uint64_t copy[sizeof(ended) / sizeof(ended[0])][N_ERRORS];
+    uint64_t copy[sizeof(ended) / sizeof(ended[0])][BP_ERR_COUNT];
     char name[64];
 
     erl_drv_mutex_lock(drv_node.lock);
     memcpy(copy, ended, sizeof(copy));
     erl_drv_mutex_unlock(drv_node.lock);
     for (unsigned s = 0; s < sizeof(ended) / sizeof(ended[0]); s++) {
-        for (unsigned i = 0; i < N_ERRORS; i++) {
+        for (unsigned i = 0; i < BP_ERR_COUNT; i++) {
             if (copy[s][i] != 0) {
-                snprintf(name, sizeof(name), "%s_%s", stage_names[s], bp_err_atom(error_codes[i]));
+                snprintf(name, sizeof(name), "%s_%s", stage_names[s], bp_err_atom(bp_err_at(i)));
                 drv_reply_stat(r, name, copy[s][i]);
             }
         }

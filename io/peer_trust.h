@@ -49,8 +49,8 @@ int bp_peer_trust_pin(struct bp_peer_trust *t, const char *name, bool *replaced,
 
 /*
  * Why the peer of a link that ended with `err` refused us, an error of authentication or
- * BP_E_HS_NAME_MISMATCH; 0 if it did not, or did not say. A FAIL carries the word, a close the name of the error, which are the same
- * where both can be.
+ * BP_E_HS_NAME_MISMATCH; 0 if it did not, or did not say. A FAIL carries the word, a close the name
+ * of the error, which are the same where both can be.
  */
 int bp_peer_trust_refusal(struct bp_link *l, int err);
 

@@ -38,9 +38,9 @@ struct bp_relay_path {
     int side;    /* SOCKS5: the TCP connection; PAIR: the far end; -1: none */
     bool connecting;
     bool open;
-    bool down;                         /* ... and somebody was told */
+    bool down;                        /* ... and somebody was told */
     char name[BP_ADDR_TEXT_MAX + 32]; /* "relay 192.0.2.7:5000" */
-    char text[BP_RELAY_TEXT];          /* why it failed */
+    char text[BP_RELAY_TEXT];         /* why it failed */
 };
 
 /* Each makes `r` ready for bp_relay_path_open. `via` and texts are copied, `fd` is borrowed until
@@ -61,9 +61,9 @@ int bp_relay_path_open(struct bp_relay_path *r, const struct bp_addr *remote, in
                        struct bp_addr *local) BP_MUST_CHECK;
 
 /*
- * SOCKS5: `side` is readable or writable. 0: it is open now, as after bp_relay_path_open. 1: nothing
- * has changed. An error: it could not be opened, or (`open`) the proxy does not relay any more;
- * `text` says why.
+ * SOCKS5: `side` is readable or writable. 0: it is open now, as after bp_relay_path_open. 1:
+ * nothing has changed. An error: it could not be opened, or (`open`) the proxy does not relay any
+ * more; `text` says why.
  */
 int bp_relay_path_ready(struct bp_relay_path *r, int *fd, struct bp_addr *local) BP_MUST_CHECK;
 bool bp_relay_path_wants_write(const struct bp_relay_path *r);

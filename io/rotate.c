@@ -39,11 +39,17 @@ static int64_t unix_now(void)
 
 /* --- one at a time ----------------------------------------------------------- */
 
-/* A lock on the directory that leaves no file. Returns the descriptor that holds it. */
+/* Makes the directory if it is not there, and locks it, which leaves no file. Returns the descriptor
+ * that holds the lock. */
 static int lock_dir(const char *dir, struct bp_errbuf *err)
 {
-    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int rc = bp_mkdirs(dir, DIR_MODE, err);
+    int fd;
 
+    if (rc != 0) {
+        return rc;
+    }
+    fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) {
         bp_errbuf_set(err, errno, "cannot use the directory", dir, NULL, NULL);
         return BP_E_FILE;
@@ -318,10 +324,6 @@ int bp_rotate_identity(const char *key_dir, const char *node, bool announce, cha
                       "use a name of the form name@host");
         return BP_E_INVALID;
     }
-    rc = bp_mkdirs(key_dir, DIR_MODE, err);
-    if (rc != 0) {
-        return rc;
-    }
     lock = lock_dir(key_dir, err);
     if (lock < 0) {
         return lock;
@@ -348,9 +350,6 @@ int bp_rotate_install(const char *key_dir, const uint8_t seed[static BP_KEY_LEN]
         return rc;
     }
     rc = set_paths(key_dir, &p, err);
-    if (rc == 0) {
-        rc = bp_mkdirs(key_dir, DIR_MODE, err);
-    }
     if (rc != 0) {
         return rc;
     }
@@ -450,9 +449,6 @@ static int rotate_cert(const char *cert_file, const char *key_file, const char *
         backup[0] = '\0';
     }
     rc = bp_path_dir(cert_file, dir, sizeof(dir), err);
-    if (rc == 0) {
-        rc = bp_mkdirs(dir, DIR_MODE, err);
-    }
     if (rc != 0) {
         return rc;
     }

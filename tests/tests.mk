@@ -11,7 +11,7 @@ DRVTEST_BIN := $(patsubst tests/%.c,$(B)/tests/%,$(DRVTEST_SRC))
 REPLAY_BIN := $(patsubst tests/fuzz/%.c,$(B)/tests/fuzz/%,$(FUZZ_SRC))
 SIM_LIB_SRC := $(filter-out $(SIM_SRC),$(wildcard tests/sim/*.c))
 DRVTEST_LIB_SRC := $(filter-out $(DRVTEST_SRC),$(wildcard tests/driver/*.c))
-WAN_SRC := $(filter-out tests/wan/test_%.c,$(wildcard tests/wan/*.c))
+WAN_SRC := $(filter-out tests/wan/test_%.c tests/wan/rig.c,$(wildcard tests/wan/*.c))
 WAN_BIN := $(B)/tests/wan/wan
 WANTEST_SRC := $(wildcard tests/wan/test_*.c)
 WANTEST_BIN := $(patsubst tests/%.c,$(B)/tests/%,$(WANTEST_SRC))
@@ -65,7 +65,7 @@ $(HPV_REPORT): $(call obj,$(addprefix tests/membership/,hyparview_report.c repor
 	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(DEP_LIBS) -lm
 
 # Needs the emulator of the same build beside it.
-$(WANTEST_BIN): $(B)/tests/wan/%: $(B)/tests/wan/%.o $(call obj,$(filter-out tests/wan/wan.c,$(WAN_SRC))) \
+$(WANTEST_BIN): $(B)/tests/wan/%: $(B)/tests/wan/%.o $(call obj,tests/wan/rig.c $(filter-out tests/wan/wan.c,$(WAN_SRC))) \
   $(TEST_LIBS) $(WAN_BIN)
 	$(call say,LD,$@)
 	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(DEP_LIBS) -lcmocka

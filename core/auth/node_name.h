@@ -7,9 +7,9 @@
 
 /*
  * True if `name` (borrowed, `len` bytes, need not end with NUL) is a node name: 1..255 bytes,
- * exactly one '@', both parts non-empty, bytes in [A-Za-z0-9_.-], no part starts with '.' or '-'; the
- * host may also be an IPv6 address (upstream's nodes refuse such a name).
- * Such a name is safe as a file name and in a log line.
+ * exactly one '@', both parts non-empty, bytes in [A-Za-z0-9_.-], no part starts with '.' or '-';
+ * the host may also be an IPv6 address (upstream's nodes refuse such a name). Such a name is safe
+ * as a file name and in a log line.
  */
 bool bp_node_name_valid(const char *name, size_t len);
 

@@ -100,3 +100,15 @@ void bp_err_printable(char *out, size_t cap, const void *p, size_t len)
         memcpy(out + n - 3, "...", 3);
     }
 }
+
+unsigned bp_err_index(int err)
+{
+    const struct err_row *row = find(err);
+
+    return row != NULL ? (unsigned)(row - rows) : BP_ERR_COUNT;
+}
+
+int bp_err_at(unsigned index)
+{
+    return index < BP_ERR_COUNT ? rows[index].code : 0;
+}

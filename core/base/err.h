@@ -37,6 +37,16 @@ int bp_err_from_close_code(uint64_t code);
  * room for ends in "...". `cap` is at least 4. */
 void bp_err_printable(char *out, size_t cap, const void *p, size_t len);
 
+/* Tables of what happened to each error: its place, BP_ERR_COUNT if it is none, and back. */
+enum bp_err_index {
+#define X(name, code, close, atom, text) BP_ERR_INDEX_##name,
+#include "base/err.def"
+#undef X
+    BP_ERR_COUNT
+};
+unsigned bp_err_index(int err);
+int bp_err_at(unsigned index);
+
 /* The error of that name (bp_err_atom), 0 if it is none's. */
 int bp_err_from_atom(const char *atom);
 

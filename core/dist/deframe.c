@@ -6,6 +6,35 @@
 
 #include "base/err.h"
 
+static void *libc_alloc(void *ctx, size_t cap, uint8_t **data)
+{
+    (void)ctx;
+    *data = bp_mem_libc()->alloc(NULL, cap);
+    return *data;
+}
+
+static void *libc_grow(void *ctx, void *bin, size_t cap, uint8_t **data)
+{
+    void *p = bp_mem_libc()->grow(NULL, bin, cap);
+
+    (void)ctx;
+    if (p != NULL) {
+        *data = p;
+    }
+    return p;
+}
+
+static void libc_release(void *ctx, void *bin)
+{
+    (void)ctx;
+    bp_mem_libc()->release(NULL, bin);
+}
+
+struct bp_rx_mem bp_rx_mem_libc(void)
+{
+    return (struct bp_rx_mem){.alloc = libc_alloc, .grow = libc_grow, .release = libc_release};
+}
+
 #define RING_FIRST_CAP  64u
 #define HEADER_LEN      3u  /* 131, 68, NumRefs */
 #define FRAG_HEADER_LEN 19u /* 131, 69, SeqId:64, FragId:64, NumRefs */

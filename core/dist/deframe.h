@@ -43,6 +43,9 @@ struct bp_rx_mem {
     void (*release)(void *ctx, void *bin);
 };
 
+/* For hosts without: a handle is its bytes, of the C library's allocator. */
+struct bp_rx_mem bp_rx_mem_libc(void);
+
 /*
  * One payload. `bin` NULL: `data` lies in the arena, valid until bp_frame_queue_reset. Else `bin`
  * holds the bytes and belongs to whoever popped the frame.

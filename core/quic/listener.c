@@ -356,3 +356,14 @@ void bp_listener_unknown(struct bp_listener *l, const struct bp_addr *remote, co
     }
     accept_initial(l, &hd, remote, buf, cap, now, out);
 }
+
+void bp_initial_config(const struct bp_initial *in, struct bp_conn_config *cfg)
+{
+    cfg->version = in->version;
+    cfg->client_scid = in->client_scid;
+    cfg->client_dcid = in->client_dcid;
+    cfg->original_dcid = in->original_dcid;
+    cfg->retried = in->retried;
+    cfg->token = in->token;
+    cfg->token_len = in->token_len;
+}

@@ -54,6 +54,9 @@ struct bp_initial {
     size_t token_len;
 };
 
+/* What a connection that answers it must know, into its config; the token is borrowed. */
+void bp_initial_config(const struct bp_initial *in, struct bp_conn_config *cfg);
+
 struct bp_listener_result {
     enum bp_listener_action action;
     struct bp_cid cid;

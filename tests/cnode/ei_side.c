@@ -27,6 +27,13 @@ void side_begin(struct side *s, bool listening)
     }
 }
 
+void side_begin_dialler(struct rig *r, struct side *s, char letter, const struct side *to)
+{
+    side_prepare(r, s, letter);
+    rig_knows(s->x, to->x);
+    side_begin(s, false);
+}
+
 void side_end(struct side *s)
 {
     if (s->fd >= 0) {
@@ -58,9 +65,7 @@ void side_connected(struct rig *r, struct side *a, struct side *b, void **state)
     *r = (struct rig){.state = state};
     side_prepare(r, b, 'b');
     side_begin(b, true);
-    side_prepare(r, a, 'a');
-    rig_knows(a->x, b->x);
-    side_begin(a, false);
+    side_begin_dialler(r, a, 'a', b);
     assert_int_equal(pthread_create(&t, NULL, side_accept_one, b), 0);
     a->fd = bp_ei_connect(&a->ec, a->x->n, NAME_B, RIG_PATIENCE_MS);
     if (a->fd < 0) {

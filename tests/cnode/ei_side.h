@@ -20,6 +20,8 @@ struct side {
 /* Its node, not started: set options then, and whom it knows. */
 void side_prepare(struct rig *r, struct side *s, char letter);
 void side_begin(struct side *s, bool listening);
+/* Both, for one that knows where `to` is. */
+void side_begin_dialler(struct rig *r, struct side *s, char letter, const struct side *to);
 void side_end(struct side *s);
 /* For a thread: accepts one peer as `fd` (negative if that fails), whose name is `accepted`. */
 void *side_accept_one(void *arg);

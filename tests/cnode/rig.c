@@ -282,3 +282,15 @@ uint64_t rig_counter(const struct rig_node *x, const char *name)
     bp_node_counters(x->n, pick, &w);
     return w.value;
 }
+
+const struct bp_event *rig_expect_down(struct rig *r, struct rig_node *x, int error,
+                                       const char *text)
+{
+    const struct bp_event *ev = rig_expect(r, x, BP_EVENT_DOWN);
+
+    assert_int_equal(ev->error, error);
+    if (text != NULL && strstr(ev->text, text) == NULL) {
+        fail_msg("'%s' does not say: %s", ev->text, text);
+    }
+    return ev;
+}

@@ -58,6 +58,9 @@ void rig_turn(struct rig *r, int ms);
 void rig_until(struct rig *r, bool (*done)(void *ctx), void *ctx);
 /* ... until `x` has got another event of that kind, which is returned; others are passed over. */
 const struct bp_event *rig_expect(struct rig *r, struct rig_node *x, enum bp_event_kind kind);
+/* ... of a connection that ended with `error`, and whose text has `text` in it (NULL: any). */
+const struct bp_event *rig_expect_down(struct rig *r, struct rig_node *x, int error,
+                                       const char *text);
 
 /* Dials and waits until both are up. Returns the dialler's connection. */
 bp_peer_id rig_connect(struct rig *r, struct rig_node *from, struct rig_node *to);

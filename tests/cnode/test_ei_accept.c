@@ -66,12 +66,8 @@ static void silent_peers_keep_nobody_waiting(void **state)
     assert_int_equal(
         bp_node_set_number(b.x->n, BP_OPT_SETUP_TIMEOUT, (uint64_t)2 * RIG_PATIENCE_MS), 0);
     side_begin(&b, true);
-    side_prepare(&r, &c, 'c');
-    rig_knows(c.x, b.x);
-    side_begin(&c, false);
-    side_prepare(&r, &a, 'a');
-    rig_knows(a.x, b.x);
-    side_begin(&a, false);
+    side_begin_dialler(&r, &c, 'c', &b);
+    side_begin_dialler(&r, &a, 'a', &b);
     for (unsigned i = 0; i < N_SILENT; i++) {
         silent[i] = dial_only(&c);
         if (i % 2 == 1) {
@@ -116,9 +112,7 @@ static void silent_peers_end(void **state)
     side_prepare(&r, &b, 'b');
     assert_int_equal(bp_node_set_number(b.x->n, BP_OPT_SETUP_TIMEOUT, 1500), 0);
     side_begin(&b, true);
-    side_prepare(&r, &c, 'c');
-    rig_knows(c.x, b.x);
-    side_begin(&c, false);
+    side_begin_dialler(&r, &c, 'c', &b);
     for (unsigned i = 0; i + 1 < N_SILENT; i++) {
         silent[i] = dial_only(&c);
     }
@@ -145,12 +139,8 @@ static void gone_before_it_is_accepted(void **state)
 
     side_prepare(&r, &b, 'b');
     side_begin(&b, true);
-    side_prepare(&r, &c, 'c');
-    rig_knows(c.x, b.x);
-    side_begin(&c, false);
-    side_prepare(&r, &a, 'a');
-    rig_knows(a.x, b.x);
-    side_begin(&a, false);
+    side_begin_dialler(&r, &c, 'c', &b);
+    side_begin_dialler(&r, &a, 'a', &b);
     /* Nobody accepts yet: libei gives up, which closes the connection. */
     assert_true(bp_ei_connect(&c.ec, c.x->n, NAME_B, 300) < 0);
     assert_int_equal(pthread_create(&t, NULL, side_accept_one, &b), 0);

@@ -58,8 +58,7 @@ static void up_talk_down(void **state)
     ev = rig_expect(&r, a, BP_EVENT_DOWN);
     assert_int_equal(ev->error, BP_ERROR_LOCAL_CLOSE);
     assert_true(ev->was_up);
-    ev = rig_expect(&r, b, BP_EVENT_DOWN);
-    assert_int_equal(ev->error, BP_ERROR_PEER_CLOSED);
+    (void)rig_expect_down(&r, b, BP_ERROR_PEER_CLOSED, NULL);
     assert_int_equal(bp_node_close(a->n, id), BP_ERROR_NOT_FOUND);
     assert_int_equal(bp_node_peers(a->n, NULL, 0), 0);
     assert_int_equal(rig_counter(b, "down_connection_closed"), 1);
@@ -180,15 +179,12 @@ static void wrong_key_here(void **state)
     struct rig r;
     struct rig_node *a;
     struct rig_node *b;
-    const struct bp_event *ev;
     bp_peer_id id;
 
     pair(&r, state, &a, &b);
     rig_pin(&r, a, b, false);
     assert_int_equal(bp_node_dial(a->n, NAME_B, 0, &id), 0);
-    ev = rig_expect(&r, a, BP_EVENT_DOWN);
-    assert_int_equal(ev->error, BP_ERROR_AUTH_KEY_MISMATCH);
-    assert_non_null(strstr(ev->text, "barrel-p2p trust add b"));
+    (void)rig_expect_down(&r, a, BP_ERROR_AUTH_KEY_MISMATCH, "barrel-p2p trust add b");
     rig_end(&r);
 }
 
@@ -197,15 +193,12 @@ static void wrong_key_there(void **state)
     struct rig r;
     struct rig_node *a;
     struct rig_node *b;
-    const struct bp_event *ev;
     bp_peer_id id;
 
     pair(&r, state, &a, &b);
     rig_pin(&r, b, a, false);
     assert_int_equal(bp_node_dial(a->n, NAME_B, 0, &id), 0);
-    ev = rig_expect(&r, a, BP_EVENT_DOWN);
-    assert_int_equal(ev->error, BP_ERROR_AUTH_REJECTED);
-    assert_non_null(strstr(ev->text, "it refused our key"));
+    (void)rig_expect_down(&r, a, BP_ERROR_AUTH_REJECTED, "it refused our key");
     assert_int_equal(b->n_events, 0);
     rig_end(&r);
 }
@@ -215,7 +208,6 @@ static void strict(void **state)
     struct rig r = {.state = state};
     struct rig_node *b = rig_node(&r, NAME_B);
     struct rig_node *a = rig_node(&r, NAME_A);
-    const struct bp_event *ev;
     bp_peer_id id;
 
     rig_start(b, true);
@@ -223,8 +215,7 @@ static void strict(void **state)
     assert_int_equal(bp_node_set_text(a->n, BP_OPT_TRUST, "strict"), 0);
     rig_start(a, false);
     assert_int_equal(bp_node_dial(a->n, NAME_B, 0, &id), 0);
-    ev = rig_expect(&r, a, BP_EVENT_DOWN);
-    assert_int_equal(ev->error, BP_ERROR_AUTH_UNTRUSTED);
+    (void)rig_expect_down(&r, a, BP_ERROR_AUTH_UNTRUSTED, NULL);
     rig_pin(&r, a, b, true);
     (void)rig_connect(&r, a, b);
     rig_end(&r);
@@ -282,15 +273,13 @@ static void silence(void **state)
     struct rig_node *a = rig_node(&r, NAME_A);
     struct bp_addr any = {0};
     struct bp_addr bound;
-    const struct bp_event *ev;
     bp_peer_id id;
     int fd;
 
     assert_int_equal(bp_udp_listen(&fd, &any, 0, 4, &bound), 0);
     rig_start(a, false);
     assert_int_equal(bp_node_dial_at(a->n, NULL, "127.0.0.1", bp_addr_port(&bound), 300, &id), 0);
-    ev = rig_expect(&r, a, BP_EVENT_DOWN);
-    assert_int_equal(ev->error, BP_ERROR_TIMEOUT);
+    (void)rig_expect_down(&r, a, BP_ERROR_TIMEOUT, NULL);
     close(fd);
     rig_end(&r);
 }
@@ -332,8 +321,7 @@ static void anybody(void **state)
     assert_string_equal(bp_error_name(ev->error), "auth_name_mismatch");
     rig_pin(&r, a, b, false);
     assert_int_equal(bp_node_dial_at(a->n, NULL, "127.0.0.1", b->port, 0, &id), 0);
-    ev = rig_expect(&r, a, BP_EVENT_DOWN);
-    assert_int_equal(ev->error, BP_ERROR_AUTH_KEY_MISMATCH);
+    (void)rig_expect_down(&r, a, BP_ERROR_AUTH_KEY_MISMATCH, NULL);
     rig_end(&r);
 }
 
@@ -411,8 +399,7 @@ static void next_life(void **state)
     pair(&r, state, &a, &b);
     (void)rig_connect(&r, a, b);
     rig_stop(b);
-    ev = rig_expect(&r, a, BP_EVENT_DOWN);
-    assert_int_equal(ev->error, BP_ERROR_PEER_CLOSED);
+    (void)rig_expect_down(&r, a, BP_ERROR_PEER_CLOSED, NULL);
     b2 = rig_node(&r, NAME_B);
     rig_start(b2, true);
     assert_int_equal(bp_node_dial_at(a->n, NAME_B, "127.0.0.1", b2->port, 0, &id), 0);
@@ -599,7 +586,7 @@ static void own_backend(void **state)
     bp_node_answer(a->n, g.ticket, 0, &at, 1, 0); /* twice: nothing happens */
     /* Not at all. */
     assert_int_equal(bp_node_dial(a->n, "c@127.0.0.1", 0, &id), 0);
-    assert_int_equal(rig_expect(&r, a, BP_EVENT_DOWN)->error, BP_ERROR_NOT_FOUND);
+    (void)rig_expect_down(&r, a, BP_ERROR_NOT_FOUND, NULL);
     rig_stop(a);
     assert_int_equal(g.withdrawn, 1);
     rig_end(&r);

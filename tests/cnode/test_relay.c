@@ -114,7 +114,7 @@ static void unknown_node(void **state)
     /* a proxy would have to be told */
     relay.kind = BP_RELAY_SOCKS5;
     (void)dial(a, NAME_B, &relay);
-    assert_int_equal(rig_expect(&r, a, BP_EVENT_DOWN)->error, BP_ERROR_NOT_FOUND);
+    (void)rig_expect_down(&r, a, BP_ERROR_NOT_FOUND, NULL);
     rig_end(&r);
     forwarder_close(&f);
 }
@@ -202,7 +202,6 @@ static void through_functions(void **state, bool threads)
     struct mine m;
     struct bp_relay relay = {
         .size = sizeof(relay), .kind = BP_RELAY_FUNCTIONS, .functions = &mine_functions, .ctx = &m};
-    const struct bp_event *ev;
     bp_peer_id id;
 
     pair(&r, state, threads, &a, &b);
@@ -220,9 +219,7 @@ static void through_functions(void **state, bool threads)
     /* it may say no; and a node that ends closes what is open */
     m.refuse = BP_ERROR_LIMIT;
     (void)dial(a, NAME_B, &relay);
-    ev = rig_expect(&r, a, BP_EVENT_DOWN);
-    assert_int_equal(ev->error, BP_ERROR_RELAY);
-    assert_non_null(strstr(ev->text, "the program's relay could not be opened"));
+    (void)rig_expect_down(&r, a, BP_ERROR_RELAY, "the program's relay could not be opened");
     assert_true(m.opened == 2 && m.closed == 1);
     m.refuse = 0;
     id = dial(a, NAME_B, &relay);
@@ -258,40 +255,44 @@ static void count_log(void *ctx, enum bp_log_level level, const char *event, con
     }
 }
 
+/* `a` notices within 1.5 s that nobody answers, and what it logs is counted. */
+static void watchful_pair(struct rig *r, struct rig_node **a, struct rig_node **b)
+{
+    *b = rig_node(r, NAME_B);
+    *a = rig_node(r, NAME_A);
+    downs = 0;
+    rig_start(*b, true);
+    rig_knows(*a, *b);
+    assert_int_equal(bp_node_set_number((*a)->n, BP_OPT_IDLE_TIMEOUT, 1500), 0);
+    bp_node_set_log((*a)->n, BP_LOG_INFO, count_log, NULL);
+}
+
 /* The log says so once, and the connection ends as one whose peer is silent. */
 static void dies(void **state)
 {
     struct rig r = {.state = state};
-    struct rig_node *b = rig_node(&r, NAME_B);
-    struct rig_node *a = rig_node(&r, NAME_A);
+    struct rig_node *b;
+    struct rig_node *a;
     struct forwarder f;
     struct bp_relay relay;
-    const struct bp_event *ev;
     bp_peer_id id;
 
-    downs = 0;
-    rig_start(b, true);
-    rig_knows(a, b);
-    assert_int_equal(bp_node_set_number(a->n, BP_OPT_IDLE_TIMEOUT, 1500), 0);
+    watchful_pair(&r, &a, &b);
     assert_int_equal(bp_node_set_number(a->n, BP_OPT_KEEPALIVE, 100), 0);
-    bp_node_set_log(a->n, BP_LOG_INFO, count_log, NULL);
     rig_start(a, false);
     forwarder_open(&f, b->port);
     relay = udp(f.port);
     id = dial(a, NAME_B, &relay);
     expect_up(&r, a, b, id);
     forwarder_close(&f);
-    ev = rig_expect(&r, a, BP_EVENT_DOWN);
-    assert_int_equal(ev->error, BP_ERROR_IDLE_TIMEOUT);
+    (void)rig_expect_down(&r, a, BP_ERROR_IDLE_TIMEOUT, NULL);
     assert_int_equal(downs, 1);
     assert_non_null(strstr(down_text, "nobody takes datagrams there"));
     assert_non_null(strstr(down_text, NAME_B));
     assert_int_equal(rig_counter(a, "relays_dead"), 1);
     /* and is not taken for a node that is not there */
     (void)dial(a, NAME_B, &relay);
-    ev = rig_expect(&r, a, BP_EVENT_DOWN);
-    assert_int_equal(ev->error, BP_ERROR_RELAY);
-    assert_non_null(strstr(ev->text, "nobody takes datagrams there"));
+    (void)rig_expect_down(&r, a, BP_ERROR_RELAY, "nobody takes datagrams there");
     rig_end(&r);
 }
 
@@ -299,30 +300,23 @@ static void dies(void **state)
 static void descriptor_dies(void **state)
 {
     struct rig r = {.state = state};
-    struct rig_node *b = rig_node(&r, NAME_B);
-    struct rig_node *a = rig_node(&r, NAME_A);
+    struct rig_node *b;
+    struct rig_node *a;
     struct forwarder f;
     struct bp_relay relay = {.size = sizeof(relay), .kind = BP_RELAY_FD};
-    const struct bp_event *ev;
     bp_peer_id id;
 
-    downs = 0;
-    rig_start(b, true);
-    rig_knows(a, b);
-    assert_int_equal(bp_node_set_number(a->n, BP_OPT_IDLE_TIMEOUT, 1500), 0);
-    bp_node_set_log(a->n, BP_LOG_INFO, count_log, NULL);
+    watchful_pair(&r, &a, &b);
     rig_start(a, false);
     relay.fd = forwarder_open_pair(&f, b->port);
     id = dial(a, NAME_B, &relay);
     expect_up(&r, a, b, id);
     forwarder_close(&f);
     assert_int_equal(rig_send(a, id, "x", 1), 0);
-    ev = rig_expect(&r, a, BP_EVENT_DOWN);
-    assert_int_equal(ev->error, BP_ERROR_IDLE_TIMEOUT);
+    (void)rig_expect_down(&r, a, BP_ERROR_IDLE_TIMEOUT, NULL);
     assert_int_equal(downs, 1);
     (void)dial(a, NAME_B, &relay);
-    ev = rig_expect(&r, a, BP_EVENT_DOWN);
-    assert_int_equal(ev->error, BP_ERROR_RELAY);
+    (void)rig_expect_down(&r, a, BP_ERROR_RELAY, NULL);
     (void)close(relay.fd);
     rig_end(&r);
 }
@@ -364,12 +358,10 @@ static void proxy_is_mute(void **state)
     /* given up while it waits; and deleted */
     assert_int_equal(bp_node_dial_with(a->n, NAME_B, &d, sizeof(d), &id), 0);
     assert_int_equal(bp_node_close(a->n, id), 0);
-    assert_int_equal(rig_expect(&r, a, BP_EVENT_DOWN)->error, BP_ERROR_LOCAL_CLOSE);
+    (void)rig_expect_down(&r, a, BP_ERROR_LOCAL_CLOSE, NULL);
     (void)close(fd);
     (void)dial(a, NAME_B, &relay);
-    ev = rig_expect(&r, a, BP_EVENT_DOWN);
-    assert_int_equal(ev->error, BP_ERROR_RELAY);
-    assert_non_null(strstr(ev->text, "cannot connect: Connection refused"));
+    (void)rig_expect_down(&r, a, BP_ERROR_RELAY, "cannot connect: Connection refused");
     fd = mute_tcp(&relay.port);
     (void)dial(a, NAME_B, &relay);
     rig_end(&r);

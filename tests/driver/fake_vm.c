@@ -3,8 +3,8 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <pthread.h>
 #include <stdarg.h>
+#include <time.h>
 
 #define FDS_MAX  256u
 #define ATOMS    256u
@@ -16,12 +16,6 @@ struct fd_entry {
     ErlDrvPort port;
 };
 
-struct bin_head {
-    long refs;
-    long size;
-    ErlDrvBinary bin;
-};
-
 ErlDrvEntry *driver_init(void);
 
 static ErlDrvEntry *entry;
@@ -30,198 +24,6 @@ static struct _erl_drv_port node_owner; /* its msgs are what the node's owner go
 static struct fd_entry fds[FDS_MAX];
 static unsigned n_fds;
 static char *atoms[ATOMS];
-static long live;
-static long live_bins;
-static long allow = -1;
-static bool refused;
-static bool once;
-
-static void die(const char *what)
-{
-    fail_msg("the driver: %s", what);
-}
-
-/* --- memory -------------------------------------------------------------- */
-
-static bool may_alloc(void)
-{
-    if (allow == 0) {
-        refused = true;
-        allow = once ? -1 : 0;
-        return false;
-    }
-    if (allow > 0) {
-        allow--;
-    }
-    return true;
-}
-
-void vm_fail_after(long n)
-{
-    allow = n;
-    refused = false;
-    once = false;
-}
-
-void vm_never_fail(void)
-{
-    allow = -1;
-}
-
-void vm_fail_once(long n)
-{
-    vm_fail_after(n);
-    once = true;
-}
-
-bool vm_has_failed(void)
-{
-    return refused;
-}
-
-long vm_live(void)
-{
-    return live;
-}
-
-long vm_live_bins(void)
-{
-    return live_bins;
-}
-
-void *driver_alloc(ErlDrvSizeT size)
-{
-    void *p = may_alloc() ? malloc(size) : NULL;
-
-    live += p != NULL;
-    return p;
-}
-
-void *driver_realloc(void *p, ErlDrvSizeT size)
-{
-    void *q = may_alloc() ? realloc(p, size) : NULL;
-
-    live += q != NULL && p == NULL;
-    return q;
-}
-
-void driver_free(void *p)
-{
-    if (p == NULL) {
-        die("driver_free(NULL)");
-    }
-    live--;
-    free(p);
-}
-
-static struct bin_head *head_of(const ErlDrvBinary *b)
-{
-    return (struct bin_head *)(uintptr_t)((const uint8_t *)b - offsetof(struct bin_head, bin));
-}
-
-static ErlDrvBinary *new_bin(size_t size)
-{
-    struct bin_head *h = malloc(sizeof(*h) + size);
-
-    assert_non_null(h);
-    h->refs = 1;
-    h->bin.orig_size = (ErlDrvSInt)size;
-    live_bins++;
-    return &h->bin;
-}
-
-ErlDrvBinary *driver_alloc_binary(ErlDrvSizeT size)
-{
-    return may_alloc() ? new_bin(size) : NULL;
-}
-
-ErlDrvBinary *driver_realloc_binary(ErlDrvBinary *b, ErlDrvSizeT size)
-{
-    struct bin_head *h = head_of(b);
-
-    if (h->refs != 1) {
-        die("driver_realloc_binary of a shared binary");
-    }
-    h = may_alloc() ? realloc(h, sizeof(*h) + size) : NULL;
-    if (h == NULL) {
-        return NULL;
-    }
-    h->bin.orig_size = (ErlDrvSInt)size;
-    return &h->bin;
-}
-
-void driver_free_binary(ErlDrvBinary *b)
-{
-    struct bin_head *h = head_of(b);
-
-    if (h->refs < 1) {
-        die("a binary freed too often");
-    }
-    if (--h->refs == 0) {
-        live_bins--;
-        free(h);
-    }
-}
-
-ErlDrvSInt driver_binary_inc_refc(ErlDrvBinary *b)
-{
-    return ++head_of(b)->refs;
-}
-
-ErlDrvBinary *vm_bin(const void *data, size_t len)
-{
-    ErlDrvBinary *b = new_bin(len);
-
-    memcpy(b->orig_bytes, data, len);
-    return b;
-}
-
-long vm_bin_refs(const ErlDrvBinary *bin)
-{
-    return head_of(bin)->refs;
-}
-
-/* --- locks --------------------------------------------------------------- */
-
-struct ErlDrvMutex_ {
-    pthread_mutex_t m;
-};
-
-ErlDrvMutex *erl_drv_mutex_create(char *name)
-{
-    struct ErlDrvMutex_ *m = calloc(1, sizeof(*m));
-    pthread_mutexattr_t a;
-
-    (void)name;
-    assert_non_null(m);
-    pthread_mutexattr_init(&a);
-    pthread_mutexattr_settype(&a, PTHREAD_MUTEX_ERRORCHECK);
-    pthread_mutex_init(&m->m, &a);
-    pthread_mutexattr_destroy(&a);
-    return m;
-}
-
-void erl_drv_mutex_destroy(ErlDrvMutex *m)
-{
-    if (pthread_mutex_destroy(&m->m) != 0) {
-        die("a locked mutex destroyed");
-    }
-    free(m);
-}
-
-void erl_drv_mutex_lock(ErlDrvMutex *m)
-{
-    if (pthread_mutex_lock(&m->m) != 0) {
-        die("a mutex locked twice");
-    }
-}
-
-void erl_drv_mutex_unlock(ErlDrvMutex *m)
-{
-    if (pthread_mutex_unlock(&m->m) != 0) {
-        die("a mutex unlocked that was not locked");
-    }
-}
 
 /* --- terms --------------------------------------------------------------- */
 
@@ -235,7 +37,7 @@ ErlDrvTermData driver_mk_atom(char *name)
             return (ErlDrvTermData)atoms[i];
         }
     }
-    die("an atom table that grows without end");
+    vm_die("an atom table that grows without end");
     return 0;
 }
 
@@ -302,7 +104,7 @@ static void note_stream_terms(struct vm_msg *m, const ErlDrvTermData *t, int *i)
         *i += 2;
         break;
     default:
-        die("a term that it does not use");
+        vm_die("a term that it does not use");
     }
 }
 
@@ -316,7 +118,7 @@ static void note(struct _erl_drv_port *to, const ErlDrvTermData *t, int n)
     }
     assert_non_null(to->msgs);
     if (to->n_msgs == VM_MSGS_MAX) {
-        die("more messages than any test causes");
+        vm_die("more messages than any test causes");
     }
     m = &to->msgs[to->n_msgs++];
     m->text[0] = '\0';
@@ -437,7 +239,7 @@ void vm_forget(ErlDrvPort port)
 static int output(ErlDrvPort p, const void *data, size_t len)
 {
     if (!p->open) {
-        die("output to a closed port");
+        vm_die("output to a closed port");
     }
     if (p->rx_cap - p->rx_len < len) {
         p->rx_cap = (p->rx_len + len) * 2;
@@ -465,7 +267,7 @@ int driver_output_binary(ErlDrvPort p, char *hbuf, ErlDrvSizeT hlen, ErlDrvBinar
     (void)hbuf;
     assert_int_equal(hlen, 0);
     if (offset + len > (ErlDrvSizeT)bin->orig_size) {
-        die("output from outside of a binary");
+        vm_die("output from outside of a binary");
     }
     return output(p, bin->orig_bytes + offset, len);
 }
@@ -506,13 +308,13 @@ int driver_select(ErlDrvPort p, ErlDrvEvent event, int mode, int on)
             *e = (struct fd_entry){.fd = fd, .port = p};
         }
         if (e->port != p) {
-            die("one descriptor selected by two ports");
+            vm_die("one descriptor selected by two ports");
         }
         e->mode |= mode;
         return 0;
     }
     if (e == NULL) {
-        die("a descriptor deselected that was not selected");
+        vm_die("a descriptor deselected that was not selected");
         return -1;
     }
     e->mode &= ~mode;
@@ -558,7 +360,7 @@ void vm_hold_timers(bool held)
 int driver_set_timer(ErlDrvPort p, unsigned long ms)
 {
     if (!p->open) {
-        die("a timer of a closed port");
+        vm_die("a timer of a closed port");
     }
     p->timer_set = true;
     p->timer_at = now_ms() + ms + 1; /* never early, as the VM's */
@@ -574,7 +376,7 @@ int driver_cancel_timer(ErlDrvPort p)
 int erl_drv_consume_timeslice(ErlDrvPort p, int percent)
 {
     if (!p->open || percent < 1 || percent > 100) {
-        die("a time slice of a closed port, or more than one");
+        vm_die("a time slice of a closed port, or more than one");
     }
     return 0;
 }
@@ -609,7 +411,7 @@ static void ready_callbacks(struct pollfd *p, const struct fd_entry *then, unsig
 {
     for (unsigned i = 0; i < n; i++) {
         if ((p[i].revents & POLLNVAL) != 0) {
-            die("a selected descriptor was closed");
+            vm_die("a selected descriptor was closed");
         }
         if ((p[i].revents & (POLLIN | POLLERR | POLLHUP)) != 0) {
             callback(then[i].fd, then[i].port, ERL_DRV_READ);
@@ -652,7 +454,7 @@ static void stop(ErlDrvPort p)
     }
     for (unsigned i = 0; i < n_fds; i++) {
         if (fds[i].port == p) {
-            die("a closed port with a selected descriptor");
+            vm_die("a closed port with a selected descriptor");
         }
     }
 }
@@ -794,8 +596,8 @@ void vm_finish(void)
     entry->finish();
     vm_procs_finish();
     assert_int_equal(n_fds, 0);
-    assert_int_equal(live_bins, 0);
-    assert_int_equal(live, 0);
+    assert_int_equal(vm_live_bins(), 0);
+    assert_int_equal(vm_live(), 0);
     for (unsigned i = 0; i < ATOMS; i++) {
         free(atoms[i]);
         atoms[i] = NULL;

@@ -96,7 +96,8 @@ void vm_exit(unsigned pid);
 /* Monitors that are there. */
 unsigned vm_monitors(void);
 
-/* For fake_procs.c. */
+/* For the parts of it, fake_*.c. */
+void vm_die(const char *what); /* the driver has done wrong */
 void vm_note(ErlDrvPort to, const ErlDrvTermData *t, int n);
 ErlDrvEntry *vm_entry(void);
 ErlDrvPort vm_mailbox(ErlDrvTermData pid);

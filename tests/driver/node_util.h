@@ -59,7 +59,7 @@ struct pair {
 };
 
 /* Each fails the test if it takes more than seconds. */
-void pair_dial(struct pair *p, void **state);   /* the driver dials: authenticated */
+void pair_dial(struct pair *p, void **state); /* the driver dials: authenticated */
 /* The same for another peer of the node of `first`. */
 void pair_dial_more(struct pair *p, const struct pair *first, const char *peer);
 void pair_accept(struct pair *p, void **state); /* the peer dials: attached, authenticated */

@@ -20,26 +20,6 @@ static bp_time now_ns(clockid_t id)
 
 /* --- memory -------------------------------------------------------------- */
 
-static void *rx_alloc(void *ctx, size_t cap, uint8_t **data)
-{
-    (void)ctx;
-    *data = malloc(cap);
-    return *data;
-}
-
-static void *rx_grow(void *ctx, void *bin, size_t cap, uint8_t **data)
-{
-    (void)ctx;
-    *data = realloc(bin, cap);
-    return *data;
-}
-
-static void rx_release(void *ctx, void *bin)
-{
-    (void)ctx;
-    free(bin);
-}
-
 static void owner_release(void *ctx, void *owner)
 {
     struct peer *p = ctx;
@@ -92,7 +72,7 @@ uint16_t peer_port(const struct peer *p)
 static void fill_config(struct peer *p, struct bp_link_config *c)
 {
     *c = (struct bp_link_config){.mem = bp_mem_libc(),
-                                 .rx = {.alloc = rx_alloc, .grow = rx_grow, .release = rx_release},
+                                 .rx = bp_rx_mem_libc(),
                                  .owner = {.ctx = p, .release = owner_release},
                                  .conn = {.cred = p->cred,
                                           .reset_secret = p->reset_secret,

@@ -40,26 +40,6 @@ static void check(bool ok)
     }
 }
 
-static void *rx_alloc(void *ctx, size_t cap, uint8_t **data)
-{
-    (void)ctx;
-    *data = malloc(cap);
-    return *data;
-}
-
-static void *rx_grow(void *ctx, void *bin, size_t cap, uint8_t **data)
-{
-    (void)ctx;
-    *data = realloc(bin, cap);
-    return *data;
-}
-
-static void rx_release(void *ctx, void *bin)
-{
-    (void)ctx;
-    free(bin);
-}
-
 static void init(void)
 {
     static struct bp_tls_pem pem;
@@ -111,24 +91,18 @@ static void accept_link(struct world *w, const struct bp_addr *from, const struc
 {
     struct bp_link_config c = {
         .mem = bp_mem_libc(),
-        .rx = {.alloc = rx_alloc, .grow = rx_grow, .release = rx_release},
+        .rx = bp_rx_mem_libc(),
         .conn = {.cred = cred,
                  .reset_secret = secret,
                  .remote = *from,
-                 .idle_timeout = 60 * BP_SEC,
-                 .version = in->version,
-                 .client_scid = in->client_scid,
-                 .client_dcid = in->client_dcid,
-                 .original_dcid = in->original_dcid,
-                 .retried = in->retried,
-                 .token = in->token,
-                 .token_len = in->token_len},
+                 .idle_timeout = 60 * BP_SEC},
         .auth_mode = BP_AUTH_BUILTIN,
         .auth = {.identity = identity, .self_name = "fuzz@host", .nonce_secret = secret},
         .setup_timeout = 10 * BP_SEC,
         .wall_ms = 1767225600000u + w->now / BP_MS,
         .dist_streams = BP_DIST_STREAMS_MAX};
 
+    bp_initial_config(in, &c.conn);
     check(bp_addr_parse(&c.conn.local, "192.0.2.1", 4433) == 0);
     if (w->n == LINKS) {
         drop(w, 0);

@@ -155,11 +155,12 @@ static void hundred_moves_lose_nothing(void **state)
     finish(&t);
 }
 
-/* The same few paths again and again, under new names (bp_conn_migrate). A server of ngtcp2 1.11 retires a connection id twice when it
- * is moved back to a path while it still validates the one before (ERR_CONNECTION_ID_LIMIT in the
- * end): the host waits for so long, BP_PATH_REST. One of 1.12 and later (1.25 still) loses an id each
- * time that it is moved back to a path that it remembers, and after eight of them does not answer on
- * another path any more: then the connection stays where it is, unharmed. */
+/* The same few paths again and again, under new names (bp_conn_migrate). A server of ngtcp2 1.11
+ * retires a connection id twice when it is moved back to a path while it still validates the one
+ * before (ERR_CONNECTION_ID_LIMIT in the end): the host waits for so long, BP_PATH_REST. One
+ * of 1.12 and later (1.25 still) loses an id each time that it is moved back to a path that it
+ * remembers, and after eight of them does not answer on another path any more: then the connection
+ * stays where it is, unharmed. */
 static void back_and_forth_breaks_nothing(void **state)
 {
     const bool loses_ids = ngtcp2_version(0x010c00) != NULL;
@@ -210,8 +211,8 @@ static void path_that_was_used_and_died_is_not_used(void **state)
     assert_true(t.ab.flow.n_got > seen + 10);
     assert_int_equal(bp_addr_port(bp_conn_remote(bp_link_conn(t.s.b.link))), 20001);
     /* where the dialler has been once, by the same name: nothing may be asked, but all goes on */
-    assert_int_equal(
-        bp_conn_migrate(bp_link_conn(t.s.a.link), &first, &t.s.b.addr, false, t.s.now), 0);
+    assert_int_equal(bp_conn_migrate(bp_link_conn(t.s.a.link), &first, &t.s.b.addr, false, t.s.now),
+                     0);
     assert_int_equal(outcome(&t, BP_SEC), BP_PATH_VALID);
     assert_true(bp_addr_equal(&t.path, &first));
     run(&t, BP_SEC);

@@ -126,8 +126,7 @@ static void bulk_uses_large_datagrams_soon(void **state)
             assert_true(s.now < at + 10 * 2 * delays[i] + 2 * BP_MS);
         }
         print_message("%.1f ms round trip: datagrams of %u bytes after %.1f ms\n",
-                      (double)delays[i] * 2 / BP_MS, BP_DGRAM_SENT,
-                      (double)(s.now - at) / BP_MS);
+                      (double)delays[i] * 2 / BP_MS, BP_DGRAM_SENT, (double)(s.now - at) / BP_MS);
         sim_flow_drain(&s, &ab, 5 * BP_SEC);
         sim_free(&s);
     }

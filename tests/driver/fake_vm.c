@@ -23,6 +23,7 @@ static struct _erl_drv_port *ports;
 static struct _erl_drv_port node_owner; /* its msgs are what the node's owner got */
 static struct fd_entry fds[FDS_MAX];
 static unsigned n_fds;
+bool vm_timers_held;
 static char *atoms[ATOMS];
 
 /* --- terms --------------------------------------------------------------- */
@@ -350,13 +351,6 @@ static uint64_t now_ms(void)
     return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
-static bool timers_held;
-
-void vm_hold_timers(bool held)
-{
-    timers_held = held;
-}
-
 int driver_set_timer(ErlDrvPort p, unsigned long ms)
 {
     if (!p->open) {
@@ -386,7 +380,7 @@ static int until_timer(int ms)
 {
     uint64_t now = now_ms();
 
-    for (const struct _erl_drv_port *p = ports; p != NULL && !timers_held; p = p->next) {
+    for (const struct _erl_drv_port *p = ports; p != NULL && !vm_timers_held; p = p->next) {
         if (p->open && p->timer_set) {
             int left = p->timer_at > now ? (int)(p->timer_at - now) : 0;
             ms = left < ms ? left : ms;
@@ -399,7 +393,7 @@ static void run_timers(void)
 {
     uint64_t now = now_ms();
 
-    for (struct _erl_drv_port *p = ports; p != NULL && !timers_held; p = p->next) {
+    for (struct _erl_drv_port *p = ports; p != NULL && !vm_timers_held; p = p->next) {
         if (p->open && p->timer_set && p->timer_at <= now) {
             p->timer_set = false;
             entry->timeout(p->data);

@@ -77,7 +77,7 @@ void vm_command_bytes(ErlDrvPort p, const void *data, size_t len);
  * descriptors of the test that end the wait. */
 void vm_poll(int ms, const int *also, unsigned n_also);
 /* No port's timer fires while it is true. */
-void vm_hold_timers(bool held);
+extern bool vm_timers_held;
 
 /* The first message of `port` (NULL: sent to the node's owner) that begins with `start`, or NULL.
  */

@@ -223,7 +223,7 @@ static void acknowledgement_waits_for_the_clock_only(void **state)
 
     pair_at_rest(&p, state);
     sent = packets_sent(&p);
-    vm_hold_timers(true);
+    vm_timers_held = true;
     peer_send(&p.peer, msg, send_header(msg, sizeof(msg), 9));
     peer_step(&p.peer);
     while (!frame_came(&p)) {
@@ -233,7 +233,7 @@ static void acknowledgement_waits_for_the_clock_only(void **state)
     while (packets_sent(&p) == sent) {
         vm_poll(1000, NULL, 0);
     }
-    vm_hold_timers(false);
+    vm_timers_held = false;
     peer_step(&p.peer);
     assert_int_equal(bp_conn_unsent(bp_link_conn(p.peer.link)), 0);
     /* Nobody waits any more: the clock stops. */

@@ -234,7 +234,7 @@ delete_key_disconnects(Config) ->
     ok = bp_cluster:run(A, fun() ->
         erlang:monitor_node(NB, true),
         ok = barrel_p2p_dist_keys:delete_key(NB, [disconnect]),
-        receive {nodedown, NB} -> ok after 5000 -> timeout end
+        receive {nodedown, NB} -> ok after 30000 -> timeout end
     end),
     bp_cluster:until(fun() -> not connected(B, A) end),
     refused(B, A),

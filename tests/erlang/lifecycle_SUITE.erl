@@ -112,9 +112,9 @@ killed_peer_is_nodedown(Config) ->
     bp_cluster:until(fun() -> bp_cluster:call(A, erlang, whereis, [waits]) =/= undefined end),
     At = erlang:system_time(millisecond),
     bp_cluster:kill9(B),
+    %% ticks would take 45 s and more
     {Reason, T} = wait_down(W, NB, 15000),
     ct:pal("nodedown ~w ms after SIGKILL, reason ~p", [T - At, Reason]),
-    true = T - At < 5000,
     ?EQ(noconnection, bp_cluster:await(M)),
     ?EQ(false, bp_cluster:connect(A, B)).
 
@@ -142,17 +142,18 @@ hung_peer_is_net_tick_timeout(Config) ->
     bp_cluster:until(fun() -> bp_cluster:connect(A, B) end),
     echo_works(A, B).
 
-%% net_ticktime 1 s: ticks alone keep it up, in both directions, for four times as long.
+%% net_ticktime 2 s: ticks alone keep it up, in both directions, for four times as long. (With 1 s a
+%% node that does not run for 0.8 s, on a busy machine, is rightly taken for dead.)
 idle_connection_outlives_ticktime(Config) ->
-    Args = ["-kernel", "net_ticktime", "1"],
+    Args = ["-kernel", "net_ticktime", "2"],
     {A, B} = pair(Config, Args, Args),
     {WA, WB} = {watch_nodes(A), watch_nodes(B)},
     {In0, Out0} = in_out(A, B),
-    timer:sleep(4000),
+    timer:sleep(8000),
     ?EQ([], seen(WA)),
     ?EQ([], seen(WB)),
     {In1, Out1} = in_out(A, B),
-    %% net_kernel sees the ticks: about four a second in each direction
+    %% net_kernel sees the ticks: about two a second in each direction
     true = In1 - In0 >= 4,
     true = Out1 - Out0 >= 4,
     echo_works(A, B).
@@ -216,7 +217,10 @@ busy_dist_port_is_reported(Config) ->
             receive {Watch, Seen} -> lists:member(Sender, Seen) end
         end)
     end),
-    ?EQ({status, suspended}, bp_cluster:call(A, erlang, process_info, [Sender, status])),
+    %% until nothing moves from the VM's queue to the carrier any more it runs again now and then
+    bp_cluster:until(fun() ->
+        {status, suspended} =:= bp_cluster:call(A, erlang, process_info, [Sender, status])
+    end),
     bp_cluster:signal(B, "CONT"),
     bp_cluster:run(A, fun() ->
         Sender ! {done, self()},
@@ -332,12 +336,12 @@ hidden_node(Config) ->
     true = bp_cluster:connect(A, B),
     {NA, NB, NH} = {bp_cluster:name(A), bp_cluster:name(B), bp_cluster:name(H)},
     true = bp_cluster:connect(H, A),
+    echo_works(H, A),           % who was dialled may know it a little later
     ?EQ([], bp_cluster:call(H, erlang, nodes, [])),
     ?EQ([NA], bp_cluster:call(H, erlang, nodes, [hidden])),
     ?EQ([NB], bp_cluster:call(A, erlang, nodes, [])),
     ?EQ([NH], bp_cluster:call(A, erlang, nodes, [hidden])),
     ?EQ([], bp_cluster:call(B, erlang, nodes, [hidden])),
-    echo_works(H, A),
     echo_works(A, H),
     %% dialled from outside too
     true = bp_cluster:connect(B, H),
@@ -388,8 +392,8 @@ remsh_from_nameless_shell(Config) ->
     bp_cluster:until(fun() -> bp_cluster:call(B, erlang, nodes, [hidden]) =/= [] end),
     true = bp_cluster:input(Shell, "{at, node(), 6 * 7}.\n"),
     bp_cluster:until(fun() -> has(Shell, "{at," ++ NB ++ ",42}") end),
-    true = bp_cluster:input(Shell, "lists:foldl(fun(X, S) -> X + S end, 0, lists:seq(1, 9)).\n"),
-    bp_cluster:until(fun() -> has(Shell, "45") end),
+    true = bp_cluster:input(Shell, "{sum, lists:foldl(fun(X, S) -> X + S end, 0, lists:seq(1, 9))}.\n"),
+    bp_cluster:until(fun() -> has(Shell, "{sum,45}") end),
     bp_cluster:kill9(Shell),
     bp_cluster:until(fun() -> bp_cluster:call(B, erlang, nodes, [hidden]) =:= [] end).
 
@@ -418,9 +422,8 @@ distribution_started_later(Config) ->
     bp_cluster:until(fun() -> bp_cluster:call(L, erlang, node, []) =:= nonode@nohost end),
     {_, _} = wait_down(W, Name, 15000),
     ?EQ([Name], Start(Name)),
-    %% and it can be dialled, not only dial
-    true = bp_cluster:call(A, erlang, disconnect_node, [Name]),
-    bp_cluster:until(fun() -> bp_cluster:call(L, erlang, nodes, []) =:= [] end),
+    %% and it can be dialled, not only dial; `global' of one may connect them again meanwhile
+    bp_cluster:disconnect(A, L#{node := Name}),
     ?EQ(true, bp_cluster:call(A, net_kernel, connect_node, [Name])).
 
 auto_connect_never(Config) ->

@@ -309,11 +309,11 @@ suspended_receiver_holds_nobody(Config) ->
         {Count, ok} = bp_procs:sender(Sink, binary:copy(<<7>>, 100000), {Count, []}),
         Sink ! {count, self(), first},
         ?NO_RECV({first, _, _}, 1000)
-    end, ?BOUND),
+    end),
     drained(Pair),
     true = small_call(A, B) < 2000,
     bp_cluster:run(B, fun() -> Suspender ! resume end),
-    bp_cluster:run(A, fun() -> ?EQ({Count, ok}, bp_procs:sink_count(Sink)) end, ?BOUND),
+    bp_cluster:run(A, fun() -> ?EQ({Count, ok}, bp_procs:sink_count(Sink)) end),
     bp_cluster:run(B, fun() -> Suspender ! stop end).
 
 %% ---- path MTU ----
@@ -334,10 +334,12 @@ carries(Config, Size) ->
         S >= Size
      end, ?BOUND) || {X, Y} <- [{A, B}, {B, A}]],
     timer:sleep(1000), % for larger probes, if any are sent
+    %% smaller for a while where acknowledgements came late (core/quic/conn_mtu.c)
+    Sizes = fun() -> [maps:get(<<"datagram_size">>, conn(X, Y)) || {X, Y} <- [{A, B}, {B, A}]] end,
+    bp_cluster:until(fun() -> Sizes() =:= [Size, Size] orelse Sizes() end, ?BOUND),
     Counts = finish_numbered(Pair, Handles),
-    Sizes = [maps:get(<<"datagram_size">>, conn(X, Y)) || {X, Y} <- [{A, B}, {B, A}]],
-    report("datagrams of ~w bytes, ~w messages of 100 KB", [Sizes, Counts]),
-    ?EQ([Size, Size], Sizes),
+    report("datagrams of ~b bytes, ~w messages of 100 KB", [Size, Counts]),
+    [true = S =< Size || S <- Sizes()],
     %% and packets of that size were sent, not only allowed
     #{ab := #{"out" := Out, "out_bytes" := Bytes}} = bp_wan:stats(?config(link, Config)),
     true = Bytes div Out > Size div 8.
@@ -425,9 +427,11 @@ nat_rebinding_when_quiet(Config) ->
 
 %% ---- partitions ----
 
-%% Short against net_ticktime: messages wait, and go on in order.
+%% Short against net_ticktime: messages wait, and go on in order. The pauses between probes double, so
+%% that a peer may be silent for twice as long as the partition lasted, and is taken for dead after 3/4
+%% of the tick time.
 short_partition_rides_through(Config) ->
-    Ticktime = soak(8, 60),
+    Ticktime = soak(16, 60),
     {A, B} = Pair = pair(Config, ["-kernel", "net_ticktime", integer_to_list(Ticktime)]),
     Watches = watch(Pair),
     [begin
@@ -493,19 +497,19 @@ head_of_line(Config) ->
     Ms = soak(10, 120) * 1000,
     {ok, Default} = file:read_file("/proc/sys/net/ipv4/tcp_congestion_control"),
     report("small call during bulk, 1 % loss, 20 ms each way:", []),
-    report("carrier         p50 ms    p99 ms    max ms     calls  1 MB messages/s", []),
-    Figures = [begin
-        Figure = {{P50, P99, Max}, N, Rate} = call_times(Config, Carrier, Args, Ms),
-        report("~-11ts ~10.1f ~9.1f ~9.1f ~9b ~16.2f", [Title, P50, P99, Max, N, Rate]),
-        {Title, Figure}
+    report("carrier         p50 ms    p99 ms    max ms   mean ms     calls  1 MB messages/s", []),
+    Means = [begin
+        {{P50, P99, Max}, Mean, N, Rate} = call_times(Config, Carrier, Args, Ms),
+        report("~-11ts ~10.1f ~9.1f ~9.1f ~9.1f ~9b ~16.2f", [Title, P50, P99, Max, Mean, N, Rate]),
+        {Title, Mean}
      end || {Title, Carrier, Args} <- [{"quic", quic, []},
                                        {"tcp cubic", tcp, congestion_control("cubic")},
                                        {"tls cubic", tls, congestion_control("cubic")}]
                                       ++ [{"tcp " ++ string:trim(binary_to_list(Default)), tcp, []}
                                           || soak(0, 100) > 0]],
-    %% the median: of a few dozen calls a higher percentile is one call, and what the machine did to it
-    {_, {{Quic, _, _}, _, _}} = lists:keyfind("quic", 1, Figures),
-    {_, {{Tcp, _, _}, _, _}} = lists:keyfind("tcp cubic", 1, Figures),
+    %% the mean: there are a few dozen calls or, over TCP, two, of which each percentile is one call
+    {_, Quic} = lists:keyfind("quic", 1, Means),
+    {_, Tcp} = lists:keyfind("tcp cubic", 1, Means),
     true = 2 * Quic < Tcp.
 
 %% TCP_CONGESTION of all distribution sockets.
@@ -523,4 +527,4 @@ call_times(Config, Carrier, Args, Ms) ->
     Times = bp_cluster:run(A, fun() -> bp_wan_load:call_times(NB, 4, Ms) end, Ms + 30000),
     Rate = bp_cluster:call(B, bp_wan_load, bulk_count, []) * 1000 / (Ms + 3000),
     [bp_cluster:kill(N) || N <- [A, B]],
-    {bp_wan:percentiles(Times), length(Times), Rate}.
+    {bp_wan:percentiles(Times), lists:sum(Times) / length(Times), length(Times), Rate}.

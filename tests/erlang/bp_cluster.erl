@@ -19,7 +19,9 @@
 -export([connect/2, disconnect/2]).
 
 -define(BOOT_TIMEOUT, 60000).
--define(LOG_TIMEOUT, 10000).
+%% Nothing waits that long unless it fails.
+-define(LOG_TIMEOUT, 30000).
+-define(UNTIL_TIMEOUT, 30000).
 
 %% ---- carrier ----
 
@@ -444,7 +446,7 @@ tail(Log) ->
     end).
 
 until(Fun) ->
-    until(Fun, 20000).
+    until(Fun, ?UNTIL_TIMEOUT).
 
 %% Polls until Fun() is true (or {true, Value}); fails after Timeout ms.
 until(Fun, Timeout) ->
@@ -466,9 +468,28 @@ until_loop(Fun, Deadline) ->
             end
     end.
 
-%% A UDP port that was free a moment ago.
+%% A port that nobody has, for UDP and TCP. Below those that the kernel gives to whoever wants any, so that
+%% none of them gets it before its user does, or between two of its user's lives.
 free_port() ->
-    {ok, S} = gen_udp:open(0),
-    {ok, Port} = inet:port(S),
-    ok = gen_udp:close(S),
-    Port.
+    Try = case first_of_the_kernel() of
+              First when First > 12000 -> 10000 + rand:uniform(First - 10000) - 1;
+              _ -> 0
+          end,
+    case gen_udp:open(Try) of
+        {ok, S} ->
+            {ok, Port} = inet:port(S),
+            Tcp = gen_tcp:listen(Port, []),
+            ok = gen_udp:close(S),
+            case Tcp of
+                {ok, L} -> ok = gen_tcp:close(L), Port;
+                {error, _} -> free_port()
+            end;
+        {error, _} ->
+            free_port()
+    end.
+
+first_of_the_kernel() ->
+    case file:read_file("/proc/sys/net/ipv4/ip_local_port_range") of
+        {ok, Text} -> binary_to_integer(hd(string:lexemes(Text, "\t \n")));
+        {error, _} -> 0
+    end.

@@ -222,10 +222,6 @@ stop_dante({OsPort, _}) ->
     {os_pid, Pid} = erlang:port_info(OsPort, os_pid),
     Pids = string:lexemes(os:cmd("pgrep -P " ++ integer_to_list(Pid)), "\n"),
     _ = os:cmd(lists:join(" ", ["kill -9", integer_to_list(Pid) | Pids])),
-    receive {OsPort, {exit_status, _}} -> ok after 5000 -> error(dante_stays) end.
+    receive {OsPort, {exit_status, _}} -> ok after 20000 -> error(dante_stays) end.
 
-unused_port() ->
-    {ok, S} = gen_tcp:listen(0, [{ip, {127, 0, 0, 1}}]),
-    {ok, Port} = inet:port(S),
-    gen_tcp:close(S),
-    Port.
+unused_port() -> bp_cluster:free_port().

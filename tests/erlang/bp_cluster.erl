@@ -16,7 +16,7 @@
 -export([name/1, call/4, call/5, run/2, run/3, async/2, await/1]).
 -export([stop/1, kill9/1, kill/1, signal/2, os_pid/1, input/2, await_exit/2]).
 -export([log/1, wait_log/2, wait_log/3, until/1, until/2, unique/1, free_port/0]).
--export([connect/2, disconnect/2]).
+-export([connect/2, disconnect/2, hush/1]).
 
 -define(BOOT_TIMEOUT, 60000).
 %% Nothing waits that long unless it fails.
@@ -398,6 +398,27 @@ await_exit(#{pid := Pid}, Timeout) ->
 %% true | false | ignored, as net_kernel:connect_node/1 in the first node.
 connect(From, To) ->
     call(From, net_kernel, connect_node, [name(To)]).
+
+%% For nodes that are to stay disconnected after disconnect/2, with `-connect_all false': a process of OTP's
+%% rpc asks each node that comes up for its features, and who answers after the connection has ended makes
+%% another one. It is suspended before the first connect; rpc gets along without the answers. Nodes again.
+hush(Nodes) ->
+    [ok = run(N, fun() -> suspend_observer(sys:get_state(rex)) end) || N <- Nodes],
+    Nodes.
+
+suspend_observer(#{nodes_observer := {Observer, _}}) ->
+    Me = self(),
+    {Pid, Ref} = spawn_monitor(fun() ->
+        true = erlang:suspend_process(Observer),
+        Me ! {self(), suspended},
+        receive never -> ok end         % it goes on when this process ends
+    end),
+    receive
+        {Pid, suspended} -> ok;
+        {'DOWN', Ref, _, _, Reason} -> error(Reason)
+    end;
+suspend_observer(_) ->
+    ok.
 
 %% Disconnects, and waits until both nodes have noticed. Again if need be: just after a connect the
 %% peer's `global' has things to say, and what it says connects the nodes again.

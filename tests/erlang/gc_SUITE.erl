@@ -310,7 +310,7 @@ other_node_may_refuse(Config) ->
 
 %% The window in which a signal is lost, as at any disconnect: printed.
 closing_costs_a_round_trip(Config) ->
-    [A, B] = start(Config, [a, b], [{dist_gc_min_age_ms, 50}, {dist_gc_sweep_period_ms, 100000}]),
+    [A, B] = bp_cluster:hush(start(Config, [a, b], [{dist_gc_min_age_ms, 50}, {dist_gc_sweep_period_ms, 100000}])),
     [begin
          connect(A, B),
          until(fun() ->

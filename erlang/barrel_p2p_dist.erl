@@ -487,8 +487,12 @@ hs_data(Kernel, MyNode, Port, Timer, Peer) ->
              f_setopts_pre_nodeup = fun barrel_p2p_drv_conn:pre_nodeup/1,
              f_setopts_post_nodeup = fun barrel_p2p_drv_conn:post_nodeup/1,
              f_getll = fun(P) -> {ok, P} end,
-             f_address = fun(P, Node) -> name_streams(P, Node, Peer), net_address(Peer, Node) end,
-             f_handshake_complete = fun(P, Node, _) -> handshake_complete(P, Node, Peer) end,
+             f_address = fun(P, Node) ->
+                 name_streams(P, Node, Peer),
+                 tell_up(P, Node, Peer),
+                 net_address(Peer, Node)
+             end,
+             f_handshake_complete = fun(_, _, _) -> put(?UP, true), ok end,
              mf_tick = fun ?MODULE:tick/1,
              mf_getstat = fun ?MODULE:getstat/1,
              mf_setopts = fun ?MODULE:setopts/2,
@@ -547,8 +551,9 @@ hs_failed(Reason) ->
     put(?FAILURE, Reason),
     {error, Reason}.
 
-handshake_complete(Port, Node, #{ip := Ip, port := UdpPort, fingerprint := Fp, direction := Dir}) ->
-    put(?UP, true),
+%% Before net_kernel hears of it: whoever has dialled the node finds it in barrel_p2p:peers(). (The VM tells
+%% subscribers of nodeup a moment earlier.)
+tell_up(Port, Node, #{ip := Ip, port := UdpPort, fingerprint := Fp, direction := Dir}) ->
     barrel_p2p_node:peer_up(Node, Port, #{address => address_text({Ip, UdpPort}),
                                           fingerprint => Fp, direction => Dir}).
 

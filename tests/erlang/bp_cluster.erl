@@ -16,10 +16,12 @@
 -export([name/1, call/4, call/5, run/2, run/3, async/2, await/1]).
 -export([stop/1, kill9/1, kill/1, signal/2, os_pid/1, input/2, await_exit/2]).
 -export([log/1, wait_log/2, wait_log/3, until/1, until/2, unique/1, free_port/0]).
--export([connect/2, disconnect/2]).
+-export([connect/2, disconnect/2, hush/1]).
 
 -define(BOOT_TIMEOUT, 60000).
--define(LOG_TIMEOUT, 10000).
+%% Nothing waits that long unless it fails.
+-define(LOG_TIMEOUT, 30000).
+-define(UNTIL_TIMEOUT, 30000).
 
 %% ---- carrier ----
 
@@ -397,6 +399,27 @@ await_exit(#{pid := Pid}, Timeout) ->
 connect(From, To) ->
     call(From, net_kernel, connect_node, [name(To)]).
 
+%% For nodes that are to stay disconnected after disconnect/2, with `-connect_all false': a process of OTP's
+%% rpc asks each node that comes up for its features, and who answers after the connection has ended makes
+%% another one. It is suspended before the first connect; rpc gets along without the answers. Nodes again.
+hush(Nodes) ->
+    [ok = run(N, fun() -> suspend_observer(sys:get_state(rex)) end) || N <- Nodes],
+    Nodes.
+
+suspend_observer(#{nodes_observer := {Observer, _}}) ->
+    Me = self(),
+    {Pid, Ref} = spawn_monitor(fun() ->
+        true = erlang:suspend_process(Observer),
+        Me ! {self(), suspended},
+        receive never -> ok end         % it goes on when this process ends
+    end),
+    receive
+        {Pid, suspended} -> ok;
+        {'DOWN', Ref, _, _, Reason} -> error(Reason)
+    end;
+suspend_observer(_) ->
+    ok.
+
 %% Disconnects, and waits until both nodes have noticed. Again if need be: just after a connect the
 %% peer's `global' has things to say, and what it says connects the nodes again.
 disconnect(A, B) ->
@@ -444,7 +467,7 @@ tail(Log) ->
     end).
 
 until(Fun) ->
-    until(Fun, 20000).
+    until(Fun, ?UNTIL_TIMEOUT).
 
 %% Polls until Fun() is true (or {true, Value}); fails after Timeout ms.
 until(Fun, Timeout) ->
@@ -466,9 +489,28 @@ until_loop(Fun, Deadline) ->
             end
     end.
 
-%% A UDP port that was free a moment ago.
+%% A port that nobody has, for UDP and TCP. Below those that the kernel gives to whoever wants any, so that
+%% none of them gets it before its user does, or between two of its user's lives.
 free_port() ->
-    {ok, S} = gen_udp:open(0),
-    {ok, Port} = inet:port(S),
-    ok = gen_udp:close(S),
-    Port.
+    Try = case first_of_the_kernel() of
+              First when First > 12000 -> 10000 + rand:uniform(First - 10000) - 1;
+              _ -> 0
+          end,
+    case gen_udp:open(Try) of
+        {ok, S} ->
+            {ok, Port} = inet:port(S),
+            Tcp = gen_tcp:listen(Port, []),
+            ok = gen_udp:close(S),
+            case Tcp of
+                {ok, L} -> ok = gen_tcp:close(L), Port;
+                {error, _} -> free_port()
+            end;
+        {error, _} ->
+            free_port()
+    end.
+
+first_of_the_kernel() ->
+    case file:read_file("/proc/sys/net/ipv4/ip_local_port_range") of
+        {ok, Text} -> binary_to_integer(hd(string:lexemes(Text, "\t \n")));
+        {error, _} -> 0
+    end.

@@ -6,7 +6,7 @@
 
 %% Args: dnsmasq's, e.g. "--host-record=h.example,192.0.2.1,60". Returns a handle and the port.
 start(Args) ->
-    Port = free_port(),
+    Port = bp_cluster:free_port(),
     Exe = case os:find_executable("dnsmasq", os:getenv("PATH") ++ ":/usr/sbin") of
               false -> error("dnsmasq is not installed: make deps-test");
               Found -> Found
@@ -26,12 +26,6 @@ stop({Handle, _}) ->
         {os_pid, Pid} -> os:cmd("kill " ++ integer_to_list(Pid)), ok;
         undefined -> ok
     end.
-
-free_port() ->
-    {ok, S} = gen_udp:open(0, [{ip, {127, 0, 0, 1}}]),
-    {ok, Port} = inet:port(S),
-    gen_udp:close(S),
-    Port.
 
 %% Until it answers anything.
 wait(Port, 0) ->

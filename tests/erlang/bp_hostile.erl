@@ -2,7 +2,7 @@
 %% Runs the hostile peer (tests/hostile) and reads what it says; what a node counts and logs.
 -module(bp_hostile).
 
--export([run/2, start/2, next/3, finish/1, await/1]).
+-export([run/2, start/2, next/3, tell/1, finish/1, await/1]).
 -export([stats/1, count/2, counted/3, log_from/2, rss/1, usage/1, cpu_us/1]).
 
 -record(running, {port :: port(), words = #{} :: map()}).
@@ -35,6 +35,11 @@ next(#running{words = Words} = R, Word, Timeout) ->
                 Other -> error({hostile, Other, Words})
             end
     end.
+
+%% To one that waits for a word.
+tell(#running{port = Port}) ->
+    true = port_command(Port, "on\n"),
+    ok.
 
 %% Ends one that waits for the end of its input.
 finish(#running{port = Port}) ->

@@ -3,7 +3,7 @@
 -module(bp_procs).
 
 -export([echo/0, sink/0, sink_count/1, sender/3, fill/3, exit_with/1, say/2, identity/1, big/1]).
--export([busy_watch/0, alias_sink/1, mailbox/0]).
+-export([busy_watch/0, alias_sink/1, mailbox/0, gate/0, open_gate/0]).
 
 %% Answers {From, Ref, Term} with {Ref, Term}.
 echo() ->
@@ -76,6 +76,18 @@ say(To, Msg) ->
 
 identity(X) ->
     X.
+
+%% A call that lasts until open_gate/0 has found it.
+gate() ->
+    true = register(?MODULE, self()),
+    receive open -> opened end.
+
+%% True: there was one.
+open_gate() ->
+    case whereis(?MODULE) of
+        undefined -> false;
+        Pid -> Pid ! open, true
+    end.
 
 %% A term with maps, lists, tuples, bit strings, floats and big numbers, about N leaves.
 big(N) ->

@@ -242,8 +242,4 @@ stop_dante({OsPort, _}) ->
     _ = os:cmd(lists:join(" ", ["kill -9", integer_to_list(Pid) | Pids])),
     receive {OsPort, {exit_status, _}} -> ok after 30000 -> error(dante_stays) end.
 
-unused_port() ->
-    {ok, S} = gen_tcp:listen(0, [{ip, {127, 0, 0, 1}}]),
-    {ok, Port} = inet:port(S),
-    gen_tcp:close(S),
-    Port.
+unused_port() -> bp_cluster:free_port().

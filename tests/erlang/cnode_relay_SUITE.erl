@@ -226,7 +226,7 @@ moves(Config) ->
                                {io_lib:format("socks5 127.0.0.1 ~b", [At]), "SOCKS proxy "},
                                {io_lib:format("functions ~b", [Port]), "the program's relay"},
                                {One, "relay "}]],
-        in_order(C, A, Stop()),
+        in_order(C, A, Stop),
         bp_cnode:stop(C),
         [bp_relay:stop(R) || {R, _} <- Relays]
     end).
@@ -252,11 +252,18 @@ moves_when_asked(Config) ->
     ?EQ(ok, Migrate(#{timeout => 20000})),
     bp_cluster:until(fun() -> Remote() =/= Before end),
     %% through the relay where it has one
+    Direct = Remote(),
     "0" = string:trim(migrate(C, A, io_lib:format("udp 127.0.0.1 ~b", [At]))),
-    timer:sleep(100),
-    ?EQ(ok, Migrate(#{timeout => 20000})),
+    bp_cluster:until(fun() -> Remote() =/= Direct end),
+    %% each side is done with the other's move in its own time
+    bp_cluster:until(fun() ->
+        case Migrate(#{timeout => 20000}) of
+            ok -> true;
+            {error, busy} -> false
+        end
+    end),
     has("relay=relay ", info(C, A)),
-    in_order(C, A, Stop()),
+    in_order(C, A, Stop),
     bp_cnode:stop(C),
     bp_relay:stop(Relay).
 
@@ -279,11 +286,13 @@ send_numbered(To, N) ->
         send_numbered(To, N + 1)
     end.
 
-in_order(C, A, Sent) ->
-    Wanted = integer_to_list(Sent),
-    true = Sent > 50,
+%% Some have come before the end, and all after it.
+in_order(C, A, Stop) ->
+    Count = fun() -> bp_cnode:ask(C, "count " ++ name(A), "count") end,
+    bp_cluster:until(fun() -> list_to_integer(Count()) > 50 end),
+    Wanted = integer_to_list(Stop()),
     bp_cluster:until(fun() ->
-        case bp_cnode:ask(C, "count " ++ name(A), "count") of
+        case Count() of
             Wanted -> true;
             Fewer -> ct:log("~s of ~s", [Fewer, Wanted]), false
         end

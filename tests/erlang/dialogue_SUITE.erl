@@ -9,7 +9,9 @@
 -export([a_message_is_a_datagram/1, what_has_no_answer_is_acknowledged/1]).
 -export([echo/0]).
 
--define(TRIPS, 1000).
+%% Few, so that one of many tries is left alone by whatever else the machine does.
+-define(TRIPS, 200).
+-define(PATIENCE_MS, 40000).
 
 suite() -> [{timetrap, {seconds, 90}}].
 
@@ -29,13 +31,13 @@ end_per_suite(Config) ->
 %% answer makes it acknowledge alone.
 a_message_is_a_datagram(Config) ->
     {A, B} = {?config(a, Config), ?config(b, Config)},
-    Extra = tries(fun() -> extra_datagrams(A, B) end, fun(N) -> N =< ?TRIPS div 50 end, 20),
+    Extra = tries(fun() -> extra_datagrams(A, B) end, fun(N) -> N =< ?TRIPS div 50 end),
     ct:log("datagrams besides one for each of ~b messages: ~b", [2 * ?TRIPS, Extra]).
 
 extra_datagrams(A, B) ->
     NameB = bp_cluster:name(B),
     Echo = bp_cluster:run(A, fun() -> spawn(NameB, ?MODULE, echo, []) end, 10000),
-    _ = trips(A, Echo, 200),
+    _ = trips(A, Echo, 50),
     Before = sent(A, B) + sent(B, A),
     _ = trips(A, Echo, ?TRIPS),
     After = sent(A, B) + sent(B, A),
@@ -58,23 +60,26 @@ what_has_no_answer_is_acknowledged(Config) ->
     _ = tries(fun() ->
                   _ = bp_cluster:run(A, fun() -> {nobody, NameB} ! hello end, 10000),
                   ticks(B) - Before
-              end, fun(N) -> N > 0 end, 100),
-    0 = tries(fun() -> stat(A, B, <<"bytes_in_flight">>) end, fun(N) -> N =:= 0 end, 1000),
+              end, fun(N) -> N > 0 end),
+    0 = tries(fun() -> stat(A, B, <<"bytes_in_flight">>) end, fun(N) -> N =:= 0 end),
     0 = tries(fun() ->
                   T0 = ticks(B),
                   timer:sleep(50), % of a clock that would tick 50 times
                   ticks(B) - T0
-              end, fun(N) -> N =:= 0 end, 100).
+              end, fun(N) -> N =:= 0 end).
 
 %% --- local -----------------------------------------------------------------
 
-%% The first result that will do, of so many.
-tries(F, Good, Left) ->
+%% The first result that will do.
+tries(F, Good) ->
+    tries(F, Good, erlang:monotonic_time(millisecond) + ?PATIENCE_MS).
+
+tries(F, Good, Deadline) ->
     Result = F(),
-    case Good(Result) of
-        true -> Result;
-        false when Left > 1 -> tries(F, Good, Left - 1);
-        false -> ct:fail({last_of_all_tries, Result})
+    case {Good(Result), erlang:monotonic_time(millisecond) < Deadline} of
+        {true, _} -> Result;
+        {false, true} -> tries(F, Good, Deadline);
+        {false, false} -> ct:fail({last_of_all_tries, Result})
     end.
 
 sent(From, To) ->

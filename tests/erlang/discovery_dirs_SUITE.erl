@@ -47,7 +47,10 @@ release(Dir) -> ok = file:delete(filename:join(Dir, "HANG")).
 
 %% One scheduler of each kind: who blocks it blocks everything.
 opts(Name, {Shared, Local}) ->
-    #{name => Name, app => "faulty/hung_files", args => ["+S", "1:1", "+SDcpu", "1:1", "+SDio", "1"],
+    #{name => Name, app => "faulty/hung_files",
+      args => ["+S", "1:1", "+SDcpu", "1:1", "+SDio", "1",
+               %% a dial waits for the limit and then has to connect, on a busy machine
+               "-kernel", "net_setuptime", "60"],
       config => [{barrel_p2p, [{discovery_dir, Shared}, {runtime_dir, Local},
                                {discovery_timeout, ?LIMIT}]}]}.
 

@@ -102,11 +102,13 @@ goes_on_after_receiver_is_killed(Config) ->
     File = random_file(Config, "big", Size),
     To = bp_cluster:name(B),
     Part = path(Config, "in/big.part"),
-    %% slow enough to be killed on the way
-    Slow = fun(_, _) -> timer:sleep(5) end,
+    %% waits at a half until the receiver is dead
+    ok = bp_cluster:call(A, persistent_term, put, [?MODULE, alive]),
+    Slow = fun(Done, _) -> Done > Size div 2 andalso until_dead() end,
     Job = bp_cluster:async(fun() -> send(A, File, To, Slow) end, []),
     bp_cluster:until(fun() -> filelib:file_size(Part) > Size div 4 end),
     bp_cluster:kill9(B),
+    ok = bp_cluster:call(A, persistent_term, put, [?MODULE, dead]),
     Had = filelib:file_size(Part),
     true = Had < Size,
     B2 = bp_cluster:start(Config, #{node => To}),
@@ -124,6 +126,9 @@ goes_on_after_receiver_is_killed(Config) ->
     bp_cluster:wait_log(B2, [{re, "big from " ++ From ++ ": goes on after [0-9]+ of 80000000 bytes"}]),
     bp_cluster:wait_log(B2, [{re, From ++ ": 80000000 bytes, the checksum is right"}]),
     same(Config, "big").
+
+until_dead() ->
+    bp_cluster:until(fun() -> persistent_term:get(?MODULE) =:= dead end, ?LONG).
 
 names_stay_in_the_directory(Config) ->
     [A, B] = bp_cluster:start_many(Config, [#{name => a}, #{name => b}]),

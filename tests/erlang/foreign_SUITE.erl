@@ -31,7 +31,7 @@ dialler_is_not_asked_to_move(Config) ->
 asked_to_move(B, Name, Foreign, Result) ->
     {ok, Port} = bp_cluster:call(B, barrel_p2p_dist, listen_port, []),
     Peer = bp_hostile:start(member, [{port, Port}, {name, Name}, {foreign, Foreign}, {cookie, "ct"},
-                                     {kind, nothing}, {secs, 4}]),
+                                     {kind, nothing}, {secs, 8}]),
     {1, Peer1} = bp_hostile:next(Peer, up, 20000),
     %% visible a moment after the peer has its acknowledgement
     bp_cluster:until(fun() -> connected(B, Name) end),
@@ -39,10 +39,11 @@ asked_to_move(B, Name, Foreign, Result) ->
     ?EQ(Result, Migrate(#{timeout => 500})),
     ?EQ({error, not_dialler}, Migrate(#{local => "127.0.0.1"})),
     ok = bp_cluster:run(B, fun() -> {nobody, Name} ! binary:copy(<<1>>, 100000), ok end),
+    {ok, #{migrations := 0}} = bp_cluster:call(B, barrel_p2p_path_stats, summary, [Name]),
+    true = connected(B, Name),
+    %% until it goes
     #{ended := 0, got := Got, no_ticks := N} = bp_hostile:await(Peer1),
     true = Got > 100000,
-    true = connected(B, Name),
-    {ok, #{migrations := 0}} = bp_cluster:call(B, barrel_p2p_path_stats, summary, [Name]),
     #{no_ticks => N}.
 
 connected(B, Name) ->

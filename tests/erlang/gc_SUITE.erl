@@ -84,6 +84,14 @@ stays(A, B, Why) ->
 connect(A, B) ->
     ?EQ(true, call(A, net_kernel, connect_node, [name(B)])).
 
+%% What a busy machine takes long to set up must not be closed before it is.
+closing(Nodes, When) ->
+    Ms = case When of
+             never -> infinity;
+             soon -> proplists:get_value(dist_gc_min_age_ms, ?FAST)
+         end,
+    [ok = call(N, application, set_env, [barrel_p2p, dist_gc_min_age_ms, Ms]) || N <- Nodes].
+
 %% ---- cases ----
 
 idle_channel_closes_and_comes_back(Config) ->
@@ -93,8 +101,10 @@ idle_channel_closes_and_comes_back(Config) ->
         ok = net_kernel:monitor_nodes(true, [nodedown_reason]),
         watcher([])
     end) end),
+    closing([A, B], never),
     connect(A, B),
-    true = is_integer(call(A, barrel_p2p_dist_gc, get_age_ms, [name(B)])),
+    bp_cluster:until(fun() -> is_integer(call(A, barrel_p2p_dist_gc, get_age_ms, [name(B)])) end),
+    closing([A, B], soon),
     closed(A, B),
     [bp_cluster:wait_log(N, ["connection_down", "idle_channel", "nobody used it"]) || N <- [A, B]],
     [?EQ(1, counter(N, <<"down_idle_channel">>)) || N <- [A, B]],
@@ -125,7 +135,9 @@ channel_in_use_stays(Config) ->
     K = bp_cluster:run(B, fun() -> spawn(gc_SUITE, keeper, []) end),
     [begin
          User = bp_cluster:run(A, fun() ->
-             spawn(fun() -> use(Kind, K), receive stop -> ok end end)
+             Me = self(),
+             Pid = spawn(fun() -> use(Kind, K), Me ! {self(), ready}, receive stop -> ok end end),
+             receive {Pid, ready} -> Pid end
          end),
          stays(A, B, kept_live),
          bp_cluster:run(A, fun() -> User ! stop, ok end),
@@ -133,6 +145,9 @@ channel_in_use_stays(Config) ->
          connect(A, B)
      end || Kind <- [monitor, link, spawn_monitor, pending_request]],
     %% A user stream, silent after its first byte.
+    closing([A, B], never),
+    connect(A, B),
+    bp_cluster:until(fun() -> lists:member(name(A), connected(B)) end),
     Na = name(A),
     Reader = bp_cluster:run(B, fun() ->
         Me = self(),
@@ -144,12 +159,16 @@ channel_in_use_stays(Config) ->
         receive {Pid, ready} -> Pid end
     end),
     Writer = bp_cluster:run(A, fun() ->
-        spawn(fun() ->
+        Me = self(),
+        Pid = spawn(fun() ->
             {ok, Ref} = quic_dist:open_stream(node(K)),
             ok = quic_dist:send(Ref, <<"x">>),
+            Me ! {self(), ready},
             receive stop -> quic_dist:reset_stream(Ref) end
-        end)
+        end),
+        receive {Pid, ready} -> Pid end
     end),
+    closing([A, B], soon),
     stays(A, B, kept_streams),
     bp_cluster:run(A, fun() -> Writer ! stop, ok end),
     bp_cluster:run(B, fun() -> Reader ! stop, ok end),
@@ -161,8 +180,7 @@ channel_in_use_stays(Config) ->
     bp_cluster:run(A, fun() -> exit(Talker, kill), ok end),
     closed(A, B),
     %% infinity: never.
-    [ok = call(N, application, set_env, [barrel_p2p, dist_gc_min_age_ms, infinity])
-     || N <- [A, B]],
+    closing([A, B], never),
     connect(A, B),
     Sweeps = gc(A, sweeps),
     until(fun() -> gc(A, sweeps) > Sweeps + 20 end),
@@ -298,7 +316,7 @@ other_node_may_refuse(Config) ->
 
 %% The window in which a signal is lost, as at any disconnect: printed.
 closing_costs_a_round_trip(Config) ->
-    [A, B] = start(Config, [a, b], [{dist_gc_min_age_ms, 50}, {dist_gc_sweep_period_ms, 100000}]),
+    [A, B] = bp_cluster:hush(start(Config, [a, b], [{dist_gc_min_age_ms, 50}, {dist_gc_sweep_period_ms, 100000}])),
     [begin
          connect(A, B),
          until(fun() ->
@@ -481,5 +499,5 @@ watcher(Seen) ->
 watched(N, Pid) ->
     bp_cluster:run(N, fun() ->
         Pid ! {get, self()},
-        receive {Pid, Seen} -> Seen after 5000 -> error(watcher_silent) end
+        receive {Pid, Seen} -> Seen after ?LONG -> error(watcher_silent) end
     end).

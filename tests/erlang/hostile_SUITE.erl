@@ -24,6 +24,8 @@
          member_ticks/1, member_empty_frames/1]).
 
 -define(SETUP_S, 2).
+%% Who is slow is ended by then, and not by a default, of which the shortest is 7 s.
+-define(GONE_MS, 6000).
 
 suite() -> [{timetrap, {seconds, 120}}].
 
@@ -202,6 +204,9 @@ settle(Node) ->
     bp_cluster:wait_log(Node, ["auth_bad_name"]),
     timer:sleep(500).
 
+same(What, Before, After) ->
+    maps:get(What, After) =< maps:get(What, Before).
+
 same(What, Before, After, Slack) ->
     {B, A} = {maps:get(What, Before), maps:get(What, After)},
     A =< B + Slack orelse error({What, B, A}).
@@ -292,9 +297,9 @@ half_open_is_capped(Config) ->
     true = bp_hostile:count(Stats, half_open_max) =< 256,
     true = bp_hostile:count(Stats, half_open_max) > 128,
     true = bp_hostile:count(Stats, dropped_limit) > 0,
-    bp_cluster:until(fun() -> bp_hostile:count(A, half_open) =:= 0 end, ?SETUP_S * 1000 + 1000),
+    bp_cluster:until(fun() -> bp_hostile:count(A, half_open) =:= 0 end, ?GONE_MS),
     true = bp_hostile:count(A, refused_timeout) > 0,
-    same(processes, Before, bp_hostile:usage(A), 0),
+    bp_cluster:until(fun() -> same(processes, Before, bp_hostile:usage(A)) end),
     same(atoms, Before, bp_hostile:usage(A), 0),
     ?EQ([bp_cluster:name(A)], bp_cluster:call(B, erlang, nodes, [connected])),
     true = bp_cluster:run(A, fun() -> pong =:= net_adm:ping(bp_cluster:name(B)) end).
@@ -310,7 +315,7 @@ slow(Config, Kind, N) ->
     ?EQ(N, Ended),
     report("slow ~p: ~w ended after ~w to ~w ms", [Kind, Ended, First, Last]),
     true = First > ?SETUP_S * 1000 - 500,
-    true = Last < ?SETUP_S * 1000 + 1500,
+    true = Last < ?GONE_MS,
     bp_cluster:until(fun() -> bp_hostile:count(V, half_open) =:= 0 end),
     bp_cluster:until(fun() ->
         maps:get(processes, bp_hostile:usage(V)) =< maps:get(processes, Procs)
@@ -329,7 +334,7 @@ slow_tls_is_closed(Config) ->
     bp_hostile:counted({V, Before}, refused_timeout, 8),
     Ms = erlang:monotonic_time(millisecond) - T0,
     report("slow tls: 8 ended within ~w ms", [Ms]),
-    true = Ms > ?SETUP_S * 1000 - 500 andalso Ms < ?SETUP_S * 1000 + 1500,
+    true = Ms > ?SETUP_S * 1000 - 500 andalso Ms < ?GONE_MS,
     ?EQ(0, bp_hostile:count(V, half_open)),
     _ = bp_hostile:await(Attack1).
 
@@ -630,16 +635,19 @@ member_half_frames(Config) ->
     Attack = bp_hostile:start(member, [{port, port(V)}, {name, "half_frames@127.0.0.1"},
                                        {kind, half_frames}, {cookie, "ct"}]),
     {Filled, Attack1} = bp_hostile:next(Attack, filled, 30000),
-    [Counters] = [C || #{node := 'half_frames@127.0.0.1', counters := C} <-
-                           bp_cluster:call(V, barrel_p2p, peers, [])],
+    %% the last of it is read a moment after it was sent
+    Counters = bp_cluster:until(fun() ->
+        [C] = [C || #{node := 'half_frames@127.0.0.1', counters := C} <- bp_cluster:call(V, barrel_p2p, peers, [])],
+        bp_hostile:count(C, unfinished_bytes) >= Filled * 9 div 10 andalso {true, C}
+    end, 10000),
     More = bp_hostile:rss(V) - Rss,
     report("half frames: ~w MB sent, ~w counted, RSS ~w MB more",
            [Filled div 1000000, bp_hostile:count(Counters, unfinished_bytes) div 1000000,
             More div 1000]),
-    true = bp_hostile:count(Counters, unfinished_bytes) >= Filled * 9 div 10,
     true = More * 1000 < 3 * Filled,
+    bp_hostile:tell(Attack1),
     #{up := 1} = bp_hostile:await(Attack1),
-    bp_cluster:until(fun() -> bp_hostile:rss(V) - Rss < More div 2 end, 10000).
+    bp_cluster:until(fun() -> bp_hostile:rss(V) - Rss < More div 2 end).
 
 member_ticks(Config) ->
     {#{sent_bytes := Sent}, _} = member(Config, ticks, flood),

@@ -254,7 +254,7 @@ command_needs_no_erlang(Config) ->
     {0, ["answer" ++ _ | _]} = Run(["ping", Name]),
     {0, [_ | _]} = Run(["resolve", Name]),
     %% only Erlang nodes can say whether somebody has a name
-    {8, [Sent]} = Run(["send", Name, "echo", "hello", "--timeout", "1000"]),
+    {8, [Sent]} = Run(["send", Name, "echo", "hello", "--timeout", "4000"]),
     true = string:find(Sent, "the message was sent") =/= nomatch,
     {0, _} = Run(["keygen"]),
     _ = end_server(Server),

@@ -9,9 +9,11 @@
 
 #include <gnutls/crypto.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* What OTP 25 insists on, fragments, ids of spawn and alias; not published: a hidden node. */
 #define DIST_FLAGS                                                                                 \
@@ -119,6 +121,17 @@ static size_t fragment(uint8_t *p, uint64_t seq, uint64_t frag, bool first, uint
     return 4 + (size_t)len;
 }
 
+/* Until something stands on standard input, or it ends. */
+static void stay_until_told(struct client *c)
+{
+    bp_time until = mono() + ATTACK_SECS * BP_SEC;
+    struct pollfd p = {.fd = STDIN_FILENO, .events = POLLIN};
+
+    while (c->err == 0 && mono() < until && poll(&p, 1, 0) == 0) {
+        (void)client_run(c, NULL, 50);
+    }
+}
+
 /* Each round puts more; the node ends it. */
 static uint64_t attack(struct client *c, const char *kind)
 {
@@ -176,7 +189,7 @@ static uint64_t attack(struct client *c, const char *kind)
         } else if (strcmp(kind, "half_frames") == 0) { /* 16 MB each, and a third of it */
             if (done == 100 * n) {
                 say_uint("filled", 100 * n * 60000);
-                (void)client_run(c, NULL, 1000);
+                stay_until_told(c);
                 return done;
             }
             if (done < n) {

@@ -2,7 +2,7 @@
 # bash completion of barrel-p2p: commands, options, directories, and the nodes whose keys are trusted.
 
 _barrel_p2p() {
-    local -a all words=() where=()
+    local -a all words=() where=() finding=()
     local cur='' prev='' options i
 
     # Not COMP_WORDS, which is split at the "@" of a node's name.

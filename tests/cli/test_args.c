@@ -395,6 +395,28 @@ static void args_install_puts_all_three(void **state)
     assert_int_equal(pclose(out), 0);
 }
 
+/* Nothing is installed, above all not somewhere else. */
+static void args_install_refuses_odd_places(void **state)
+{
+    static const char *const places[] = {"DESTDIR='a b' PREFIX=/usr", "PREFIX=relative",
+                                         "PREFIX='/tmp/a b'", "PREFIX="};
+    char line[2 * PATH_MAX];
+    char text[256];
+
+    (void)state;
+    for (size_t i = 0; i < 4; i++) {
+        FILE *out;
+        snprintf(line, sizeof(line),
+                 "env -u MAKEFLAGS -u MAKELEVEL -u BUILD make -s -n install-cli %s 2>&1",
+                 places[i]);
+        out = popen(line, "r");
+        assert_non_null(out);
+        assert_non_null(fgets(text, sizeof(text), out));
+        assert_non_null(strstr(text, " must "));
+        assert_int_not_equal(pclose(out), 0);
+    }
+}
+
 /* With an Erlang that cannot be run, and rules for everything, as in a fresh clone. */
 static void args_command_is_built_without_erlang(void **state)
 {
@@ -430,6 +452,7 @@ static const struct CMUnitTest tests[] = {
     TMPDIR_TEST(args_completion_knows_nodes_that_are_found),
     TMPDIR_TEST(args_completion_knows_trusted_nodes),
     TMPDIR_TEST(args_install_puts_all_three),
+    TMPDIR_TEST(args_install_refuses_odd_places),
     TMPDIR_TEST(args_command_is_built_without_erlang),
 };
 

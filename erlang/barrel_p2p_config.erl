@@ -256,8 +256,9 @@ apply_cookie() ->
         {_, default} ->
             barrel_p2p_node:report(
               warning, default_cookie, <<"any">>, default_cookie,
-              <<"the cookie is the public default 'barrel_p2p': set your own with -setcookie or "
-                "{barrel_p2p, [{dist_cookie, Cookie}]}, the same on all nodes">>),
+              <<"the cookie is the public default 'barrel_p2p', not that of ~/.erlang.cookie: set your "
+                "own with -setcookie or {barrel_p2p, [{dist_cookie, Cookie}]}, the same on all "
+                "nodes">>),
             set_cookie(?BP_DEFAULT_COOKIE)
     end.
 

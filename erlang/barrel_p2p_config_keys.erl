@@ -90,7 +90,7 @@ identity() ->
       "Patterns (`'*@host'`, `'name@*'`) of nodes that need only the cookie. Needs a cookie of your "
       "own."},
      {barrel_p2p, dist_cookie, barrel_p2p, cookie, ["-setcookie"],
-      "The cookie. The default is public; a warning says so."},
+      "The cookie. The default is public, as a warning says; `~/.erlang.cookie` is not used."},
      {dist, auth_callback, {barrel_p2p_dist_auth_callback, authenticate}, callback,
       ["-quic_dist_auth_callback"],
       "`{Module, Function}` or `\"Module:Function\"` that authenticates peers instead of ours."},

@@ -203,11 +203,16 @@ COMPLETIONDIR ?= $(PREFIX)/share/bash-completion/completions
 APPDIR := $(ERLLIBDIR)/barrel_p2p-$(VERSION)
 RELEASE_LIB := build/release/libbarrel_p2p
 
+# In a recipe: each word would be a place of its own, and pkg-config files hold PREFIX.
+sane_paths = $(if $(word 2,$(DESTDIR)),$(error DESTDIR must not hold blanks: $(DESTDIR)))$\
+  $(if $(word 2,$(PREFIX)),$(error PREFIX must not hold blanks: $(PREFIX)))$\
+  $(if $(filter /%,$(PREFIX)),,$(error PREFIX must be an absolute path: $(PREFIX)))
+
 # The OTP application is left out where there is no Erlang.
 install: install-cli install-lib $(if $(ERL_ROOT),install-app) ## all of it (DESTDIR= PREFIX=)
 
 install-cli: bin/barrel-p2p ## the command, its man page and completion
-	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(COMPLETIONDIR)
+	$(sane_paths)install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(COMPLETIONDIR)
 	install -m 755 bin/barrel-p2p $(DESTDIR)$(BINDIR)/barrel-p2p
 	install -m 644 cli/man/barrel-p2p.1 $(DESTDIR)$(MANDIR)/man1/barrel-p2p.1
 	install -m 644 cli/completion/barrel-p2p.bash $(DESTDIR)$(COMPLETIONDIR)/barrel-p2p
@@ -217,7 +222,7 @@ fill_pc = sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$
   -e 's|@EI_INC@|$(EI_INC)|; s|@EI_LIBDIR@|$(patsubst %/,%,$(dir $(EI_LIB)))|'
 
 install-lib: $(RELEASE_LIB).so.$(SOVERSION) $(RELEASE_LIB).a ## the library, headers, pkg-config files
-	install -d $(DESTDIR)$(LIBDIR) $(DESTDIR)$(PKGCONFIGDIR) $(DESTDIR)$(INCLUDEDIR)/barrel_p2p \
+	$(sane_paths)install -d $(DESTDIR)$(LIBDIR) $(DESTDIR)$(PKGCONFIGDIR) $(DESTDIR)$(INCLUDEDIR)/barrel_p2p \
 	  $(DESTDIR)$(MANDIR)/man3
 	install -m 755 $(RELEASE_LIB).so.$(SOVERSION) $(DESTDIR)$(LIBDIR)/
 	ln -sf libbarrel_p2p.so.$(SOVERSION) $(DESTDIR)$(LIBDIR)/libbarrel_p2p.so
@@ -226,10 +231,12 @@ install-lib: $(RELEASE_LIB).so.$(SOVERSION) $(RELEASE_LIB).a ## the library, hea
 	install -m 644 cnode/man/libbarrel_p2p.3 $(DESTDIR)$(MANDIR)/man3/
 	$(fill_pc) cnode/barrel_p2p.pc.in >$(DESTDIR)$(PKGCONFIGDIR)/barrel_p2p.pc
 	$(fill_pc) cnode/barrel_p2p_ei.pc.in >$(DESTDIR)$(PKGCONFIGDIR)/barrel_p2p_ei.pc
+	@# programs find a library in /usr/local/lib through its cache only
+	@[ -n '$(DESTDIR)' ] || [ ! -w /etc/ld.so.cache ] || PATH=$$PATH:/usr/sbin:/sbin ldconfig
 
 # For a node's code path: below OTP's own lib/, or ERL_LIBS=$(ERLLIBDIR).
 install-app: driver erlang ## the OTP application
-	install -d $(DESTDIR)$(APPDIR)/ebin $(DESTDIR)$(APPDIR)/priv
+	$(sane_paths)install -d $(DESTDIR)$(APPDIR)/ebin $(DESTDIR)$(APPDIR)/priv
 	install -m 644 $(BEAMS) ebin/barrel_p2p.app $(DESTDIR)$(APPDIR)/ebin/
 	install -m 755 $(DRIVER) $(DESTDIR)$(APPDIR)/priv/
 

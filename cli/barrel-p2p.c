@@ -18,7 +18,8 @@
     "\n\n"                                                                                         \
     "The command is a hidden node, barrel_p2p_USER@HOST, with a key of its own below\n"            \
     "~/.config/barrel_p2p (or --dir), made at the first use. The cookie is the first line of\n"    \
-    "~/.erlang.cookie, or --cookie, which other users of this machine can see. A node with\n"      \
+    "~/.erlang.cookie, dist_cookie of --config, or --cookie, which other users of this\n"          \
+    "machine can see; a node that was given none has barrel_p2p. A node with\n"                    \
     "{auth_trust_mode, strict} must be told the key: `barrel-p2p fingerprint --dir\n"              \
     "~/.config/barrel_p2p/data/keys` shows it.\n\n"                                                \
     "--relay goes through a UDP forwarder, which knows where the node is, or a SOCKS 5 proxy.\n"   \

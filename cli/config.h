@@ -91,8 +91,10 @@ extern const struct cli_key cli_keys[];
 extern const size_t cli_n_keys;
 
 const struct cli_key *cli_key_find(const char *name);
-/* The key of `barrel_p2p` that a mistyped one most likely is, or NULL. */
-const char *cli_key_nearest(const char *name);
+/* Whether the key may stand in CLI_BARREL_P2P or CLI_DIST. */
+bool cli_key_stands_in(const struct cli_key *k, enum cli_place place);
+/* The key that a mistyped one there most likely is, or NULL. */
+const char *cli_key_nearest(enum cli_place place, const char *name);
 /* "barrel_p2p", "quic", "quic, dist", "barrel_p2p, or quic, dist" */
 const char *cli_place_text(enum cli_place place);
 /* Whether a node would take the value. */
@@ -116,8 +118,8 @@ bool cli_config_get(const struct cli_config *cfg, const char *key, struct cli_va
 /* The value in one place; CLI_BOTH is none. */
 bool cli_config_in(const struct cli_config *cfg, enum cli_place place, const char *key,
                    struct cli_value *out);
-/* Calls `each` for every key of the application barrel_p2p. */
-void cli_config_each(const struct cli_config *cfg, void (*each)(void *ctx, const char *key),
-                     void *ctx);
+/* Calls `each` once for every key in CLI_BARREL_P2P or CLI_DIST. */
+void cli_config_each(const struct cli_config *cfg, enum cli_place place,
+                     void (*each)(void *ctx, enum cli_place place, const char *key), void *ctx);
 
 #endif

@@ -75,25 +75,25 @@ static void check_key(struct report *r, const struct cli_key *k)
     }
 }
 
-static void check_unknown(void *ctx, const char *key)
+static void check_unknown(void *ctx, enum cli_place place, const char *key)
 {
     struct report *r = ctx;
     const struct cli_key *k = cli_key_find(key);
     const char *near;
-    char text[1024];
+    char here[512];
+    char there[512];
+    char text[1200];
 
-    if (strcmp(key, "included_applications") == 0 ||
-        (k != NULL && (k->place == CLI_BARREL_P2P || k->place == CLI_BOTH))) {
+    if (strcmp(key, "included_applications") == 0 || (k != NULL && cli_key_stands_in(k, place))) {
         return;
     }
+    (void)written(place, key, "_", here);
     if (k != NULL) {
-        char where[512];
-        (void)snprintf(text, sizeof(text),
-                       "{barrel_p2p, [{%s, _}]}: it has no effect there: it belongs into %s", key,
-                       written(k->place, key, "_", where));
+        (void)snprintf(text, sizeof(text), "%s: it has no effect there: it belongs into %s", here,
+                       written(k->place, key, "_", there));
     } else {
-        near = cli_key_nearest(key);
-        (void)snprintf(text, sizeof(text), "{barrel_p2p, [{%.255s, _}]}: no such key%s%s%s", key,
+        near = cli_key_nearest(place, key);
+        (void)snprintf(text, sizeof(text), "%s: no such key%s%s%s", here,
                        near != NULL ? "; did you mean " : "; docs/configuration.md lists them",
                        near != NULL ? near : "", near != NULL ? "?" : "");
     }
@@ -259,7 +259,8 @@ static int cli_config_check(struct cli *c)
         add_effective(&r, &cli_keys[i]);
     }
     if (!r.nomem) {
-        cli_config_each(cfg, check_unknown, &r);
+        cli_config_each(cfg, CLI_BARREL_P2P, check_unknown, &r);
+        cli_config_each(cfg, CLI_DIST, check_unknown, &r);
         check_auth(&r);
         check_cookie(&r);
         check_nodes(&r);

@@ -289,28 +289,35 @@ static bool in_app(const struct cli_config *cfg, enum cli_place place, const cha
     return false;
 }
 
-/* proplists:get_value/2: the first one counts. */
-static bool in_dist(const struct cli_config *cfg, const char *key, struct cli_value *out)
+/* The first item of {quic, [{dist, _}]} with that key: {Key, Value}, or Key alone. */
+static bool in_dist_item(const struct cli_config *cfg, const char *key, struct cli_value *out)
 {
     struct cli_value dist;
-    struct cli_value e;
     struct cli_value k;
     struct cli_list l;
 
     if (!in_app(cfg, CLI_QUIC, "dist", &dist) || !cli_list_begin(&l, dist)) {
         return false;
     }
-    while (cli_list_next(&l, &e)) {
-        if (cli_value_tuple(e, &k) == 2 && cli_value_is(k, key)) {
-            *out = cli_value_after(k);
-            return true;
-        }
-        if (cli_value_is(e, key)) {
-            *out = (struct cli_value){cfg->yes, 0};
+    while (cli_list_next(&l, out)) {
+        if ((cli_value_tuple(*out, &k) == 2 && cli_value_is(k, key)) || cli_value_is(*out, key)) {
             return true;
         }
     }
     return false;
+}
+
+/* proplists:get_value/2: the first one counts. */
+static bool in_dist(const struct cli_config *cfg, const char *key, struct cli_value *out)
+{
+    struct cli_value item;
+    struct cli_value k;
+
+    if (!in_dist_item(cfg, key, &item)) {
+        return false;
+    }
+    *out = cli_value_tuple(item, &k) == 2 ? cli_value_after(k) : (struct cli_value){cfg->yes, 0};
+    return true;
 }
 
 bool cli_config_in(const struct cli_config *cfg, enum cli_place place, const char *key,
@@ -335,9 +342,36 @@ bool cli_config_get(const struct cli_config *cfg, const char *key, struct cli_va
     return cli_config_in(cfg, k->place, key, out);
 }
 
-void cli_config_each(const struct cli_config *cfg, void (*each)(void *ctx, const char *key),
-                     void *ctx)
+/* The keys of {quic, [{dist, _}]}, as proplists has them. */
+static void each_in_dist(const struct cli_config *cfg,
+                         void (*each)(void *ctx, enum cli_place place, const char *key), void *ctx)
 {
+    struct cli_value dist;
+    struct cli_value e;
+    struct cli_value k;
+    struct cli_value first;
+    struct cli_list l;
+    char key[MAXATOMLEN_UTF8];
+
+    if (!in_app(cfg, CLI_QUIC, "dist", &dist) || !cli_list_begin(&l, dist)) {
+        return;
+    }
+    while (cli_list_next(&l, &e)) {
+        k = cli_value_tuple(e, &first) == 2 ? first : e;
+        if (cli_value_atom(k, key) && /* once */
+            in_dist_item(cfg, key, &first) && first.at == e.at) {
+            each(ctx, CLI_DIST, key);
+        }
+    }
+}
+
+void cli_config_each(const struct cli_config *cfg, enum cli_place place,
+                     void (*each)(void *ctx, enum cli_place place, const char *key), void *ctx)
+{
+    if (place == CLI_DIST) {
+        each_in_dist(cfg, each, ctx);
+        return;
+    }
     for (const struct entry *e = cfg->entries; e != NULL; e = e->next) {
         if (e->place == CLI_BARREL_P2P) {
             bool again = false;
@@ -345,7 +379,7 @@ void cli_config_each(const struct cli_config *cfg, void (*each)(void *ctx, const
                 again = again || (o->place == CLI_BARREL_P2P && strcmp(o->key, e->key) == 0);
             }
             if (!again) {
-                each(ctx, e->key);
+                each(ctx, place, e->key);
             }
         }
     }

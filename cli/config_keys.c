@@ -70,8 +70,13 @@ static size_t distance(const char *a, const char *b)
     return row[m];
 }
 
+bool cli_key_stands_in(const struct cli_key *k, enum cli_place place)
+{
+    return k->place == place || k->place == CLI_BOTH;
+}
+
 /* Of several that are equally near, the first of the alphabet, as in Erlang. */
-const char *cli_key_nearest(const char *name)
+const char *cli_key_nearest(enum cli_place place, const char *name)
 {
     const char *found = NULL;
     size_t best = 0;
@@ -83,7 +88,7 @@ const char *cli_key_nearest(const char *name)
         const struct cli_key *k = &cli_keys[i];
         size_t far;
 
-        if ((k->place != CLI_BARREL_P2P && k->place != CLI_BOTH) || strlen(k->name) > NAME_MAX_) {
+        if (!cli_key_stands_in(k, place) || strlen(k->name) > NAME_MAX_) {
             continue;
         }
         far = distance(name, k->name);
@@ -300,17 +305,24 @@ static bool is_binary(struct cli_value v)
     return ei_get_type(v.x->buff, &v.at, &type, &size) == 0 && type == ERL_BINARY_EXT;
 }
 
-/* An atom, a binary, or Latin-1 text, also an empty one. */
+/* An atom, a binary, or Latin-1 text with one "@" and something on either side. */
 static bool is_name(struct cli_value v)
 {
     char text[TEXT_CAP];
+    const char *host;
     int type;
     int size;
     int at = v.at;
 
-    return cli_value_atom(v, text) || is_binary(v) ||
-           (ei_get_type(v.x->buff, &at, &type, &size) == 0 &&
-            (type == ERL_STRING_EXT || (type == ERL_NIL_EXT)));
+    if (!cli_value_atom(v, text) &&
+        ((!is_binary(v) &&
+          (ei_get_type(v.x->buff, &at, &type, &size) != 0 || type != ERL_STRING_EXT)) ||
+         !cli_value_text(v, text, sizeof(text)))) {
+        return false;
+    }
+    host = strchr(text, '@');
+    return host != NULL && host != text && host[1] != '\0' && strchr(host + 1, '@') == NULL &&
+           strlen(text) <= 255;
 }
 
 static bool list_of(struct cli_value v, bool (*is)(struct cli_value), int min, int max)
@@ -390,7 +402,7 @@ bool cli_key_accepts(const struct cli_key *k, struct cli_value v)
     case CLI_T_CALLBACK:
         return is_callback(v);
     case CLI_T_COOKIE:
-        return cli_value_atom(v, name) || is_text(v);
+        return (cli_value_atom(v, name) && name[0] != '\0') || is_text(v);
     case CLI_T_DIR:
     case CLI_T_TEXT:
         return is_text(v);

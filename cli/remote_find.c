@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
 #define WAIT_MS 1000
 
@@ -92,8 +92,15 @@ static int check_cookie_file(const struct cli_remote *r)
     const char *home = getenv("HOME");
     char path[PATH_MAX];
 
+    struct stat st;
+
     if (home != NULL && snprintf(path, sizeof(path), "%s/.erlang.cookie", home) < PATH_MAX &&
-        access(path, F_OK) == 0) {
+        stat(path, &st) == 0) {
+        if ((st.st_mode & (S_IRWXG | S_IRWXO)) != 0) { /* erl does not start with it */
+            cli_warn("other users can read or write %s, and with it the cookie: run chmod 400 on "
+                     "it",
+                     path);
+        }
         return CLI_OK;
     }
     return cli_fail(

@@ -477,6 +477,16 @@ int cn_find_start(struct cn_peer *p, bp_time now);
 void cn_find_cancel(struct cn_peer *p);
 /* Dials the next address, or ends the peer with the last error. */
 void cn_find_next(struct cn_peer *p, bp_time now);
+/*
+ * Why an address did not do, kept as the dial's reason. What a node answered says more than that
+ * another address is silent; of several alike the first stays.
+ */
+void cn_find_note(struct cn_peer *p, int err, const char *text);
+/*
+ * Whether the next address may do better than one that has failed like that. Not while libei is in
+ * the middle of its handshake: another link would know nothing of it.
+ */
+bool cn_find_more(const struct cn_peer *p, int err);
 /* A descriptor of discovery is readable, or time has passed. */
 void cn_find_run(struct bp_node *n, bp_time now);
 bp_time cn_find_deadline(const struct bp_node *n);

@@ -193,8 +193,7 @@ static int dial(struct cn_peer *p, struct bp_addr remote, bp_time timeout, bp_ti
 /* The path to an address was not to be had. */
 static void attempt_failed(struct cn_peer *p, int rc, const char *text, bp_time now)
 {
-    p->err = rc;
-    (void)snprintf(p->text, sizeof(p->text), "%s", text);
+    cn_find_note(p, rc, text);
     p->n->stats.relays_failed++;
     cn_path_del(p->path);
     p->path = NULL;
@@ -235,6 +234,42 @@ void cn_find_timeout(struct cn_peer *p, bp_time now)
     attempt_failed(p, BP_E_TIMEOUT, text, now);
 }
 
+static bool is_silence(int err)
+{
+    return err == BP_E_TIMEOUT || err == BP_E_REFUSED || err == BP_E_SYSTEM;
+}
+
+void cn_find_note(struct cn_peer *p, int err, const char *text)
+{
+    if (p->err == 0 || (is_silence(p->err) && !is_silence(err))) {
+        p->err = err;
+        (void)snprintf(p->text, sizeof(p->text), "%s", text);
+    }
+}
+
+/* The node that we dial has answered and it will not be: no other address can help. */
+static bool is_verdict(const struct cn_peer *p, int err)
+{
+    switch (err) {
+    case BP_E_AUTH_KEY_MISMATCH:
+    case BP_E_AUTH_UNTRUSTED:
+    case BP_E_AUTH_SIGNATURE:
+    case BP_E_AUTH_REJECTED:
+    case BP_E_AUTH_CALLBACK:
+    case BP_E_AUTH_SKEW:
+    case BP_E_AUTH_LATE:
+    case BP_E_AUTH_UNEXPECTED_OK:
+        return true;
+    default:
+        return err == BP_E_HS_COOKIE && p->authenticated;
+    }
+}
+
+bool cn_find_more(const struct cn_peer *p, int err)
+{
+    return p->next_addr < p->n_addrs && !is_verdict(p, err) && !(p->authenticated && p->ei_peer);
+}
+
 void cn_find_next(struct cn_peer *p, bp_time now)
 {
     int rc = BP_E_NOT_FOUND;
@@ -249,15 +284,12 @@ void cn_find_next(struct cn_peer *p, bp_time now)
             cn_peer_settle(p, now);
             return;
         }
-        if (p->err == 0) {
-            p->err = rc;
-            (void)snprintf(p->text, sizeof(p->text), "%s", bp_error_detail());
-        }
+        cn_find_note(p, rc, bp_error_detail());
     }
     if (now >= p->give_up) {
         rc = p->err != 0 ? p->err : BP_E_TIMEOUT;
     }
-    if (p->err != 0) { /* of the last address that answered in some way */
+    if (p->err != 0) {
         char text[CN_TEXT_MAX];
         memcpy(text, p->text, sizeof(text));
         cn_peer_end(p, p->err, text, now);

@@ -585,17 +585,6 @@ void cn_peer_end(struct cn_peer *p, int err, const char *text, bp_time now)
     cn_peer_reap(p);
 }
 
-/*
- * Whether another address may do better. Not once the peer has proved who it is and does not have
- * our cookie: it is the same node everywhere. And not while libei is in the middle of its
- * handshake, of which another link would know nothing.
- */
-static bool try_next(const struct cn_peer *p, int err)
-{
-    return !p->inbound && !p->was_up && p->next_addr < p->n_addrs &&
-           !(p->authenticated && (p->ei_peer || err == BP_E_HS_COOKIE));
-}
-
 /* The link has ended by itself. */
 static void link_failed(struct cn_peer *p, bp_time now)
 {
@@ -611,10 +600,12 @@ static void link_failed(struct cn_peer *p, bp_time now)
         why = "the peer closed the connection when it saw our cookie: it has another one";
     }
     cn_why(p, err, why, text, sizeof(text));
-    if (try_next(p, err)) {
-        /* The next address; what this one said is kept for the case that none is better. */
-        p->err = err;
-        memcpy(p->text, text, sizeof(text));
+    if (p->inbound || p->was_up) {
+        cn_peer_end(p, err, text, now);
+        return;
+    }
+    cn_find_note(p, err, text);
+    if (cn_find_more(p, err)) {
         finish_link(p, err, NULL, now);
         cn_log(p->n, BP_LOG_DEBUG, "address_failed", cn_who(p), "%s", text);
         drop_link(p);
@@ -627,6 +618,5 @@ static void link_failed(struct cn_peer *p, bp_time now)
         cn_find_next(p, now);
         return;
     }
-    memcpy(p->text, text, sizeof(text));
-    cn_peer_end(p, err, p->text, now);
+    cn_peer_end(p, p->err, p->text, now);
 }

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define KEY_DIR     "data/keys"
 #define CERT_DIR    "data/quic"
@@ -77,7 +78,7 @@ static int bad(const char *what)
 static int set_cookie(struct cn_options *o, const char *value)
 {
     if (value[0] == '\0' || strlen(value) > BP_SHAKE_COOKIE_MAX) {
-        return bad("a cookie has 1 to 511 bytes");
+        return cn_fail(BP_E_INVALID, "a cookie has 1 to %u bytes", BP_SHAKE_COOKIE_MAX);
     }
     return replace(&o->cookie, value);
 }
@@ -240,8 +241,20 @@ int bp_node_set_number(struct bp_node *n, enum bp_option option, uint64_t value)
 
 /* --- loading ------------------------------------------------------------- */
 
+/* erl does not start with such a file, libei does. */
+static void warn_open_cookie(struct bp_node *n, const char *path)
+{
+    struct stat st;
+
+    if (stat(path, &st) == 0 && (st.st_mode & (S_IRWXG | S_IRWXO)) != 0) {
+        cn_log(n, BP_LOG_WARNING, "cookie_file_open", n->name,
+               "other users can read or write %s, and with it the cookie: run chmod 400 on it",
+               path);
+    }
+}
+
 /* The first line of the user's cookie file, as OTP has it. */
-static int read_cookie(struct cn_options *o)
+static int read_cookie(struct bp_node *n)
 {
     const char *home = getenv("HOME");
     char path[CN_PATH_MAX];
@@ -259,11 +272,15 @@ static int read_cookie(struct cn_options *o)
                        rc == BP_E_NOT_FOUND ? "set BP_OPT_COOKIE, or write $HOME/" COOKIE_FILE
                                             : err.text);
     }
+    warn_open_cookie(n, path);
     text[strcspn((const char *)text, "\r\n")] = '\0';
-    rc = set_cookie(o, (const char *)text);
+    rc = set_cookie(&n->opt, (const char *)text);
     bp_wipe(text, len);
     free(text);
-    return rc;
+    return rc != BP_E_INVALID
+               ? rc
+               : cn_fail(rc, "%s: its first line is no cookie, which has 1 to %u bytes", path,
+                         BP_SHAKE_COOKIE_MAX);
 }
 
 static int join(const struct cn_options *o, const char *name, char out[static CN_PATH_MAX])
@@ -360,7 +377,7 @@ int cn_load(struct bp_node *n)
     int rc = 0;
 
     if (n->opt.cookie == NULL) {
-        rc = read_cookie(&n->opt);
+        rc = read_cookie(n);
     }
     if (rc == 0 && n->cred == NULL) {
         rc = load_cert(n);

@@ -154,7 +154,8 @@ validate_runtime() ->
     lists:foreach(fun validate_key/1, barrel_p2p_config_keys:all()),
     warn_ignored([K || #{key := K, place := P, type := ignored} <- barrel_p2p_config_keys:all(),
                        values(P, K) =/= []]),
-    lists:foreach(fun warn_unknown/1, proper(application:get_all_env(barrel_p2p))),
+    warn_unknown(barrel_p2p, application:get_all_env(barrel_p2p)),
+    warn_unknown(dist, user_dist()),
     case env(cookie_only_nodes, []) of
         [] -> ok;
         _ ->
@@ -189,31 +190,32 @@ warn_ignored(Keys) ->
                            <<"these keys are set and have no effect in this carrier; "
                              "docs/configuration.md says why">>).
 
-%% One line for each, with the name that was meant.
-warn_unknown({included_applications, _}) ->
-    ok;
-warn_unknown({Key, _}) ->
+%% One line for each, with the name that was meant. Below `quic' itself others may have keys.
+warn_unknown(Where, Items) ->
+    Keys = lists:usort([K || Item <- Items, K <- [item_key(Item)], is_atom(K)]),
+    lists:foreach(fun(Key) -> warn_unknown_key(Where, Key) end, Keys -- [included_applications]).
+
+warn_unknown_key(Where, Key) ->
     case barrel_p2p_config_keys:find(Key) of
-        {ok, #{place := Place}} when Place =:= barrel_p2p; Place =:= both ->
-            ok;
         {ok, #{place := Place}} ->
-            warn_key(Key, ["it has no effect there: it belongs into ", place_text(Place, Key)]);
+            barrel_p2p_config_keys:stands_in(Where, Place) orelse
+                warn_key(Where, Key, ["it has no effect there: it belongs into ",
+                                      place_text(Place, Key)]);
         error ->
-            warn_key(Key, ["no such key",
-                           case barrel_p2p_config_keys:nearest(Key) of
-                               {ok, Near} -> ["; did you mean ", atom_to_list(Near), "?"];
-                               none -> "; docs/configuration.md lists them"
-                           end])
+            warn_key(Where, Key, ["no such key",
+                                  case barrel_p2p_config_keys:nearest(Where, Key) of
+                                      {ok, Near} -> ["; did you mean ", atom_to_list(Near), "?"];
+                                      none -> "; docs/configuration.md lists them"
+                                  end])
     end.
 
-warn_key(Key, Text) ->
+warn_key(Where, Key, Text) ->
     barrel_p2p_node:report(warning, unknown_key, atom_to_list(Key), barrel_p2p,
-                           ["{barrel_p2p, [{", atom_to_list(Key), ", _}]}: ", Text]).
+                           [place_text(Where, Key), ": ", Text]).
 
+place_text(barrel_p2p, Key) -> ["{barrel_p2p, [{", atom_to_list(Key), ", _}]}"];
 place_text(quic, Key) -> ["{quic, [{", atom_to_list(Key), ", _}]}"];
 place_text(dist, Key) -> ["{quic, [{dist, [{", atom_to_list(Key), ", _}]}]}"].
-
-proper(Env) -> [E || {K, _} = E <- Env, is_atom(K)].
 
 -spec bad(atom(), term(), string()) -> no_return().
 bad(Key, Value, Want) ->
@@ -254,8 +256,9 @@ apply_cookie() ->
         {_, default} ->
             barrel_p2p_node:report(
               warning, default_cookie, <<"any">>, default_cookie,
-              <<"the cookie is the public default 'barrel_p2p': set your own with -setcookie or "
-                "{barrel_p2p, [{dist_cookie, Cookie}]}, the same on all nodes">>),
+              <<"the cookie is the public default 'barrel_p2p', not that of ~/.erlang.cookie: set your "
+                "own with -setcookie or {barrel_p2p, [{dist_cookie, Cookie}]}, the same on all "
+                "nodes">>),
             set_cookie(?BP_DEFAULT_COOKIE)
     end.
 

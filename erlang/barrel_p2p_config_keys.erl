@@ -4,7 +4,7 @@
 %% `barrel-p2p config check' checks them without a node, are made of it (`make docs').
 -module(barrel_p2p_config_keys).
 
--export([all/0, find/1, check/2, expects/1, nearest/1, markdown/0, c_table/0]).
+-export([all/0, find/1, check/2, expects/1, nearest/2, stands_in/2, markdown/0, c_table/0]).
 
 -export_type([key/0, place/0, type/0]).
 
@@ -90,7 +90,7 @@ identity() ->
       "Patterns (`'*@host'`, `'name@*'`) of nodes that need only the cookie. Needs a cookie of your "
       "own."},
      {barrel_p2p, dist_cookie, barrel_p2p, cookie, ["-setcookie"],
-      "The cookie. The default is public; a warning says so."},
+      "The cookie. The default is public, as a warning says; `~/.erlang.cookie` is not used."},
      {dist, auth_callback, {barrel_p2p_dist_auth_callback, authenticate}, callback,
       ["-quic_dist_auth_callback"],
       "`{Module, Function}` or `\"Module:Function\"` that authenticates peers instead of ours."},
@@ -212,7 +212,7 @@ check(dir, V) -> is_text(V);
 check(dir_or_none, V) -> V =:= none orelse is_text(V);
 check(text, V) -> is_text(V);
 check(name_list, V) -> list_of(fun is_name/1, V);
-check(cookie, V) -> is_atom(V) orelse is_text(V);
+check(cookie, V) -> V =/= '' andalso (is_atom(V) orelse is_text(V));
 check(backends, V) -> list_of(fun is_backend/1, V);
 check(list, V) -> is_list(V) andalso length_or_false(V);
 check(servers, V) -> list_of(fun is_server/1, V);
@@ -240,7 +240,7 @@ expects(port) -> "a port, 0 to 65535";
 expects(dir) -> "a path as text";
 expects(dir_or_none) -> "a path as text, or none";
 expects(text) -> "text";
-expects(name_list) -> "a list of node names";
+expects(name_list) -> "a list of node names (name@host)";
 expects(cookie) -> "an atom or text";
 expects(backends) -> "a list of modules or {Module, Opts}";
 expects(list) -> "a list";
@@ -261,7 +261,15 @@ is_text(V) when is_binary(V) -> V =/= <<>> andalso binary:match(V, <<0>>) =:= no
 is_text([_ | _] = V) -> io_lib:char_list(V) andalso not lists:member(0, V);
 is_text(_) -> false.
 
-is_name(V) -> is_atom(V) orelse is_binary(V) orelse io_lib:latin1_char_list(V).
+%% Or a pattern of names; a word without "@" would match nothing and be dialled by nobody.
+is_name(V) when is_atom(V) -> has_two_parts(atom_to_list(V));
+is_name(V) when is_binary(V) -> has_two_parts(binary_to_list(V));
+is_name(V) -> io_lib:latin1_char_list(V) andalso has_two_parts(V).
+
+has_two_parts(Text) ->
+    {Name, Rest} = lists:splitwith(fun(C) -> C =/= $@ end, Text),
+    Name =/= [] andalso length(Rest) > 1 andalso length(Text) =< 255
+        andalso not lists:member($@, tl(Rest)) andalso not lists:member(0, Text).
 
 is_backend({Module, _}) -> is_backend(Module);
 is_backend(Module) -> is_atom(Module) andalso Module =/= undefined.
@@ -320,12 +328,17 @@ length_or_false(V) ->
 
 %% --- names that nobody knows ---------------------------------------------------------
 
-%% The key of `barrel_p2p' that a mistyped one most likely is.
--spec nearest(atom()) -> {ok, atom()} | none.
-nearest(Key) ->
+%% Whether a key of that place may stand there.
+-spec stands_in(barrel_p2p | dist, place()) -> boolean().
+stands_in(Where, Place) ->
+    Place =:= Where orelse Place =:= both.
+
+%% The key that a mistyped one there most likely is.
+-spec nearest(barrel_p2p | dist, atom()) -> {ok, atom()} | none.
+nearest(Where, Key) ->
     Text = atom_to_list(Key),
     case lists:sort([{distance(Text, atom_to_list(K)), K}
-                     || #{key := K, place := P} <- all(), P =:= barrel_p2p orelse P =:= both]) of
+                     || #{key := K, place := P} <- all(), stands_in(Where, P)]) of
         [{D, Best} | _] when D * 2 =< length(Text) -> {ok, Best};
         _ -> none
     end.

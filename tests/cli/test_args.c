@@ -288,7 +288,9 @@ static char *complete(void **state, const char *line)
     snprintf(script, sizeof(script),
              "cd '%s' && . '%s/cli/completion/barrel-p2p.bash' && "
              "barrel-p2p() { '%s' \"$@\"; } && COMP_LINE='%s' && "
-             "COMP_POINT=${#COMP_LINE} && _barrel_p2p && printf '%%s\\n' \"${COMPREPLY[@]}\"",
+             "COMP_POINT=${#COMP_LINE} AFTER='' COMPREPLY='' && BEFORE=$(compgen -v) && "
+             "_barrel_p2p && printf '%%s\\n' \"${COMPREPLY[@]}\" && AFTER=$(compgen -v) && "
+             "diff <(echo \"$BEFORE\" | grep -v BEFORE) <(echo \"$AFTER\" | grep -v BEFORE)",
              t->path, root, cli_path(command), line);
     assert_int_equal(setenv("SCRIPT", script, 1), 0);
     p = popen("bash --norc -c \"$SCRIPT\" 2>&1", "r");
@@ -343,6 +345,14 @@ static void args_completion_has_every_command_and_option(void **state)
             }
         }
     }
+}
+
+/* What it finds with is forgotten afterwards: complete() fails where a variable is left behind. */
+static void args_completion_knows_nodes_that_are_found(void **state)
+{
+    assert_string_equal(complete(state, "barrel-p2p resolve --static a@h=127.0.0.1:1 --runtime-dir "
+                                        "none a"),
+                        "a@h\n");
 }
 
 static void args_completion_knows_trusted_nodes(void **state)
@@ -418,6 +428,28 @@ static void args_install_puts_all_three(void **state)
     assert_int_equal(pclose(out), 0);
 }
 
+/* Nothing is installed, above all not somewhere else. */
+static void args_install_refuses_odd_places(void **state)
+{
+    static const char *const places[] = {"DESTDIR='a b' PREFIX=/usr", "PREFIX=relative",
+                                         "PREFIX='/tmp/a b'", "PREFIX="};
+    char line[2 * PATH_MAX];
+    char text[256];
+
+    (void)state;
+    for (size_t i = 0; i < 4; i++) {
+        FILE *out;
+        snprintf(line, sizeof(line),
+                 "env -u MAKEFLAGS -u MAKELEVEL -u BUILD make -s -n install-cli %s 2>&1",
+                 places[i]);
+        out = popen(line, "r");
+        assert_non_null(out);
+        assert_non_null(fgets(text, sizeof(text), out));
+        assert_non_null(strstr(text, " must "));
+        assert_int_not_equal(pclose(out), 0);
+    }
+}
+
 /* With an Erlang that cannot be run, and rules for everything, as in a fresh clone. */
 static void args_command_is_built_without_erlang(void **state)
 {
@@ -450,10 +482,12 @@ static const struct CMUnitTest tests[] = {
     TMPDIR_TEST(args_full_disk_is_a_failure),
     TMPDIR_TEST(args_man_page_has_every_command_and_option),
     TMPDIR_TEST(args_completion_has_every_command_and_option),
+    TMPDIR_TEST(args_completion_knows_nodes_that_are_found),
     TMPDIR_TEST(args_completion_knows_trusted_nodes),
     TMPDIR_TEST(args_completion_knows_relays),
     TMPDIR_TEST(args_completion_forgets_the_line_before),
     TMPDIR_TEST(args_install_puts_all_three),
+    TMPDIR_TEST(args_install_refuses_odd_places),
     TMPDIR_TEST(args_command_is_built_without_erlang),
 };
 

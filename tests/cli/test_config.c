@@ -110,6 +110,8 @@ static void config_wrong_values_are_all_named(void **state)
         {"{auth_enabled, yes}", "true or false"},
         {"{auth_handshake_timeout, 0}", "milliseconds > 0 or infinity"},
         {"{cookie_only_nodes, [a|b]}", "a list of node names"},
+        {"{contact_nodes, [foo]}", "a list of node names (name@host)"},
+        {"{dist_cookie, ''}", "an atom or text"},
         {"{listen_port, \"65536\"}", "a port, 0 to 65535"},
         {"{listen_port, 1.0}", "a port, 0 to 65535"},
         {"{dist_cookie, 17}", "an atom or text"},
@@ -198,7 +200,8 @@ static void config_warnings_do_not_fail(void **state)
         "[{barrel_p2p, [{auth_trust_mod, strict}, {completely_different, 1}, {dns_domain, \"x\"}, "
         "{auth_enabled, false}, {address, x}]}, "
         "{quic, [{dist, [{verify, verify_peer}, {nodes, [{'a@h', {\"h\", 1}}, {'b@h', \"h\", "
-        "0}]}]}]}].");
+        "0}]}, {fmaily, inet}]}]}].");
+    expect_out(&r, 0, "{quic, [{dist, [{fmaily, _}]}]}: no such key; did you mean family?");
     expect_out(&r, 0, "did you mean auth_trust_mode?");
     expect_out(&r, 0, "completely_different, _}]}: no such key; docs/configuration.md");
     expect_out(&r, 0, "it belongs into {quic, [{dist, [{dns_domain, _}]}]}");

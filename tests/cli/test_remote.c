@@ -148,6 +148,14 @@ static void remote_cookie_of_home(void **state)
     assert_int_equal(chmod(file, 0400), 0);
     cli(&r, state, "ping", PEER, REMOTE(where));
     expect_out(&r, 0, "pong");
+    assert_string_equal(r.err, "");
+    assert_int_equal(chmod(file, 0640), 0);
+    cli(&r, state, "ping", PEER, REMOTE(where));
+    expect_out(&r, 0, "pong");
+    expect_err(&r, 0, "run chmod 400 on it");
+    tmpdir_put(file, "\n", 1);
+    cli(&r, state, "ping", PEER, REMOTE(where));
+    expect_err(&r, 2, ".erlang.cookie: its first line is no cookie");
     if (home != NULL) {
         (void)setenv("HOME", home, 1);
     }

@@ -159,6 +159,8 @@ static void other_cookie(void **state)
 
     rig_start(b, true);
     rig_knows(a, b);
+    /* At its second address it would be the same node: that is not dialled. */
+    assert_int_equal(bp_node_discover_static(a->n, NAME_B, "127.0.0.2", b->port), 0);
     assert_int_equal(bp_node_set_text(a->n, BP_OPT_COOKIE, "another"), 0);
     rig_start(a, false);
     assert_int_equal(bp_node_dial(a->n, NAME_B, 0, &id), 0);
@@ -171,6 +173,29 @@ static void other_cookie(void **state)
     assert_int_equal(rig_counter(b, "refused_bad_cookie"), 1);
     assert_int_not_equal(access(rig_trusted(&r, b, a, path), F_OK), 0);
     assert_int_not_equal(access(rig_trusted(&r, a, b, path), F_OK), 0);
+    rig_end(&r);
+}
+
+/* One address is refused with a reason, at the others there is nobody: the reason is told. */
+static void refusal_says_more_than_silence(void **state)
+{
+    struct rig r = {.state = state};
+    struct rig_node *b = rig_node(&r, NAME_B);
+    struct rig_node *a = rig_node(&r, NAME_A);
+    const struct bp_event *ev;
+    bp_peer_id id;
+
+    assert_int_equal(bp_node_set_text(b->n, BP_OPT_TRUST, "strict"), 0);
+    rig_start(b, true);
+    /* nobody has port 1 */
+    assert_int_equal(bp_node_discover_static(a->n, NAME_B, "127.0.0.1", 1), 0);
+    rig_knows(a, b);
+    assert_int_equal(bp_node_discover_static(a->n, NAME_B, "127.0.0.2", 1), 0);
+    rig_start(a, false);
+    assert_int_equal(bp_node_dial(a->n, NAME_B, 0, &id), 0);
+    ev = rig_expect(&r, a, BP_EVENT_DOWN);
+    assert_int_equal(ev->error, BP_ERROR_AUTH_REJECTED);
+    assert_non_null(strstr(ev->text, "untrusted_key"));
     rig_end(&r);
 }
 
@@ -685,13 +710,28 @@ static void misuse(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TMPDIR_TEST(up_talk_down), TMPDIR_TEST(many_messages),  TMPDIR_TEST(large_message),
-        TMPDIR_TEST(other_cookie), TMPDIR_TEST(wrong_key_here), TMPDIR_TEST(wrong_key_there),
-        TMPDIR_TEST(strict),       TMPDIR_TEST(not_found),      TMPDIR_TEST(refused),
-        TMPDIR_TEST(silence),      TMPDIR_TEST(second_address), TMPDIR_TEST(anybody),
-        TMPDIR_TEST(simultaneous), TMPDIR_TEST(dialled_twice),  TMPDIR_TEST(next_life),
-        TMPDIR_TEST(slow_reader),  TMPDIR_TEST(limits),         TMPDIR_TEST(own_backend),
-        TMPDIR_TEST(files),        TMPDIR_TEST(misuse),         TMPDIR_TEST(dns),
+        TMPDIR_TEST(up_talk_down),
+        TMPDIR_TEST(many_messages),
+        TMPDIR_TEST(large_message),
+        TMPDIR_TEST(other_cookie),
+        TMPDIR_TEST(refusal_says_more_than_silence),
+        TMPDIR_TEST(wrong_key_here),
+        TMPDIR_TEST(wrong_key_there),
+        TMPDIR_TEST(strict),
+        TMPDIR_TEST(not_found),
+        TMPDIR_TEST(refused),
+        TMPDIR_TEST(silence),
+        TMPDIR_TEST(second_address),
+        TMPDIR_TEST(anybody),
+        TMPDIR_TEST(simultaneous),
+        TMPDIR_TEST(dialled_twice),
+        TMPDIR_TEST(next_life),
+        TMPDIR_TEST(slow_reader),
+        TMPDIR_TEST(limits),
+        TMPDIR_TEST(own_backend),
+        TMPDIR_TEST(files),
+        TMPDIR_TEST(misuse),
+        TMPDIR_TEST(dns),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;

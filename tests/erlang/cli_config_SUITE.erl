@@ -94,7 +94,7 @@ one_round(Config, Keys, Values, Round) ->
     ?EQ(6, Status).
 
 values() ->
-    Fixed = [undefined, none, true, false, '', any, auto, inet6, strict, json, info, infinity, 'a b', 'a@b',
+    Fixed = [undefined, none, true, false, '', any, '@', '*@h', 'a@', 'a@b@c', ["a@b"], ["a", 'a@b'], [<<"@b">>], auto, inet6, strict, json, info, infinity, 'a b', 'a@b',
              0, 1, 2, 5, 16, 17, 30, 32, 33, 512, 999, 1000, 1199, 1200, 60000, 65507, 65508, 65535, 65536,
              3600000, 86400000, 86400001, 4294967295, 4294967296, 1 bsl 70, -1, -(1 bsl 70), 1.0,
              "", "x", "4433", "+5", "65536", "4433x", " 7", "127.0.0.1", "127.1", "::1", "fe80::1%lo", "::g",
@@ -113,10 +113,14 @@ values() ->
 nearest_names_are_alike(Config) ->
     Words = [discovery_dri, discover_timeout, cookieonlynodes, listenport, zzz, a, 'listen port', keep_alive,
              active, prwl_, shuffle, auth_dir, dir],
-    {0, Lines} = cli(bp_cluster:dir(Config),
-                     ["config", "check", write(Config, "c.config", [{barrel_p2p, [{W, 1} || W <- Words]}])]),
+    nearest_alike(Config, barrel_p2p, Words, [{barrel_p2p, [{W, 1} || W <- Words]}]),
+    Dist = [dns_domian, node, fmaily, cert_fil, prwl_, zzz, dir, w],
+    nearest_alike(Config, dist, Dist, [{quic, [{dist, [w, {w, 1} | [{W, 1} || W <- Dist -- [w]]]}]}]).
+
+nearest_alike(Config, Where, Words, Term) ->
+    {0, Lines} = cli(bp_cluster:dir(Config), ["config", "check", write(Config, "c.config", Term)]),
     [begin
-         Want = case barrel_p2p_config_keys:nearest(W) of
+         Want = case barrel_p2p_config_keys:nearest(Where, W) of
                     {ok, Near} -> "did you mean " ++ atom_to_list(Near) ++ "?";
                     none -> "docs/configuration.md lists them"
                 end,

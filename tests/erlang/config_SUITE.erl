@@ -133,7 +133,8 @@ every_type_refuses_what_is_wrong(_) ->
            {timeout, 4294967296}, {dir, ""}, {dir, none}, {dir, 7}, {dir_or_none, undefined}, {{optional, dir}, none}, {servers, ["host"]}, {servers, [{"::1", 0}]},
            {servers, "127.0.0.1"}, {advertise, "a b"}, {advertise, []}, {advertise, {"h", 65536}},
            {advertise, lists:duplicate(9, <<"h">>)}, {address, "localhost"}, {address, {1, 2, 3}},
-           {backends, a}, {backends, ["a"]}, {backends, [undefined]}, {name_list, ['a@b' | x]}, {boolean, yes},
+           {backends, a}, {backends, ["a"]}, {backends, [undefined]}, {name_list, ['a@b' | x]},
+           {name_list, [foo]}, {name_list, ['*']}, {name_list, ["a@"]}, {name_list, ['a@b@c']}, {cookie, ''}, {boolean, yes},
            {{integer, 1, 16}, 17}, {{one_of, [json, term]}, xml}],
     [?EQ({B, false}, {B, Ok(T, V)}) || {T, V} = B <- Bad].
 
@@ -172,18 +173,25 @@ wrong_values_end_the_application_start(Config) ->
 unknown_keys_are_warned_about(Config) ->
     N = bp_cluster:start(Config, #{name => n, config =>
         [{barrel_p2p, [{auth_trust_mod, strict}, {completely_different, 1}, {dns_domain, "x"},
-                       {auth_trust_mode, tofu}]}]}),
+                       {auth_trust_mode, tofu}]},
+         {quic, [{dist, [{fmaily, inet}, {family, auto}, {discovery_dir, "x"}, zzzzzz]},
+                 {not_ours, 1}]}]}),
     bp_cluster:wait_log(N, ["WARNING", "unknown_key", "auth_trust_mod,", "did you mean auth_trust_mode?"]),
     bp_cluster:wait_log(N, ["unknown_key", "completely_different", "no such key; docs/configuration.md"]),
     bp_cluster:wait_log(N, ["unknown_key", "dns_domain", "{quic, [{dist, [{dns_domain, _}]}]}"]),
-    ?EQ(3, length(binary:matches(bp_cluster:log(N), <<"unknown_key peer=">>))).
+    bp_cluster:wait_log(N, ["unknown_key", "{quic, [{dist, [{fmaily, _}]}]}", "did you mean family?"]),
+    bp_cluster:wait_log(N, ["unknown_key", "discovery_dir", "belongs into {barrel_p2p, [{discovery_dir, _}]}"]),
+    bp_cluster:wait_log(N, ["unknown_key", "zzzzzz", "docs/configuration.md"]),
+    ?EQ(6, length(binary:matches(bp_cluster:log(N), <<"unknown_key peer=">>))).
 
 nearest_name(_) ->
-    Near = fun barrel_p2p_config_keys:nearest/1,
+    Near = fun(K) -> barrel_p2p_config_keys:nearest(barrel_p2p, K) end,
     ?EQ({ok, discovery_dir}, Near(discovery_dri)),
     ?EQ({ok, discovery_timeout}, Near(discover_timeout)),
     ?EQ({ok, cookie_only_nodes}, Near(cookieonlynodes)),
     ?EQ({ok, listen_port}, Near(listenport)),
+    ?EQ({ok, dns_domain}, barrel_p2p_config_keys:nearest(dist, dns_domian)),
+    ?EQ(none, barrel_p2p_config_keys:nearest(dist, shuffle_period)),
     ?EQ(none, Near(zzz)),
     ?EQ(none, Near('')).
 

@@ -290,7 +290,7 @@ cplusplus(Config) ->
          _ = sh(Text ++ "c++ -x c++" ++ Flags ++ Rest),
          _ = sh(Text ++ "cc -x c -std=c11 -D_DEFAULT_SOURCE -Wall -Wextra -Wpedantic -Wstrict-prototypes "
                 "-Werror" ++ Rest)
-     end || H <- ["node.h", "discovery.h", "error.h", "ei.h", "barrel_p2p.h"]],
+     end || H <- ["node.h", "discovery.h", "error.h", "relay.h", "ei.h", "barrel_p2p.h"]],
     ok.
 
 %% With ERL_LIBS and no -pa: found by its name, as in a release.

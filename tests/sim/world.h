@@ -54,6 +54,10 @@ struct sim_node {
     unsigned dist_streams;
     uint32_t max_frame_bytes;
     uint32_t max_datagram;
+    const uint8_t *ticket_key;       /* of b, or NULL */
+    bool keep_session;               /* a wants one */
+    uint8_t session[BP_SESSION_MAX]; /* that a has got, or goes on with */
+    size_t session_len;
     bool authenticated;
     bool pin_wanted;
     bool has_key;
@@ -84,7 +88,7 @@ struct sim {
     unsigned spin;         /* steps since time moved */
     struct bp_addr a_seen; /* a's address as b sees it: sim_rebind */
     struct bp_listener listener;
-    bool a_moves;          /* a is seen at the local addresses that its datagrams have */
+    bool a_moves; /* a is seen at the local addresses that its datagrams have */
     struct {
         struct bp_addr name; /* ... unless they are names: sim_name */
         struct bp_addr at;
@@ -102,7 +106,8 @@ struct sim {
     void (*on_link)(struct sim_node *n);
 };
 
-/* With a_moves: b sees a's datagrams from `name` at `at`, and answers there reach a as for `name`. */
+/* With a_moves: b sees a's datagrams from `name` at `at`, and answers there reach a as for `name`.
+ */
 void sim_name(struct sim *s, const struct bp_addr *name, const struct bp_addr *at);
 /* Keys, certificates and defaults (TOFU, built-in auth, 16 streams); no packet is sent. */
 void sim_init(struct sim *s, uint64_t seed);

@@ -322,6 +322,18 @@ static void note_tls(struct drv_conn *c)
     }
 }
 
+/* For the next connection to this node. Each proves its identity anew. */
+static void keep_session(struct drv_conn *c, bp_time now)
+{
+    uint8_t p[BP_SESSION_MAX];
+    size_t len = bp_conn_take_session(bp_link_conn(c->link), p);
+
+    if (c->authenticated && c->trust.has_key) {
+        drv_tickets_keep(c->settings, bp_link_peer_name(c->link), p, len, now);
+    }
+    bp_wipe(p, len);
+}
+
 void drv_conn_events(struct drv_conn *c, bp_time now)
 {
     struct bp_link_event ev;
@@ -351,6 +363,9 @@ void drv_conn_events(struct drv_conn *c, bp_time now)
             break;
         case BP_LINK_EV_CID_REMOVED:
             remove_cid(c, &ev.cid);
+            break;
+        case BP_LINK_EV_SESSION:
+            keep_session(c, now);
             break;
         case BP_LINK_EV_IDLE_ASKED:
             c->idle_asked = true;
@@ -401,6 +416,7 @@ int drv_conn_pin(struct drv_conn *c, struct bp_errbuf *err)
     rc = bp_peer_trust_pin(&c->trust, bp_link_peer_name(c->link), &replaced, note, sizeof(note),
                            err);
     if (replaced) {
+        drv_tickets_drop(bp_link_peer_name(c->link));
         drv_log(DRV_WARNING, "key_rotated", drv_conn_peer(c), "%s", note);
     }
     return rc;

@@ -92,6 +92,7 @@ static void op_connect(struct drv_conn_port *cp, const uint8_t *p, size_t len, s
     struct bp_addr bound;
     char name[BP_NODE_NAME_MAX + 1];
     char ip[BP_ADDR_TEXT_MAX];
+    uint8_t session[BP_SESSION_MAX];
     uint64_t port = 0;
     int rc;
 
@@ -112,9 +113,15 @@ static void op_connect(struct drv_conn_port *cp, const uint8_t *p, size_t len, s
     if (rc == 0) {
         rc = dial_options(&lc, &relay, p, len);
     }
+    if (s->auth_mode == BP_AUTH_BUILTIN) {
+        lc.conn.keep_session = true;
+        lc.conn.session = session;
+        lc.conn.session_len = rc == 0 ? drv_tickets_take(name, session, drv_now()) : 0;
+    }
     if (rc == 0) {
         rc = drv_conn_new(&cp->conn, false, s, &lc, drv_now());
     }
+    bp_wipe(session, sizeof(session));
     drv_settings_unref(s);
     if (rc != 0) {
         drv_relay_close(cp, relay);
@@ -391,6 +398,16 @@ static bool control(struct drv_conn_port *cp, unsigned op, const uint8_t *p, siz
     }
 }
 
+/* The connection is up and nobody waits for it: path MTU probes and a ticket can go out with the
+ * first message, or a little later, when both nodes have told their processes. */
+static bool up_quietly(const struct drv_conn_port *cp, unsigned op)
+{
+    struct bp_link *l = cp->conn->link;
+
+    return (op == OP_PRE_NODEUP || op == OP_POST_NODEUP) && bp_link_phase(l) == BP_LINK_UP &&
+           bp_link_pending(l) == 0 && bp_link_frames(l)->n == 0 && bp_link_user_streams(l) == 0;
+}
+
 ErlDrvSSizeT drv_conn_port_control(struct drv_conn_port *cp, unsigned op, const uint8_t *p,
                                    size_t len, char **rbuf, ErlDrvSizeT rlen)
 {
@@ -413,7 +430,9 @@ ErlDrvSSizeT drv_conn_port_control(struct drv_conn_port *cp, unsigned op, const 
         drv_conn_port_push(cp, drv_now());
     } else if (cp->conn != NULL && op != OP_GETSTAT && op != OP_RECV && op != OP_PEER) {
         /* What the operation began goes on outside of it: the VM wants the result first. */
-        drv_wake(cp->p.wake_fd);
+        if (!up_quietly(cp, op) || !drv_conn_port_soon(cp, drv_now())) {
+            drv_wake(cp->p.wake_fd);
+        }
     }
     return drv_reply_done(&r, rbuf, rlen);
 }

@@ -441,6 +441,11 @@ static void follow_peer(struct drv_conn *c)
     }
 }
 
+bool drv_conn_port_soon(struct drv_conn_port *cp, bp_time now)
+{
+    return cp->acks.by != 0 || drv_acks_wait(&cp->acks, cp->p.wake_fd, now + DRV_ACKS_WAIT);
+}
+
 /*
  * What was read is likely to be answered: one datagram then, and one wake-up of the peer. QUIC has
  * no deadline for what it would have sent now, were it asked: a lost frame, say. Its other
@@ -453,7 +458,7 @@ static bool acks_wait(struct drv_conn_port *cp, bp_time now)
     if (!cp->just_read || c->stash != NULL || !bp_conn_only_acks(bp_link_conn(c->link))) {
         return false;
     }
-    return cp->acks.by != 0 || drv_acks_wait(&cp->acks, cp->p.wake_fd, now + DRV_ACKS_WAIT);
+    return drv_conn_port_soon(cp, now);
 }
 
 void drv_conn_port_settle(struct drv_conn_port *cp, bp_time now)
@@ -596,7 +601,17 @@ void drv_conn_port_timeout(struct drv_conn_port *cp)
 
 /* --- from the VM --------------------------------------------------------- */
 
-static void handshake_message(struct drv_conn_port *cp, const ErlIOVec *ev)
+/*
+ * dist_util says "ok" and then, when it has the cookie from its server, what the peer waits for.
+ * Only a peer of our own takes the two from one datagram.
+ */
+static bool more_follows(const struct drv_conn *c, const uint8_t *msg, size_t len)
+{
+    return len >= 3 && memcmp(msg, "sok", 3) == 0 && bp_conn_peer_is_ours(bp_link_conn(c->link));
+}
+
+/* True if it need not be sent at once. */
+static bool handshake_message(struct drv_conn_port *cp, const ErlIOVec *ev)
 {
     uint8_t msg[HS_MESSAGE_MAX];
     size_t len = 0;
@@ -605,7 +620,7 @@ static void handshake_message(struct drv_conn_port *cp, const ErlIOVec *ev)
     for (int i = 0; i < ev->vsize; i++) {
         if (ev->iov[i].iov_len > sizeof(msg) - len) {
             drv_conn_port_fail(cp, BP_E_HS_TOO_LONG, bp_err_text(BP_E_HS_TOO_LONG));
-            return;
+            return false;
         }
         if (ev->iov[i].iov_len > 0) {
             memcpy(msg + len, ev->iov[i].iov_base, ev->iov[i].iov_len);
@@ -613,12 +628,14 @@ static void handshake_message(struct drv_conn_port *cp, const ErlIOVec *ev)
         }
     }
     if (len == 0) {
-        return;
+        return false;
     }
     rc = bp_link_hs_send(cp->conn->link, msg, len);
     if (rc != 0) {
         drv_conn_port_fail(cp, rc, "a distribution handshake message could not be sent");
+        return false;
     }
+    return more_follows(cp->conn, msg, len);
 }
 
 static void frame(struct drv_conn_port *cp, const ErlIOVec *ev)
@@ -668,8 +685,9 @@ void drv_conn_port_outputv(struct drv_conn_port *cp, ErlIOVec *ev)
     }
     now = cp->p.entered;
     if (!c->alive) {
-        handshake_message(cp, ev);
-        drv_conn_port_settle(cp, now);
+        if (!handshake_message(cp, ev) || !drv_conn_port_soon(cp, now)) {
+            drv_conn_port_settle(cp, now);
+        }
         return;
     }
     if (ev->size == 0) {

@@ -13,6 +13,7 @@
  *   key_ops.c    control operations on the node's own keys and certificate
  *   mailbox.c    datagrams that came to the wrong socket
  *   ack_clock.c  how long acknowledgements wait for a datagram
+ *   tickets.c    TLS sessions that go on in the next connection
  *   turn.c       how much a connection does at a time while others are active
  *   settings.c   CONFIG, as an immutable snapshot that connections share
  *   file_ops.c   control operations on key, trust and TLS files
@@ -319,6 +320,23 @@ const char *drv_conn_error_text(const struct drv_conn *c);
 /* The peer ended it, and said that our part of the authentication was the reason. */
 bool drv_conn_refused_us(const struct drv_conn *c);
 
+/* --- tickets.c ----------------------------------------------------------- */
+
+/* The key that sessions of peers which dial us go on with; false: there is none, or `of` are not
+ * the node's settings any more. */
+bool drv_tickets_key(const struct drv_settings *of, uint8_t out[static BP_TICKET_KEY_LEN],
+                     bp_time now);
+/* The TLS session of the last connection to `node`, which is kept no longer (a ticket that is used
+ * twice shows who uses it); returns its length, 0 if there is none. */
+size_t drv_tickets_take(const char *node, uint8_t out[static BP_SESSION_MAX], bp_time now);
+/* Keeps one of a connection that began with the settings `from`. */
+void drv_tickets_keep(const struct drv_settings *from, const char *node,
+                      const uint8_t p[static BP_SESSION_MAX], size_t len, bp_time now);
+/* The trust in this node's key has changed. */
+void drv_tickets_drop(const char *node);
+/* New settings, or the node ends: all sessions, and the key. With the node's lock. */
+void drv_tickets_forget(void);
+
 /* --- key_ops.c ----------------------------------------------------------- */
 
 struct drv_reply;
@@ -510,6 +528,8 @@ void drv_conn_port_drain(struct drv_conn *c, int fd, const struct drv_relay *rel
 void drv_conn_port_fail(struct drv_conn_port *cp, int err, const char *text);
 /* Sends soon: at once, unless that was done only just now. */
 void drv_conn_port_push(struct drv_conn_port *cp, bp_time now);
+/* What is to be sent may wait for a message to ride on, a millisecond at most; false: it may not. */
+bool drv_conn_port_soon(struct drv_conn_port *cp, bp_time now);
 /* Sends, delivers, tells, fails and sets the timer, as the link now demands. */
 void drv_conn_port_settle(struct drv_conn_port *cp, bp_time now);
 ErlDrvSSizeT drv_conn_port_control(struct drv_conn_port *cp, unsigned op, const uint8_t *p,

@@ -83,6 +83,7 @@ void drv_node_port_stop(struct drv_node_port *np)
     drv_node.orphans = NULL;
     settings = drv_node.settings;
     drv_node.settings = NULL;
+    drv_tickets_forget();
     strays = drv_mailbox_take(&drv_node.stray);
     drv_node.stray.wake_fd = -1;
     drv_node.bound = (struct bp_addr){0};
@@ -174,6 +175,7 @@ static void accept_conn(const struct bp_initial *in, const struct bp_addr *remot
     struct bp_link_config lc;
     struct drv_settings *s;
     struct drv_conn *c;
+    uint8_t ticket_key[BP_TICKET_KEY_LEN];
     int rc;
 
     erl_drv_mutex_lock(drv_node.lock);
@@ -183,7 +185,11 @@ static void accept_conn(const struct bp_initial *in, const struct bp_addr *remot
     lc.conn.local = drv_node.bound;
     lc.conn.remote = *remote;
     bp_initial_config(in, &lc.conn);
+    if (s->auth_mode == BP_AUTH_BUILTIN && drv_tickets_key(s, ticket_key, now)) {
+        lc.conn.ticket_key = ticket_key;
+    }
     rc = drv_conn_new(&c, true, s, &lc, now);
+    bp_wipe(ticket_key, sizeof(ticket_key));
     drv_settings_unref(s);
     if (rc != 0) {
         char addr[BP_ADDR_TEXT_MAX];
@@ -382,6 +388,7 @@ static void op_config(struct drv_node_port *np, const uint8_t *p, size_t len, st
     erl_drv_mutex_lock(drv_node.lock);
     old = drv_node.settings;
     drv_node.settings = s;
+    drv_tickets_forget();
     bp_listener_set_reset_secret(&drv_node.listener, s->reset_secret);
     drv_node.owner = driver_connected(np->p.port);
     erl_drv_mutex_unlock(drv_node.lock);

@@ -64,6 +64,7 @@ enum bp_link_event_kind {
     BP_LINK_EV_AUTHENTICATED, /* phase HANDSHAKE begins; `name` is "" where nobody was named */
     BP_LINK_EV_CID_ADDED,
     BP_LINK_EV_CID_REMOVED,
+    BP_LINK_EV_SESSION,    /* bp_conn_take_session, for a later link to this peer */
     BP_LINK_EV_IDLE_ASKED, /* bp_link_idle_answer */
     BP_LINK_EV_FAILED      /* bp_link_error, bp_link_error_text */
 };

@@ -296,12 +296,20 @@ static void on_cid(void *user, const struct bp_cid *cid, bool added)
     bp_link_event(l, &ev);
 }
 
+static void on_session(void *user)
+{
+    struct bp_link_event ev = {.kind = BP_LINK_EV_SESSION};
+
+    bp_link_event(user, &ev);
+}
+
 const struct bp_conn_ops bp_link_conn_ops = {.handshake_done = on_handshake_done,
                                              .early_ready = on_early_ready,
                                              .stream_data = on_stream_data,
                                              .stream_reset = on_stream_reset,
                                              .acked = on_acked,
                                              .cid = on_cid,
+                                             .session = on_session,
                                              .user_data = bp_link_user_data,
                                              .user_reset = bp_link_user_on_reset,
                                              .user_stopped = bp_link_user_on_stop,

@@ -21,6 +21,8 @@
  * twice is one, so a path with loss and jitter makes hundreds a second with nobody at fault (its
  * default is 33, 330 since 1.18). Ours are above what a path of 10 Gbit/s can bring in packets. */
 #define GLITCHES                1000000u
+/* A server of our own gives a ticket as soon as it has settled. */
+#define TICKET_WAIT             BP_SEC
 /* ngtcp2 shows its ACK delay (a fraction of the round-trip time) as a deadline. */
 #define MIN_TIMER               BP_MS
 
@@ -210,6 +212,14 @@ static int set_up(struct bp_conn *c, const struct bp_conn_config *cfg, bp_time n
     if (rc != 0) {
         return rc;
     }
+    if (c->server && cfg->ticket_key != NULL) {
+        bp_tls_session_tickets(c->tls, cfg->ticket_key);
+        c->gives_ticket = true;
+    }
+    c->wants_session = !c->server && cfg->keep_session;
+    if (!c->server && cfg->session_len > 0) {
+        bp_tls_session_resume(c->tls, cfg->session, cfg->session_len);
+    }
     ngtcp2_conn_set_tls_native_handle(c->q, c->tls);
     return 0;
 }
@@ -251,15 +261,32 @@ int bp_conn_new(struct bp_conn **out, bool server, const struct bp_conn_config *
     return 0;
 }
 
+static void tls_del(struct bp_conn *c)
+{
+    if (c->tls != NULL) {
+        gnutls_deinit(c->tls);
+        c->tls = NULL;
+    }
+}
+
+static void session_del(struct bp_conn *c)
+{
+    if (c->session != NULL) {
+        bp_wipe(c->session, BP_SESSION_MAX);
+        c->mem->release(c->mem->ctx, c->session);
+        c->session = NULL;
+        c->session_len = 0;
+    }
+}
+
 void bp_conn_del(struct bp_conn *c)
 {
     if (c == NULL) {
         return;
     }
     ngtcp2_conn_del(c->q);
-    if (c->tls != NULL) {
-        gnutls_deinit(c->tls);
-    }
+    tls_del(c);
+    session_del(c);
     for (unsigned i = 0; i < c->n_streams; i++) {
         bp_sendq_free(&c->streams[i].q, &c->pool, &c->owner);
     }
@@ -389,6 +416,15 @@ bp_time bp_conn_clock(struct bp_conn *c, bp_time now)
     return c->now;
 }
 
+/* After bp_conn_settle: gives the TLS session back once its ticket has come, or does not. */
+static void tls_wait(struct bp_conn *c, bp_time now)
+{
+    if (c->tls_until != 0 && (!c->wants_session || now >= c->tls_until)) {
+        c->tls_until = 0;
+        tls_del(c);
+    }
+}
+
 int bp_conn_read(struct bp_conn *c, const struct bp_addr *local, const struct bp_addr *remote,
                  const uint8_t *p, size_t len, bp_time now)
 {
@@ -416,6 +452,7 @@ int bp_conn_read(struct bp_conn *c, const struct bp_addr *local, const struct bp
     if (c->server && !bp_addr_equal(remote, &c->remote)) {
         bp_conn_path_other(c, remote);
     }
+    tls_wait(c, now);
     return rc == 0 ? 0 : bp_conn_fail(c, rc);
 }
 
@@ -459,10 +496,46 @@ void bp_conn_settle(struct bp_conn *c)
 {
     c->coarse = true;
     c->settled = true;
-    if (c->tls != NULL && c->handshake_done) {
-        gnutls_deinit(c->tls);
-        c->tls = NULL;
+    if (c->tls == NULL || !c->handshake_done) {
+        return;
     }
+    if (c->gives_ticket && bp_conn_peer_is_ours(c)) {
+        bp_tls_session_give(c->tls); /* ngtcp2 copies it */
+    }
+    c->wants_session = c->wants_session && bp_conn_peer_is_ours(c);
+    c->tls_until = c->now + TICKET_WAIT;
+    tls_wait(c, c->now);
+}
+
+bool bp_conn_note_session(struct bp_conn *c)
+{
+    if (c->session == NULL) {
+        c->session = c->mem->alloc(c->mem->ctx, BP_SESSION_MAX);
+    }
+    c->session_len =
+        c->session != NULL ? bp_tls_session_save(c->tls, c->session, BP_SESSION_MAX) : 0;
+    if (c->session_len == 0) {
+        session_del(c);
+        return false;
+    }
+    c->wants_session = false;
+    return true;
+}
+
+size_t bp_conn_take_session(struct bp_conn *c, uint8_t out[static BP_SESSION_MAX])
+{
+    size_t len = c->session_len;
+
+    if (len > 0) {
+        memcpy(out, c->session, len);
+    }
+    session_del(c);
+    return len;
+}
+
+bool bp_conn_resumed(const struct bp_conn *c)
+{
+    return c->resumed;
 }
 
 int bp_conn_on_timer(struct bp_conn *c, bp_time now)
@@ -472,6 +545,7 @@ int bp_conn_on_timer(struct bp_conn *c, bp_time now)
     if (c->err != 0) {
         return c->err;
     }
+    tls_wait(c, now);
     if (ngtcp2_conn_get_expiry(c->q) > now) {
         return 0;
     }

@@ -26,12 +26,14 @@ struct bp_conn;
 struct bp_tls_cred;
 struct bp_user_tx;
 
-#define BP_CID_LEN     8u     /* of the connection ids that we issue */
-#define BP_CID_MAX     20u    /* RFC 9000, 17.2 */
-#define BP_DGRAM_MIN   1200u  /* that every path takes (RFC 9000, 14) */
-#define BP_DGRAM_MAX   65507u /* largest UDP payload over IPv4 */
-#define BP_DGRAM_SENT  16368u /* largest that we send: four are a run */
-#define BP_STREAMS_MAX 20u    /* streams that we write on one connection */
+#define BP_CID_LEN        8u     /* of the connection ids that we issue */
+#define BP_CID_MAX        20u    /* RFC 9000, 17.2 */
+#define BP_DGRAM_MIN      1200u  /* that every path takes (RFC 9000, 14) */
+#define BP_DGRAM_MAX      65507u /* largest UDP payload over IPv4 */
+#define BP_DGRAM_SENT     16368u /* largest that we send: four are a run */
+#define BP_STREAMS_MAX    20u    /* streams that we write on one connection */
+#define BP_TICKET_KEY_LEN 64u    /* GnuTLS' */
+#define BP_SESSION_MAX    4096u  /* of a TLS session that can go on; ours have 1 KB */
 
 struct bp_cid {
     uint8_t len;
@@ -56,6 +58,8 @@ struct bp_conn_ops {
     void (*acked)(void *user, unsigned slot, uint64_t offset);
     /* We issued, or the peer retired, a connection id. */
     void (*cid)(void *user, const struct bp_cid *cid, bool added);
+    /* With `keep_session`: bp_conn_take_session has something. */
+    void (*session)(void *user);
 
     /* Of user streams that were opened or adopted (conn_user.h); needed where there are any.
      * As stream_data; the peer reset what it writes; it wants no more of what we write, which is
@@ -82,6 +86,15 @@ struct bp_conn_config {
     bp_time handshake_timeout; /* of TLS alone; the link has the deadline of everything */
     uint32_t max_datagram; /* that we send, BP_DGRAM_MIN..BP_DGRAM_MAX; 0: what the path takes */
     bool no_migration;     /* the peer must not move it (disable_active_migration) */
+    /* A TLS session may go on in a later connection between the same two peers of our own, which
+     * then need no certificate. A server's key for tickets (copied), NULL: none; who has another
+     * certificate must have another key. A client: whether it wants one, and what
+     * bp_conn_take_session gave of an earlier connection to this peer (borrowed for the call;
+     * GnuTLS trusts its form), length 0: none. */
+    const uint8_t *ticket_key;
+    bool keep_session;
+    const uint8_t *session;
+    size_t session_len;
     /* Server only: from the client's Initial (and its Retry token). */
     uint32_t version;
     struct bp_cid client_scid;
@@ -154,10 +167,15 @@ void bp_conn_coarse(struct bp_conn *c);
 /*
  * Setting up is over. Deadlines become coarse. Path MTU discovery begins: its probes do not get in
  * the way of the messages that a dialler waits for. And the TLS session is given back (24 KB): QUIC
- * has the secrets, updates its keys without it, and session tickets are not used. There is no peer
- * certificate any more.
+ * has the secrets and updates its keys without it. A server gives a ticket before, a client that
+ * wants one waits for it, a second at most. There is no peer certificate any more.
  */
 void bp_conn_settle(struct bp_conn *c);
+
+/* Moves out what a later connection to this peer may give as `session`; 0: there is nothing. */
+size_t bp_conn_take_session(struct bp_conn *c, uint8_t out[static BP_SESSION_MAX]);
+/* Whether this connection's TLS session has gone on from an earlier one. */
+bool bp_conn_resumed(const struct bp_conn *c);
 
 /*
  * Opens a stream of ours: returns its slot (0..BP_STREAMS_MAX-1) for the calls below and its id.

@@ -37,6 +37,12 @@ struct bp_conn {
     gnutls_session_t tls;
     ngtcp2_crypto_conn_ref ref;
     struct bp_tls_cred *cred;
+    bool gives_ticket;
+    bool wants_session;
+    bool resumed;
+    bp_time tls_until; /* settled, but a ticket may come */
+    uint8_t *session;  /* BP_SESSION_MAX bytes; that the host has not taken yet */
+    size_t session_len;
     const struct bp_mem *mem;
     ngtcp2_mem qmem;
     const struct bp_conn_ops *ops;
@@ -133,6 +139,8 @@ void bp_conn_user_unblock(struct bp_conn *c, struct bp_user_tx *t);
 void bp_conn_user_closed(struct bp_conn *c, struct bp_user_tx *t, uint64_t code);
 /* The largest datagram that may be sent now, path MTU probes included. */
 size_t bp_conn_datagram_limit(struct bp_conn *c, bp_time now);
+/* TLS may have got a ticket; false: it has not, or there is no memory. */
+bool bp_conn_note_session(struct bp_conn *c);
 /* A stream may be written again: look at the run queue from its start. */
 void bp_conn_unblock(struct bp_conn *c, struct bp_stream *s);
 

@@ -14,13 +14,18 @@ static int refuse(struct bp_conn *c, int err)
     return NGTCP2_ERR_CALLBACK_FAILURE;
 }
 
-/* TLS messages; those that come when the session was given back are tickets, which nobody uses. */
+/* TLS messages; those that come when the session was given back are tickets that nobody wants. */
 static int on_crypto_data(ngtcp2_conn *q, ngtcp2_encryption_level level, uint64_t offset,
                           const uint8_t *p, size_t len, void *user)
 {
-    const struct bp_conn *c = user;
+    struct bp_conn *c = user;
+    int rc = c->tls != NULL ? ngtcp2_crypto_recv_crypto_data_cb(q, level, offset, p, len, user) : 0;
 
-    return c->tls != NULL ? ngtcp2_crypto_recv_crypto_data_cb(q, level, offset, p, len, user) : 0;
+    if (rc == 0 && c->tls != NULL && c->wants_session && level == NGTCP2_ENCRYPTION_LEVEL_1RTT &&
+        bp_conn_peer_is_ours(c) && bp_conn_note_session(c)) {
+        c->ops->session(c->user);
+    }
+    return rc;
 }
 
 static int on_handshake_completed(ngtcp2_conn *q, void *user)
@@ -32,6 +37,7 @@ static int on_handshake_completed(ngtcp2_conn *q, void *user)
         return refuse(c, BP_E_ALPN);
     }
     c->handshake_done = true;
+    c->resumed = gnutls_session_is_resumed(c->tls) != 0;
     if (c->keepalive != 0) {
         ngtcp2_conn_set_keep_alive_timeout(q, c->keepalive);
     }

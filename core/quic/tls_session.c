@@ -7,6 +7,7 @@
 #include "quic/tls_cert.h"
 
 #include <ngtcp2/ngtcp2_crypto_gnutls.h>
+#include <string.h>
 
 static int set_up(gnutls_session_t s, bool server, struct bp_tls_cred *cred)
 {
@@ -53,6 +54,42 @@ int bp_tls_session_new(gnutls_session_t *out, bool server, struct bp_tls_cred *c
     gnutls_session_set_ptr(s, ref);
     *out = s;
     return 0;
+}
+
+void bp_tls_session_tickets(gnutls_session_t s, const uint8_t key[static BP_TICKET_KEY_LEN])
+{
+    /* GnuTLS copies it; its type has no const. */
+    const gnutls_datum_t d = {.data = (uint8_t *)(uintptr_t)key, .size = BP_TICKET_KEY_LEN};
+
+    (void)gnutls_session_ticket_enable_server(s, &d);
+}
+
+void bp_tls_session_give(gnutls_session_t s)
+{
+    (void)gnutls_session_ticket_send(s, 1, 0);
+}
+
+void bp_tls_session_resume(gnutls_session_t s, const uint8_t *p, size_t len)
+{
+    (void)gnutls_session_set_data(s, p, len);
+}
+
+size_t bp_tls_session_save(gnutls_session_t s, uint8_t *out, size_t cap)
+{
+    gnutls_datum_t d = {0};
+    size_t len = 0;
+
+    if ((gnutls_session_get_flags(s) & GNUTLS_SFLAGS_SESSION_TICKET) == 0 ||
+        gnutls_session_get_data2(s, &d) != 0) {
+        return 0;
+    }
+    if (d.size <= cap) {
+        len = d.size;
+        memcpy(out, d.data, len);
+    }
+    bp_wipe(d.data, d.size);
+    gnutls_free(d.data);
+    return len;
 }
 
 bool bp_tls_session_alpn_ok(gnutls_session_t s)

@@ -160,7 +160,7 @@ void pair_dial_more(struct pair *p, const struct pair *first, const char *peer)
     dial(p);
 }
 
-void pair_accept(struct pair *p, void **state)
+static void be_dialled(struct pair *p)
 {
     struct vm_reply *r = calloc(1, sizeof(*r));
     const char *msg;
@@ -169,7 +169,6 @@ void pair_accept(struct pair *p, void **state)
     char command[64];
 
     assert_non_null(r);
-    pair_start(p, state);
     peer_dial(&p->peer, p->udp_port, node_name());
     await_msg(p, NULL, "incoming");
     msg = vm_find(NULL, "incoming");
@@ -184,6 +183,28 @@ void pair_accept(struct pair *p, void **state)
     assert_true(pair_run(p, peer_has_ok, p));
     vm_forget(NULL);
     free(r);
+}
+
+void pair_accept(struct pair *p, void **state)
+{
+    pair_start(p, state);
+    be_dialled(p);
+}
+
+void pair_again(struct pair *p)
+{
+    bool dialled = p->peer.server;
+
+    vm_close(p->conn);
+    vm_forget(NULL);
+    peer_close(&p->peer, 0);
+    p->peer.authenticated = p->peer.failed = false;
+    if (dialled) {
+        dial(p);
+    } else {
+        be_dialled(p);
+    }
+    pair_handshake(p);
 }
 
 /* --- the distribution handshake ------------------------------------------ */
@@ -303,6 +324,34 @@ void pair_handshake(struct pair *p)
     vm_control_ok(p->conn, OP_POST_NODEUP, NULL, 0, r);
     vm_forget(p->conn);
     free(r);
+}
+
+static uint64_t port_stat(ErlDrvPort port, unsigned op, const char *name)
+{
+    struct vm_reply *r = calloc(1, sizeof(*r));
+    const uint8_t *at;
+    uint64_t v;
+
+    assert_non_null(r);
+    vm_control_ok(port, op, NULL, 0, r);
+    at = memmem(r->data, r->len, name, strlen(name));
+    assert_non_null(at);
+    v = 0;
+    for (unsigned i = 0; i < 8; i++) {
+        v = v << 8 | at[strlen(name) + i];
+    }
+    free(r);
+    return v;
+}
+
+uint64_t pair_conn_stat(const struct pair *p, const char *name)
+{
+    return port_stat(p->conn, OP_CONN_STATS, name);
+}
+
+uint64_t pair_node_stat(const struct pair *p, const char *name)
+{
+    return port_stat(p->node, OP_STATS, name);
 }
 
 void pair_free(struct pair *p)

@@ -64,6 +64,11 @@ void pair_dial(struct pair *p, void **state); /* the driver dials: authenticated
 void pair_dial_more(struct pair *p, const struct pair *first, const char *peer);
 void pair_accept(struct pair *p, void **state); /* the peer dials: attached, authenticated */
 void pair_handshake(struct pair *p);            /* distribution handshake, both up, delivering */
+/* Ends the connection; the same side dials again, with the handshake. */
+void pair_again(struct pair *p);
+/* A counter of the connection or the node, by its name. */
+uint64_t pair_conn_stat(const struct pair *p, const char *name);
+uint64_t pair_node_stat(const struct pair *p, const char *name);
 void pair_free(struct pair *p);
 bool pair_run(struct pair *p, bool (*done)(void *ctx), void *ctx);
 

@@ -44,6 +44,7 @@ void peer_init(struct peer *p, const char *name)
     assert_int_equal(bp_identity_new(&p->identity, seed, p->pub, bp_mem_libc()), 0);
     assert_int_equal(bp_random(p->nonce_secret, sizeof(p->nonce_secret)), 0);
     assert_int_equal(bp_random(p->reset_secret, sizeof(p->reset_secret)), 0);
+    assert_int_equal(bp_random(p->ticket_key, sizeof(p->ticket_key)), 0);
     assert_int_equal(bp_tls_cert_generate(name, (int64_t)time(NULL), pem), 0);
     assert_int_equal(bp_tls_cred_load(pem->cert, pem->cert_len, pem->key, pem->key_len, &p->cred,
                                       err, sizeof(err)),
@@ -78,7 +79,11 @@ static void fill_config(struct peer *p, struct bp_link_config *c)
                                           .reset_secret = p->reset_secret,
                                           .local = p->local,
                                           .remote = p->remote,
-                                          .idle_timeout = 60 * BP_SEC},
+                                          .idle_timeout = 60 * BP_SEC,
+                                          .ticket_key = p->ticket_key,
+                                          .keep_session = true,
+                                          .session = p->session,
+                                          .session_len = p->session_len},
                                  .auth_mode = BP_AUTH_BUILTIN,
                                  .auth = {.identity = p->identity,
                                           .self_name = p->name,
@@ -136,6 +141,8 @@ static void events(struct peer *p)
             bp_link_trust(p->link, false, NULL, now_ns(CLOCK_MONOTONIC));
         } else if (ev.kind == BP_LINK_EV_AUTHENTICATED) {
             p->authenticated = true;
+        } else if (ev.kind == BP_LINK_EV_SESSION) {
+            p->session_len = bp_conn_take_session(bp_link_conn(p->link), p->session);
         } else if (ev.kind == BP_LINK_EV_FAILED) {
             p->failed = true;
         }

@@ -22,6 +22,10 @@ struct peer {
     bool failed;
     bool silent; /* reads nothing, sends nothing */
     bool holds;  /* does not deliver: its window closes */
+    /* TLS sessions that go on: the key of its tickets, and what it was given. */
+    uint8_t ticket_key[BP_TICKET_KEY_LEN];
+    uint8_t session[BP_SESSION_MAX];
+    size_t session_len;
     /* frames received, one after the other */
     uint8_t *rx;
     size_t rx_len;

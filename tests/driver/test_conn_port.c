@@ -5,6 +5,8 @@
 #include "base/err.h"
 #include "base/rw.h"
 
+#include <poll.h>
+
 /* --- messages ------------------------------------------------------------ */
 
 /* What the VM writes before the payload of Pid ! Msg. */
@@ -145,35 +147,9 @@ static uint64_t be64(const uint8_t *p)
     return v;
 }
 
-static uint64_t port_stat(ErlDrvPort port, unsigned op, const char *name)
-{
-    struct vm_reply *r = calloc(1, sizeof(*r));
-    const uint8_t *at;
-    uint64_t v;
-
-    assert_non_null(r);
-    vm_control_ok(port, op, NULL, 0, r);
-    at = memmem(r->data, r->len, name, strlen(name));
-    assert_non_null(at);
-    v = be64(at + strlen(name));
-    free(r);
-    return v;
-}
-
-/* A counter of the connection, by its name. */
-static uint64_t conn_stat(const struct pair *p, const char *name)
-{
-    return port_stat(p->conn, OP_CONN_STATS, name);
-}
-
-static uint64_t node_stat(const struct pair *p, const char *name)
-{
-    return port_stat(p->node, OP_STATS, name);
-}
-
 static uint64_t packets_sent(const struct pair *p)
 {
-    return conn_stat(p, "packets_sent");
+    return pair_conn_stat(p, "packets_sent");
 }
 
 /* TLS and authentication take time, one after the other; later they have long ended. */
@@ -187,13 +163,13 @@ static void times_of_setting_up_are_told(void **state)
 
     pair_dial(&p, state);
     all_us = (drv_now() - began) / 1000 + 1;
-    tls_us = conn_stat(&p, "tls_us");
-    auth_us = conn_stat(&p, "auth_us");
+    tls_us = pair_conn_stat(&p, "tls_us");
+    auth_us = pair_conn_stat(&p, "auth_us");
     assert_in_range(tls_us, 1, all_us);
     assert_in_range(auth_us, 1, all_us - tls_us);
     pair_handshake(&p);
-    assert_int_equal(conn_stat(&p, "tls_us"), tls_us);
-    assert_int_equal(conn_stat(&p, "auth_us"), auth_us);
+    assert_int_equal(pair_conn_stat(&p, "tls_us"), tls_us);
+    assert_int_equal(pair_conn_stat(&p, "auth_us"), auth_us);
     pair_free(&p);
 }
 
@@ -237,11 +213,11 @@ static void acknowledgement_waits_for_the_clock_only(void **state)
     peer_step(&p.peer);
     assert_int_equal(bp_conn_unsent(bp_link_conn(p.peer.link)), 0);
     /* Nobody waits any more: the clock stops. */
-    sent = node_stat(&p, "ack_clock_ticks");
+    sent = pair_node_stat(&p, "ack_clock_ticks");
     for (int i = 0; i < 20; i++) {
         vm_poll(5, NULL, 0);
     }
-    assert_in_range(node_stat(&p, "ack_clock_ticks"), sent, sent + 2);
+    assert_in_range(pair_node_stat(&p, "ack_clock_ticks"), sent, sent + 2);
     pair_free(&p);
 }
 
@@ -270,6 +246,60 @@ static void answers_need_no_timer(void **state)
     assert_in_range(packets_sent(&p), sent + TRIPS, sent + TRIPS * 3 / 2);
     assert_in_range(soon, 0, TRIPS / 2);
     pair_free(&p);
+}
+
+/* The last two messages of setting up have left nothing to wait for: probes and a ticket go out a
+ * little later. */
+static void up_without_a_packet(void **state)
+{
+    struct pollfd woken = {.events = POLLIN};
+    uint64_t sent;
+    struct pair p;
+
+    pair_dial(&p, state);
+    pair_handshake(&p);
+    /* The clock wakes the port through the node port's callback: not before the next poll. */
+    woken.fd = ((const struct drv_port *)p.conn->data)->wake_fd;
+    assert_int_equal(poll(&woken, 1, 0), 0);
+    sent = packets_sent(&p);
+    for (int i = 0; i < 1000 && packets_sent(&p) == sent; i++) {
+        vm_poll(5, NULL, 0);
+    }
+    assert_true(packets_sent(&p) > sent);
+    pair_free(&p);
+}
+
+/* "ok" and the challenge that follows it are one datagram; "ok" alone is sent soon. */
+static void status_waits_for_the_challenge(void **state)
+{
+    (void)state;
+    for (int with = 0; with < 2; with++) {
+        uint8_t buf[300];
+        size_t n;
+        uint64_t sent;
+        struct pair p;
+
+        pair_accept(&p, state);
+        n = name_message(buf, sizeof(buf), p.peer.name, false);
+        assert_int_equal(bp_link_hs_send(p.peer.link, buf, n), 0);
+        for (int i = 0; i < 20; i++) {
+            vm_poll(2, NULL, 0);
+            peer_step(&p.peer);
+        }
+        n = name_message(buf, sizeof(buf), node_name(), true);
+        sent = packets_sent(&p);
+        vm_command_bytes(p.conn, "sok", 3);
+        assert_int_equal(packets_sent(&p), sent);
+        if (with) {
+            vm_command_bytes(p.conn, buf, n);
+            assert_int_equal(packets_sent(&p), sent + 1);
+        }
+        for (int i = 0; i < 1000 && packets_sent(&p) == sent; i++) {
+            vm_poll(5, NULL, 0);
+        }
+        assert_int_equal(packets_sent(&p), sent + 1);
+        pair_free(&p);
+    }
 }
 
 struct stat_wait {
@@ -661,6 +691,8 @@ int main(void)
         VM_TEST(times_of_setting_up_are_told),
         VM_TEST(acknowledgement_waits_for_the_clock_only),
         VM_TEST(answers_need_no_timer),
+        VM_TEST(up_without_a_packet),
+        VM_TEST(status_waits_for_the_challenge),
         VM_TEST(ticks_count_on_both_sides),
         VM_TEST(options_set_and_read_and_refused),
         VM_TEST(busy_at_high_water_free_when_drained),

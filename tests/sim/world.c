@@ -135,6 +135,10 @@ static void fill_config(const struct sim *s, struct sim_node *n, const struct bp
                  .remote = *remote,
                  .idle_timeout = s->idle_timeout,
                  .keepalive = s->keepalive,
+                 .ticket_key = n->ticket_key,
+                 .keep_session = n->keep_session,
+                 .session = n->session,
+                 .session_len = n->session_len,
                  .max_datagram = n->max_datagram},
         .auth_mode = n->auth_mode,
         .auth = {.identity = n->identity,
@@ -215,6 +219,9 @@ static void events(struct sim *s, struct sim_node *n)
             break;
         case BP_LINK_EV_CID_REMOVED:
             remove_cid(n, &ev.cid);
+            break;
+        case BP_LINK_EV_SESSION:
+            n->session_len = bp_conn_take_session(bp_link_conn(n->link), n->session);
             break;
         case BP_LINK_EV_IDLE_ASKED:
             n->idle_asked++;

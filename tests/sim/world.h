@@ -54,6 +54,10 @@ struct sim_node {
     unsigned dist_streams;
     uint32_t max_frame_bytes;
     uint32_t max_datagram;
+    const uint8_t *ticket_key;       /* of b, or NULL */
+    bool keep_session;               /* a wants one */
+    uint8_t session[BP_SESSION_MAX]; /* that a has got, or goes on with */
+    size_t session_len;
     bool authenticated;
     bool pin_wanted;
     bool has_key;

@@ -17,10 +17,10 @@
 #define MAX_STREAMS             100u /* WIRE 0.2 */
 #define MAX_STREAMS_BIDI        256u /* 17 are for distribution, the others user streams at once */
 #define ACTIVE_CID_LIMIT        8u
-/* "Glitches", per second, after which ngtcp2 >= 1.15 ends a connection. Stream data that arrives
- * twice is one, so a path with loss and jitter makes hundreds a second with nobody at fault (its
- * default is 33, 330 since 1.18). Ours are above what a path of 10 Gbit/s can bring in packets. */
-#define GLITCHES                1000000u
+/* "Glitches", per second, after which ngtcp2 >= 1.15 ends a connection. Stream data that arrives twice
+ * is one, so a path with loss and jitter makes hundreds a second with nobody at fault (its default
+ * is 33, 330 since 1.18). Ours are above what a path of 10 Gbit/s can bring in packets. */
+#define GLITCHES 1000000u
 /* ngtcp2 shows its ACK delay (a fraction of the round-trip time) as a deadline. */
 #define MIN_TIMER               BP_MS
 

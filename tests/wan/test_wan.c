@@ -111,8 +111,7 @@ static double time_of_200_kb(void)
     return rig_now_ms() - first;
 }
 
-/* On a busy machine the first or the last may come late, or be seen late: one of 100 tries must
- * show it. A rate that was not kept would not be there in any. */
+/* On a busy machine the first or the last may be seen late: one of 100 tries must show it. */
 static void rate_is_kept(void **state)
 {
     double took = 0;

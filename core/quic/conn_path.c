@@ -3,8 +3,8 @@
 #include "quic/conn_path.h"
 #include "quic/conn_impl.h"
 
-/* From this version on ngtcp2 remembers the last four paths for ten minutes: one that has answered
- * is used again without a question, and no callback tells. */
+/* From this version on ngtcp2 remembers the last four paths for ten minutes: one that has answered is
+ * used again without a question, and no callback tells. */
 #define REMEMBERS_PATHS 0x010c00
 
 bool bp_conn_path_in_use(const struct bp_conn *c, const struct bp_addr *remote,

@@ -38,7 +38,7 @@ idle_peers_cost_little_and_stay(Config) ->
     ?EQ("up 20", dial(Program, ?PEERS)),
     Names = lists:sort([list_to_atom(lists:concat(["idle", I, "@127.0.0.1"]))
                         || I <- lists:seq(1, ?PEERS)]),
-    bp_cluster:until(fun() -> hidden(A) =:= Names end),
+    bp_cluster:until(fun() -> hidden(A) =:= Names andalso at_rest(A) end),
     Infos = bp_cluster:call(A, barrel_p2p, peers, []),
     ?EQ(?PEERS, length(lists:usort([F || #{fingerprint := F} <- Infos]))),
     ?EQ(?PEERS, length(lists:usort([Ip || #{address := Ip} <- Infos]))),
@@ -106,6 +106,12 @@ ended(Port, Last) ->
     after ?LONG ->
         error({not_ended, Last})
     end.
+
+%% Ends of handshakes and path MTU probes are over: there are as few packets as idle peers need.
+at_rest(A) ->
+    Before = packets(A),
+    timer:sleep(500),
+    packets(A) - Before =< ?PEERS div 2.
 
 packets(A) ->
     lists:sum([maps:get(<<"packets_sent">>, C)

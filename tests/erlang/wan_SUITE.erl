@@ -488,9 +488,9 @@ monotonic({A, B}) ->
 
 %% ---- head of line ----
 
-%% A small call while 4 processes send 1 MB messages, on one link. What a carrier does not answer
-%% until the end counts with the time it has waited. TCP with the congestion control that we have
-%% (cubic) is what we compare with, TLS for the figure; a soak prints what this machine's TCP does as well.
+%% A small call while 4 processes send 1 MB messages, on one link, with all carriers. What a carrier
+%% does not answer until the end counts with the time it has waited. TCP with the congestion
+%% control that we have (cubic) is what we compare with; what this machine's TCP does is printed too.
 head_of_line(Config) ->
     Link = ?config(link, Config),
     [ok = bp_wan:epmd(Link, Side) || Side <- [a, b]],

@@ -398,14 +398,17 @@ static bool control(struct drv_conn_port *cp, unsigned op, const uint8_t *p, siz
     }
 }
 
-/* The connection is up and nobody waits for it: path MTU probes and a ticket can go out with the
- * first message, or a little later, when both nodes have told their processes. */
+/* The connection is up, and what QUIC has to send can wait. Only what came for the VM cannot, once
+ * it takes it. */
 static bool up_quietly(const struct drv_conn_port *cp, unsigned op)
 {
     struct bp_link *l = cp->conn->link;
 
-    return (op == OP_PRE_NODEUP || op == OP_POST_NODEUP) && bp_link_phase(l) == BP_LINK_UP &&
-           bp_link_pending(l) == 0 && bp_link_frames(l)->n == 0 && bp_link_user_streams(l) == 0;
+    if (bp_link_phase(l) != BP_LINK_UP || bp_link_pending(l) > 0) {
+        return false;
+    }
+    return op == OP_PRE_NODEUP || (op == OP_POST_NODEUP && bp_link_frames(l)->n == 0 &&
+                                   bp_link_user_streams(l) == 0);
 }
 
 ErlDrvSSizeT drv_conn_port_control(struct drv_conn_port *cp, unsigned op, const uint8_t *p,

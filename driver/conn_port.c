@@ -117,7 +117,12 @@ struct drv_port *drv_conn_port_start(ErlDrvPort port, const char *args)
         erl_drv_mutex_unlock(drv_node.lock);
         cp->just_read = true; /* by the node port */
         drv_conn_port_open_socket(cp);
-        drv_wake(cp->p.wake_fd); /* what came meanwhile, and failures, outside of start() */
+        /* What came meanwhile, and failures, outside of start(). Else the timer can wait for the
+         * name, which the VM looks for next. */
+        if (c->box.nonempty || bp_link_phase(c->link) == BP_LINK_FAILED ||
+            !drv_conn_port_soon(cp, drv_now())) {
+            drv_wake(cp->p.wake_fd);
+        }
     }
     return &cp->p;
 }

@@ -21,7 +21,9 @@
  * twice is one, so a path with loss and jitter makes hundreds a second with nobody at fault (its
  * default is 33, 330 since 1.18). Ours are above what a path of 10 Gbit/s can bring in packets. */
 #define GLITCHES                1000000u
-/* A server of our own gives a ticket as soon as it has settled. */
+/* While both hosts tell that they are connected, nothing else is in their way. */
+#define LATE                    BP_MS
+/* A server of our own gives its ticket then. */
 #define TICKET_WAIT             BP_SEC
 /* ngtcp2 shows its ACK delay (a fraction of the round-trip time) as a deadline. */
 #define MIN_TIMER               BP_MS
@@ -416,10 +418,12 @@ bp_time bp_conn_clock(struct bp_conn *c, bp_time now)
     return c->now;
 }
 
-/* After bp_conn_settle: gives the TLS session back once its ticket has come, or does not. */
+/* After bp_conn_settle: gives the TLS session back once its ticket has gone or come, or does not. */
 static void tls_wait(struct bp_conn *c, bp_time now)
 {
-    if (c->tls_until != 0 && (!c->wants_session || now >= c->tls_until)) {
+    bool waits = c->gives_ticket || c->wants_session;
+
+    if (c->tls_until != 0 && (!waits || now >= c->tls_until)) {
         c->tls_until = 0;
         tls_del(c);
     }
@@ -481,6 +485,7 @@ bp_time bp_conn_deadline(const struct bp_conn *c, bp_time now)
         return BP_TIME_NEVER;
     }
     at = ngtcp2_conn_get_expiry(c->q);
+    at = c->late_at != 0 && c->late_at < at ? c->late_at : at;
     if (c->coarse && at < now + MIN_TIMER) {
         return now + MIN_TIMER;
     }
@@ -496,15 +501,26 @@ void bp_conn_settle(struct bp_conn *c)
 {
     c->coarse = true;
     c->settled = true;
-    if (c->tls == NULL || !c->handshake_done) {
+    c->late_at = c->now + LATE;
+    if (c->tls != NULL && c->handshake_done) {
+        c->gives_ticket = c->gives_ticket && bp_conn_peer_is_ours(c);
+        c->wants_session = c->wants_session && bp_conn_peer_is_ours(c);
+        c->tls_until = c->now + TICKET_WAIT;
+        tls_wait(c, c->now);
+    }
+}
+
+void bp_conn_late(struct bp_conn *c, bp_time now)
+{
+    if (c->late_at == 0 || now < c->late_at) {
         return;
     }
-    if (c->gives_ticket && bp_conn_peer_is_ours(c)) {
+    c->late_at = 0;
+    if (c->gives_ticket && c->tls != NULL) {
         bp_tls_session_give(c->tls); /* ngtcp2 copies it */
     }
-    c->wants_session = c->wants_session && bp_conn_peer_is_ours(c);
-    c->tls_until = c->now + TICKET_WAIT;
-    tls_wait(c, c->now);
+    c->gives_ticket = false;
+    tls_wait(c, now);
 }
 
 bool bp_conn_note_session(struct bp_conn *c)

@@ -165,10 +165,11 @@ int bp_conn_on_timer(struct bp_conn *c, bp_time now);
  */
 void bp_conn_coarse(struct bp_conn *c);
 /*
- * Setting up is over. Deadlines become coarse. Path MTU discovery begins: its probes do not get in
- * the way of the messages that a dialler waits for. And the TLS session is given back (24 KB): QUIC
- * has the secrets and updates its keys without it. A server gives a ticket before, a client that
- * wants one waits for it, a second at most. There is no peer certificate any more.
+ * Setting up is over. Deadlines become coarse. Path MTU discovery begins a millisecond later: its
+ * probes do not get in the way of the messages that a dialler waits for. And the TLS session is
+ * given back (24 KB): QUIC has the secrets and updates its keys without it. A server gives a ticket
+ * before, when the probes begin, a client that wants one waits for it, a second at most. There may
+ * be no peer certificate any more.
  */
 void bp_conn_settle(struct bp_conn *c);
 

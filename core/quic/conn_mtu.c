@@ -48,7 +48,7 @@ static size_t probe_limit(const struct bp_conn *c, size_t mtu)
 {
     uint64_t left = ngtcp2_conn_get_cwnd_left(c->q);
 
-    if (!c->settled || c->mtu_unanswered) {
+    if (!c->settled || c->late_at != 0 || c->mtu_unanswered) {
         return mtu;
     }
     if (c->unsent + c->user_unsent > left || left >= BP_DGRAM_SENT + PROBE_RESERVE) {

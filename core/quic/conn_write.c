@@ -562,6 +562,7 @@ int bp_conn_write(struct bp_conn *c, uint8_t *buf, size_t cap, struct bp_tx_run 
     }
     now = bp_conn_clock(c, now);
     c->read_since_write = 0;
+    bp_conn_late(c, now);
     limit = bp_conn_datagram_limit(c, now);
     mtu = ngtcp2_conn_get_path_max_tx_udp_payload_size(c->q);
     retry_blocked(c);

@@ -133,6 +133,38 @@ static void session_does_not_vouch_for_another_key(void **state)
     sim_free(&was);
 }
 
+/* Who waits for the first message need not read a ticket or a path MTU probe before. */
+static void session_first_message_goes_alone(void **state)
+{
+    struct sim s;
+    struct sim_flow ba = {.from = &s.b, .to = &s.a};
+    struct bp_conn_stats before;
+    struct bp_conn_stats after;
+
+    (void)state;
+    sim_init(&s, 20);
+    s.net.delay = BP_MS / 20;
+    s.b.ticket_key = key;
+    s.a.keep_session = true;
+    assert_int_equal(sim_dial(&s), 0);
+    sim_run_auth(&s, 30 * BP_SEC);
+    assert_int_equal(sim_handshake(&s, "a@sim", "b@sim"), 0);
+    assert_in_range(s.a.largest_sent, 1200, 1200);
+    assert_in_range(s.b.largest_sent, 1200, 1200);
+    assert_non_null(bp_link_conn(s.b.link)->tls);
+    bp_conn_stats(bp_link_conn(s.b.link), &before);
+    sim_flow_send(&s, &ba, 100);
+    sim_flush(&s);
+    bp_conn_stats(bp_link_conn(s.b.link), &after);
+    assert_int_equal(after.packets_sent, before.packets_sent + 1);
+    assert_in_range(after.bytes_sent - before.bytes_sent, 100, 250);
+    sim_run(&s, s.now + 100 * BP_MS);
+    assert_true(s.a.session_len > 0);
+    bp_conn_stats(bp_link_conn(s.b.link), &after);
+    assert_in_range(after.datagram_size, 1452, BP_DGRAM_SENT);
+    sim_free(&s);
+}
+
 static bool drops_short(void *ctx, bool to_b, const uint8_t *p, size_t len)
 {
     unsigned *left = ctx;
@@ -166,8 +198,8 @@ static void session_that_does_not_come_is_not_waited_for(void **state)
         }
         a = bp_link_conn(s.a.link);
         assert_true((a->tls != NULL) == (i > 0 && s.a.session_len == 0));
-        assert_null(bp_link_conn(s.b.link)->tls);
         sim_run(&s, s.now + 3 * BP_SEC);
+        assert_null(bp_link_conn(s.b.link)->tls);
         assert_null(a->tls);
         assert_null(a->session);
         assert_true((s.a.session_len > 0) == (i == 2));
@@ -183,6 +215,7 @@ int main(void)
         cmocka_unit_test(session_of_another_key_is_no_failure),
         cmocka_unit_test(session_does_not_vouch_for_another_certificate),
         cmocka_unit_test(session_does_not_vouch_for_another_key),
+        cmocka_unit_test(session_first_message_goes_alone),
         cmocka_unit_test(session_that_does_not_come_is_not_waited_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;

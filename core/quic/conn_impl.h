@@ -69,6 +69,7 @@ struct bp_conn {
     struct bp_stream streams[BP_STREAMS_MAX];
     unsigned n_streams;
     struct bp_block_pool pool;
+    uint32_t urgent; /* a bit for each slot whose stream is */
     struct bp_run *runs; /* ring */
     uint32_t runs_cap;
     uint32_t runs_head;

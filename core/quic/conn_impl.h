@@ -10,7 +10,8 @@
 #include <ngtcp2/ngtcp2.h>
 #include <ngtcp2/ngtcp2_crypto.h>
 
-#define BP_PATHS_LEFT 4u /* as many as ngtcp2 remembers */
+#define BP_LATER_CID  0x80u /* in the first byte of ids but the first one: conn.c says why */
+#define BP_PATHS_LEFT 4u    /* as many as ngtcp2 remembers */
 
 /* A stream that we write. */
 struct bp_stream {

@@ -159,8 +159,11 @@ static int on_new_cid(ngtcp2_conn *q, ngtcp2_cid *cid, uint8_t *token, size_t le
 
     (void)q;
     cid->datalen = len;
-    if (gnutls_rnd(GNUTLS_RND_NONCE, cid->data, len) != 0 ||
-        ngtcp2_crypto_generate_stateless_reset_token(token, c->reset_secret,
+    if (gnutls_rnd(GNUTLS_RND_NONCE, cid->data, len) != 0) {
+        return refuse(c, BP_E_CRYPTO);
+    }
+    cid->data[0] |= BP_LATER_CID;
+    if (ngtcp2_crypto_generate_stateless_reset_token(token, c->reset_secret,
                                                      sizeof(c->reset_secret), cid) != 0) {
         return refuse(c, BP_E_CRYPTO);
     }

@@ -17,10 +17,10 @@
 #define MAX_STREAMS             100u /* WIRE 0.2 */
 #define MAX_STREAMS_BIDI        256u /* 17 are for distribution, the others user streams at once */
 #define ACTIVE_CID_LIMIT        8u
-/* "Glitches", per second, after which ngtcp2 >= 1.15 ends a connection. Stream data that arrives twice
- * is one, so a path with loss and jitter makes hundreds a second with nobody at fault (its default
- * is 33, 330 since 1.18). Ours are above what a path of 10 Gbit/s can bring in packets. */
-#define GLITCHES 1000000u
+/* "Glitches", per second, after which ngtcp2 >= 1.15 ends a connection. Stream data that arrives
+ * twice is one, so a path with loss and jitter makes hundreds a second with nobody at fault (its
+ * default is 33, 330 since 1.18). Ours are above what a path of 10 Gbit/s can bring in packets. */
+#define GLITCHES                1000000u
 /* ngtcp2 shows its ACK delay (a fraction of the round-trip time) as a deadline. */
 #define MIN_TIMER               BP_MS
 
@@ -407,6 +407,7 @@ int bp_conn_read(struct bp_conn *c, const struct bp_addr *local, const struct bp
 {
     ngtcp2_path path;
     ngtcp2_pkt_info pi = {0};
+    bool *decrypted;
     int rc;
 
     if (c->err != 0) {
@@ -415,14 +416,15 @@ int bp_conn_read(struct bp_conn *c, const struct bp_addr *local, const struct bp
     if (len == 0) {
         return 0; /* ngtcp2 takes no empty datagram */
     }
-    (void)bp_conn_take_decrypted();
+    decrypted = bp_conn_decrypted();
+    *decrypted = false;
     bp_conn_fill_path(local, remote, &path);
     now = bp_conn_clock(c, now);
     rc = ngtcp2_conn_read_pkt(c->q, &path, &pi, p, len, now);
     c->datagrams_received++;
     c->bytes_received += len;
     c->read_since_write += len;
-    if (bp_conn_take_decrypted()) {
+    if (*decrypted) {
         c->last_authentic = now;
         c->mtu_unanswered = false;
     }

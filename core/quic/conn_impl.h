@@ -69,8 +69,8 @@ struct bp_conn {
 
     struct bp_stream streams[BP_STREAMS_MAX];
     unsigned n_streams;
-    struct bp_block_pool pool;
     uint32_t urgent; /* a bit for each slot whose stream is */
+    struct bp_block_pool pool;
     struct bp_run *runs; /* ring */
     uint32_t runs_cap;
     uint32_t runs_head;
@@ -116,8 +116,8 @@ bool bp_conn_in_recovery(const struct bp_conn *c);
 void bp_conn_path_validated(struct bp_conn *c, const ngtcp2_path *path, bool ok);
 /* A server has read a datagram from an address that is not the peer's. */
 void bp_conn_path_other(struct bp_conn *c, const struct bp_addr *remote);
-/* Whether a packet was decrypted on this thread since the last call. */
-bool bp_conn_take_decrypted(void);
+/* Set when a packet was decrypted on this thread. */
+bool *bp_conn_decrypted(void);
 /* The slot of a stream that we write, or -1. */
 int bp_conn_slot_of(const struct bp_conn *c, int64_t id);
 /* conn_user.c, for its siblings. How much of the connection's window user streams may use; who is

@@ -209,12 +209,9 @@ static int on_path_validation(ngtcp2_conn *q, uint32_t flags, const ngtcp2_path 
  * ngtcp2_conn_read_pkt on the same thread. */
 static _Thread_local bool decrypted;
 
-bool bp_conn_take_decrypted(void)
+bool *bp_conn_decrypted(void)
 {
-    bool was = decrypted;
-
-    decrypted = false;
-    return was;
+    return &decrypted;
 }
 
 /* Only a packet that decrypts proves that the peer is alive (anybody can send datagrams). */

@@ -232,6 +232,13 @@ $(C_NODE): $(B)/bench/c_node.o $(LIB_SHARED)
 	$(call say,LD,$@)
 	$(Q)$(CC) -o $@ $(filter %.o,$^) -L$(B) -lbarrel_p2p -Wl,-rpath,'$$ORIGIN/..' $(LDFLAGS) $(EI_LIB)
 
+# What a packet costs, step by step.
+PACKETS := $(B)/bench/packets
+packets: $(PACKETS)
+$(PACKETS): $(B)/bench/packets.o $(call obj,$(SIM_LIB_SRC)) $(TEST_LIBS)
+	$(call say,LD,$@)
+	$(Q)$(CC) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(DEP_LIBS) -lcmocka
+
 bench: deps-test ## speed of TCP, TLS and this carrier, interleaved (ARGS="--quick")
 	@$(MAKE) --no-print-directory all c-node-bench
 	@bench/run $(ARGS)
@@ -241,7 +248,7 @@ bench-idle: deps-test ## memory of an idle connection, CPU of 200
 	@$(MAKE) --no-print-directory all idle-peers
 	@bench/idle_memory $(ARGS)
 
-.PHONY: test asan-driver c-node-bench hostile cnode-peer cnode-bins soak soak-hostile soak-wan soak-membership soak-monkey monkey report-membership faulty-drivers check \
+.PHONY: test asan-driver c-node-bench packets hostile cnode-peer cnode-bins soak soak-hostile soak-wan soak-membership soak-monkey monkey report-membership faulty-drivers check \
   c-tests static layering exports fuzz bench bench-idle idle-peers unit-bins sim-bins driver-bins \
   wan-bins cli-bins member-bins replay-bins
 

@@ -39,6 +39,8 @@ struct bp_rx_mem bp_rx_mem_libc(void)
 #define HEADER_LEN      3u  /* 131, 68, NumRefs */
 #define FRAG_HEADER_LEN 19u /* 131, 69, SeqId:64, FragId:64, NumRefs */
 #define FRAG_CONT_LEN   18u /* 131, 70, SeqId:64, FragId:64 */
+#define CACHE_LINE      64u
+#define WARM_MAX        2048u /* the CPU is ahead by itself in a longer copy */
 
 struct bp_frame_chunk {
     struct bp_frame_chunk *next;
@@ -358,6 +360,20 @@ static int reserve(struct bp_deframer *d, size_t want)
     return 0;
 }
 
+/* Memory that the next packet's bytes go to is brought near while that packet is decrypted. */
+static void warm(const struct bp_deframer *d, size_t len)
+{
+    size_t room = d->cap - d->have;
+
+    if (len > WARM_MAX) {
+        return;
+    }
+    len = len < room ? len : room;
+    for (size_t i = 0; i < len; i += CACHE_LINE) {
+        __builtin_prefetch(d->data + d->have + i, 1);
+    }
+}
+
 /* Adds up to `len` bytes to the partial frame; `*used` of them were its own. */
 static int take_part(struct bp_deframer *d, const uint8_t *p, size_t len, struct bp_frame_queue *q,
                      size_t *used)
@@ -389,6 +405,7 @@ static int take_part(struct bp_deframer *d, const uint8_t *p, size_t len, struct
         d->checked = true;
     }
     if (d->have < d->need) {
+        warm(d, n);
         return 0;
     }
     bp_unfinished_sub(&q->unfinished, d->need);

@@ -319,6 +319,9 @@ int bp_link_write(struct bp_link *l, uint8_t *buf, size_t cap, struct bp_tx_run 
         return l->err;
     }
     l->now = now;
+    if (l->credit_due) {
+        bp_link_credit(l);
+    }
     bp_link_idle_note(l);
     if (l->phase == BP_LINK_AUTH && bp_conn_unsent(l->conn) == 0) {
         /* What came before the pause is on its way, and the peer busy with it. */

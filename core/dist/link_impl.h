@@ -103,6 +103,7 @@ struct bp_link {
     bool handshake_done; /* of TLS */
     bool auth_unwanted;  /* the peer authenticates, and we do not */
     bool delivering;
+    bool credit_due; /* some of `uncredited` may be given back */
     int err;
     char text[256];
     char peer_name[BP_NODE_NAME_MAX + 1];
@@ -120,7 +121,7 @@ struct bp_link {
     unsigned n_streams;
     uint32_t max_frame_bytes;
     struct bp_deframer *deframers[BP_DIST_STREAMS_MAX]; /* made when their stream begins */
-    uint64_t uncredited[BP_DIST_STREAMS_MAX];           /* bytes taken before delivery began */
+    uint64_t uncredited[BP_DIST_STREAMS_MAX];           /* bytes that came */
     uint8_t word[4]; /* a tick or other word on stream 0, as far as it is there */
     uint8_t word_len;
     struct bp_rate tick_rate;
@@ -167,6 +168,8 @@ extern const struct bp_conn_ops bp_link_conn_ops;
 
 /* BP_E_FLOOD, with words. */
 int bp_link_flood(struct bp_link *l, const char *what);
+/* Gives back the windows of what came on data streams. */
+void bp_link_credit(struct bp_link *l);
 /* The slot of a data stream, which is opened when it is first used: most connections need few. */
 int bp_link_data_slot(struct bp_link *l, unsigned stream);
 

@@ -202,7 +202,7 @@ static void note_frames(struct bp_link *l, size_t from)
     }
 }
 
-static int data(struct bp_link *l, int index, int64_t id, const uint8_t *p, size_t len, bool fin)
+static int data(struct bp_link *l, int index, const uint8_t *p, size_t len, bool fin)
 {
     struct bp_deframer *d = l->deframers[index];
     uint64_t ticks_before;
@@ -220,12 +220,10 @@ static int data(struct bp_link *l, int index, int64_t id, const uint8_t *p, size
         bp_deframer_init(d, &l->rx, l->max_frame_bytes);
         l->deframers[index] = d;
     }
-    if (l->delivering) {
-        bp_conn_credit(l->conn, id, len);
-    } else {
-        /* The window that was given is the limit of what can be queued here. */
-        l->uncredited[index] += len;
-    }
+    /* Credited when datagrams are written, all of a batch at once. Until delivery begins the window
+     * that was given is the limit of what can be queued here. */
+    l->uncredited[index] += len;
+    l->credit_due = l->delivering;
     if (fin) {
         return BP_E_STREAM_FINISHED;
     }
@@ -252,7 +250,7 @@ static int on_stream_data(void *user, int64_t id, const uint8_t *p, size_t len, 
     }
     index = data_index(l, id);
     if (index >= 0) {
-        return data(l, index, id, p, len, fin);
+        return data(l, index, p, len, fin);
     }
     if (index == USER_STREAM && (l->phase == BP_LINK_HANDSHAKE || l->phase == BP_LINK_UP)) {
         return bp_link_user_begun(l, id, p, len, fin);
@@ -317,23 +315,32 @@ const struct bp_conn_ops bp_link_conn_ops = {.handshake_done = on_handshake_done
 
 /* --- delivery ------------------------------------------------------------ */
 
-void bp_link_deliver(struct bp_link *l)
+void bp_link_credit(struct bp_link *l)
 {
     int64_t first = l->server ? 4 : 1;
 
-    l->delivering = true;
+    l->credit_due = false;
     for (unsigned i = 0; i < BP_DIST_STREAMS_MAX; i++) {
         if (l->uncredited[i] > 0) {
             bp_conn_credit(l->conn, first + 4 * (int64_t)i, (size_t)l->uncredited[i]);
             l->uncredited[i] = 0;
         }
     }
+}
+
+void bp_link_deliver(struct bp_link *l)
+{
+    l->delivering = true;
+    bp_link_credit(l);
     bp_conn_credit_connection(l->conn, (size_t)l->uncredited_user);
     l->uncredited_user = 0;
 }
 
 void bp_link_hold(struct bp_link *l)
 {
+    if (l->credit_due) {
+        bp_link_credit(l);
+    }
     l->delivering = false;
 }
 

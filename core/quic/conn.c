@@ -141,6 +141,19 @@ static int random_cid(ngtcp2_cid *cid, size_t len)
     return gnutls_rnd(GNUTLS_RND_NONCE, cid->data, len) == 0 ? 0 : BP_E_CRYPTO;
 }
 
+/*
+ * The first of the ids that we issue. ngtcp2 looks the id of each packet up in a sorted list, from
+ * its start: the one that nearly all packets of a connection carry is before those that it gets
+ * for other paths, which have the bit set (BP_LATER_CID).
+ */
+static int first_cid(ngtcp2_cid *cid)
+{
+    int rc = random_cid(cid, BP_CID_LEN);
+
+    cid->data[0] &= (uint8_t)~BP_LATER_CID;
+    return rc;
+}
+
 static int new_client(struct bp_conn *c, const struct bp_conn_config *cfg,
                       const ngtcp2_callbacks *cb, const ngtcp2_settings *settings,
                       const ngtcp2_transport_params *params)
@@ -150,7 +163,7 @@ static int new_client(struct bp_conn *c, const struct bp_conn_config *cfg,
     ngtcp2_path path;
 
     /* WIRE 1.1: upstream's server takes ids of any length; RFC 9000, 7.2 wants >= 8. */
-    if (random_cid(&dcid, 16) != 0 || random_cid(&scid, BP_CID_LEN) != 0) {
+    if (random_cid(&dcid, 16) != 0 || first_cid(&scid) != 0) {
         return BP_E_CRYPTO;
     }
     bp_conn_fill_path(&cfg->local, &cfg->remote, &path);
@@ -170,7 +183,7 @@ static int new_server(struct bp_conn *c, const struct bp_conn_config *cfg,
     ngtcp2_cid scid;
     ngtcp2_path path;
 
-    if (random_cid(&scid, BP_CID_LEN) != 0) {
+    if (first_cid(&scid) != 0) {
         return BP_E_CRYPTO;
     }
     ngtcp2_cid_init(&dcid, cfg->client_scid.data, cfg->client_scid.len);
@@ -434,6 +447,7 @@ int bp_conn_read(struct bp_conn *c, const struct bp_addr *local, const struct bp
 {
     ngtcp2_path path;
     ngtcp2_pkt_info pi = {0};
+    bool *decrypted;
     int rc;
 
     if (c->err != 0) {
@@ -442,14 +456,15 @@ int bp_conn_read(struct bp_conn *c, const struct bp_addr *local, const struct bp
     if (len == 0) {
         return 0; /* ngtcp2 takes no empty datagram */
     }
-    (void)bp_conn_take_decrypted();
+    decrypted = bp_conn_decrypted();
+    *decrypted = false;
     bp_conn_fill_path(local, remote, &path);
     now = bp_conn_clock(c, now);
     rc = ngtcp2_conn_read_pkt(c->q, &path, &pi, p, len, now);
     c->datagrams_received++;
     c->bytes_received += len;
     c->read_since_write += len;
-    if (bp_conn_take_decrypted()) {
+    if (*decrypted) {
         c->last_authentic = now;
         c->mtu_unanswered = false;
     }

@@ -10,7 +10,8 @@
 #include <ngtcp2/ngtcp2.h>
 #include <ngtcp2/ngtcp2_crypto.h>
 
-#define BP_PATHS_LEFT 4u /* as many as ngtcp2 remembers */
+#define BP_LATER_CID  0x80u /* in the first byte of ids but the first one: conn.c says why */
+#define BP_PATHS_LEFT 4u    /* as many as ngtcp2 remembers */
 
 /* A stream that we write. */
 struct bp_stream {
@@ -75,6 +76,7 @@ struct bp_conn {
 
     struct bp_stream streams[BP_STREAMS_MAX];
     unsigned n_streams;
+    uint32_t urgent; /* a bit for each slot whose stream is */
     struct bp_block_pool pool;
     struct bp_run *runs; /* ring */
     uint32_t runs_cap;
@@ -121,8 +123,8 @@ bool bp_conn_in_recovery(const struct bp_conn *c);
 void bp_conn_path_validated(struct bp_conn *c, const ngtcp2_path *path, bool ok);
 /* A server has read a datagram from an address that is not the peer's. */
 void bp_conn_path_other(struct bp_conn *c, const struct bp_addr *remote);
-/* Whether a packet was decrypted on this thread since the last call. */
-bool bp_conn_take_decrypted(void);
+/* Set when a packet was decrypted on this thread. */
+bool *bp_conn_decrypted(void);
 /* The slot of a stream that we write, or -1. */
 int bp_conn_slot_of(const struct bp_conn *c, int64_t id);
 /* conn_user.c, for its siblings. How much of the connection's window user streams may use; who is

@@ -165,8 +165,11 @@ static int on_new_cid(ngtcp2_conn *q, ngtcp2_cid *cid, uint8_t *token, size_t le
 
     (void)q;
     cid->datalen = len;
-    if (gnutls_rnd(GNUTLS_RND_NONCE, cid->data, len) != 0 ||
-        ngtcp2_crypto_generate_stateless_reset_token(token, c->reset_secret,
+    if (gnutls_rnd(GNUTLS_RND_NONCE, cid->data, len) != 0) {
+        return refuse(c, BP_E_CRYPTO);
+    }
+    cid->data[0] |= BP_LATER_CID;
+    if (ngtcp2_crypto_generate_stateless_reset_token(token, c->reset_secret,
                                                      sizeof(c->reset_secret), cid) != 0) {
         return refuse(c, BP_E_CRYPTO);
     }
@@ -212,12 +215,9 @@ static int on_path_validation(ngtcp2_conn *q, uint32_t flags, const ngtcp2_path 
  * ngtcp2_conn_read_pkt on the same thread. */
 static _Thread_local bool decrypted;
 
-bool bp_conn_take_decrypted(void)
+bool *bp_conn_decrypted(void)
 {
-    bool was = decrypted;
-
-    decrypted = false;
-    return was;
+    return &decrypted;
 }
 
 /* Only a packet that decrypts proves that the peer is alive (anybody can send datagrams). */

@@ -134,6 +134,7 @@ int bp_conn_adopt(struct bp_conn *c, int64_t id)
 void bp_conn_set_urgent(struct bp_conn *c, unsigned slot)
 {
     c->streams[slot].urgent = true;
+    c->urgent |= 1u << slot;
 }
 
 uint64_t bp_conn_queued(const struct bp_conn *c, unsigned slot)
@@ -274,10 +275,11 @@ static bool has_unsent(const struct bp_stream *s)
 /* Which stream is next, -1 if none can be written. */
 static int next_slot(struct bp_conn *c)
 {
-    for (unsigned i = 0; i < c->n_streams; i++) {
+    for (uint32_t left = c->urgent; left != 0; left &= left - 1) {
+        int i = __builtin_ctz(left);
         const struct bp_stream *s = &c->streams[i];
-        if (s->urgent && !s->blocked && has_unsent(s)) {
-            return (int)i;
+        if (!s->blocked && has_unsent(s)) {
+            return i;
         }
     }
     for (; !c->flight_full && c->runs_scan != c->runs_tail; c->runs_scan++) {
@@ -321,10 +323,14 @@ static void took(struct bp_conn *c, int slot, size_t len)
 
 /* --- datagrams ----------------------------------------------------------- */
 
+/* Mostly it is the same bytes: this is asked for every packet. */
 static bool same_addr(const struct bp_addr *a, const ngtcp2_addr *b)
 {
     struct bp_addr other;
 
+    if (a->len == b->addrlen && memcmp(&a->u, b->addr, a->len) == 0) {
+        return a->len != 0;
+    }
     return bp_addr_from_sockaddr(&other, b->addr, b->addrlen) && bp_addr_equal(a, &other);
 }
 
@@ -576,6 +582,7 @@ int bp_conn_write(struct bp_conn *c, uint8_t *buf, size_t cap, struct bp_tx_run 
     if (paced(c, &info) && cap > BP_TX_RUN_MAX + BP_DGRAM_SENT) {
         cap = BP_TX_RUN_MAX + BP_DGRAM_SENT; /* the queue on the way is not ours alone */
     }
+    ngtcp2_path_storage_zero(&ps); /* each packet fills in all of it */
     /* Whole GSO batches: the room for a path MTU probe of any size is not for data. Keep a run free
      * for a change of path. */
     for (;;) {
@@ -588,7 +595,6 @@ int bp_conn_write(struct bp_conn *c, uint8_t *buf, size_t cap, struct bp_tx_run 
         }
         c->flight_full = info.bytes_in_flight + used >= max_flight;
         c->user_full = info.bytes_in_flight + used >= USER_SHARE(max_flight);
-        ngtcp2_path_storage_zero(&ps);
         n = write_packet(c, &ps.path, buf + used, limit, now);
         if (n < 0) {
             return bp_conn_fail(c, (int)n);

@@ -164,6 +164,17 @@ static int fast_encrypt(uint8_t *dest, void *handle, const uint8_t *plaintext, s
     return 0;
 }
 
+/* bp_equal_ct for sixteen bytes, which takes eight times as long. */
+static bool same_tag(const uint8_t *a, const uint8_t *b)
+{
+    uint64_t x[2];
+    uint64_t y[2];
+
+    memcpy(x, a, TAG_LEN);
+    memcpy(y, b, TAG_LEN);
+    return ((x[0] ^ y[0]) | (x[1] ^ y[1])) == 0;
+}
+
 static int fast_decrypt(uint8_t *dest, void *handle, const uint8_t *ciphertext, size_t len,
                         const uint8_t *nonce, const uint8_t *aad, size_t aad_len)
 {
@@ -177,7 +188,7 @@ static int fast_decrypt(uint8_t *dest, void *handle, const uint8_t *ciphertext, 
     len -= TAG_LEN;
     IMB_AES128_GCM_DEC(m, unmark(handle), &state, dest, ciphertext, len, nonce, aad, aad_len, tag,
                        TAG_LEN);
-    return bp_equal_ct(tag, ciphertext + len, TAG_LEN) ? 0 : NGTCP2_ERR_DECRYPT;
+    return same_tag(tag, ciphertext + len) ? 0 : NGTCP2_ERR_DECRYPT;
 }
 
 /* RFC 9001, 5.4.3: AES of the sample alone, which is what CFB of a block of zeros is. */

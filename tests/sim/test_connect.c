@@ -47,6 +47,51 @@ static void works(struct sim *s)
     sim_flow_drain(s, &ab, BP_SEC);
 }
 
+/* Of our own ids the one that packets carry is the first in ngtcp2's sorted list; it is looked up
+ * for every packet. */
+static void first_id_is_first(const struct sim_node *n)
+{
+    unsigned first = 0, later = 0;
+
+    for (unsigned i = 0; i < n->n_cids; i++) {
+        if (n->cids[i].len == BP_CID_LEN) {
+            first += n->cids[i].data[0] < BP_LATER_CID;
+            later += n->cids[i].data[0] >= BP_LATER_CID;
+        }
+    }
+    assert_int_equal(first, 1);
+    assert_int_equal(later, 7);
+}
+
+/* Whether a datagram carries one of the later ids. */
+static bool is_later(void *ctx, bool to_b, const uint8_t *p, size_t len)
+{
+    unsigned *seen = ctx;
+
+    (void)to_b;
+    *seen += len > BP_CID_LEN && (p[0] & 0x80) == 0 && p[1] >= BP_LATER_CID;
+    return false;
+}
+
+static void connect_packets_carry_the_id_that_sorts_first(void **state)
+{
+    for (unsigned i = 0; i < 8; i++) {
+        struct sim s;
+        unsigned later = 0;
+
+        (void)state;
+        sim_init(&s, 101);
+        sim_connect_up(&s);
+        first_id_is_first(&s.a);
+        first_id_is_first(&s.b);
+        s.net.drop = is_later;
+        s.net.drop_ctx = &later;
+        works(&s);
+        assert_int_equal(later, 0);
+        sim_free(&s);
+    }
+}
+
 static void connect_many_half_open_proves_address_with_retry(void **state)
 {
     struct sim s;
@@ -442,6 +487,7 @@ static void connect_close_lost_is_said_again(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(connect_packets_carry_the_id_that_sorts_first),
         cmocka_unit_test(connect_many_half_open_proves_address_with_retry),
         cmocka_unit_test(connect_retries_lost_comes_up),
         cmocka_unit_test(connect_retry_on_bad_network_comes_up),

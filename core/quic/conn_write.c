@@ -334,14 +334,16 @@ static bool same_addr(const struct bp_addr *a, const ngtcp2_addr *b)
     return bp_addr_from_sockaddr(&other, b->addr, b->addrlen) && bp_addr_equal(a, &other);
 }
 
-/* Adds a datagram of `n` bytes at `off` to the runs; false: the batch is full. */
+/* Adds a datagram of `n` bytes at `off` to the runs. What is larger than `mtu` is a path MTU probe
+ * and a run of its own: where the device does not take it, the kernel refuses all that is in its
+ * run, an acknowledgement for one, which nobody would send again. */
 static void add_datagram(struct bp_tx_run *runs, unsigned *n_runs, const ngtcp2_path *path,
-                         size_t off, size_t n)
+                         size_t off, size_t n, size_t mtu)
 {
     struct bp_tx_run *r = *n_runs > 0 ? &runs[*n_runs - 1] : NULL;
 
-    if (r != NULL && r->off + r->len == off && n <= r->seg && r->len % r->seg == 0 &&
-        r->len + n <= BP_TX_RUN_MAX && r->len / r->seg < BP_TX_SEGS_MAX &&
+    if (r != NULL && r->off + r->len == off && n <= r->seg && r->seg <= mtu &&
+        r->len % r->seg == 0 && r->len + n <= BP_TX_RUN_MAX && r->len / r->seg < BP_TX_SEGS_MAX &&
         same_addr(&r->remote, &path->remote) && same_addr(&r->local, &path->local)) {
         r->len += n;
         return;
@@ -603,7 +605,7 @@ int bp_conn_write(struct bp_conn *c, uint8_t *buf, size_t cap, struct bp_tx_run 
             break;
         }
         c->mtu_unanswered = c->mtu_unanswered || (size_t)n > mtu;
-        add_datagram(runs, n_runs, &ps.path, used, (size_t)n);
+        add_datagram(runs, n_runs, &ps.path, used, (size_t)n, mtu);
         last = (size_t)n;
         used += last;
         n_packets++;

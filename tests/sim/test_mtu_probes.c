@@ -132,12 +132,45 @@ static void bulk_uses_large_datagrams_soon(void **state)
     }
 }
 
+/* Probes that the device itself does not take, while the ends have acknowledgements and messages to
+ * send: what is written behind a probe must not be refused with it. */
+static void probe_refused_by_the_device_takes_nothing_along(void **state)
+{
+    static const bp_time delays[] = {50 * US, 5 * BP_MS, 50 * BP_MS};
+
+    (void)state;
+    for (unsigned i = 0; i < sizeof(delays) / sizeof(delays[0]); i++) {
+        struct sim s;
+        struct sim_flow ab = {.from = &s.a, .to = &s.b};
+        struct sim_flow ba = {.from = &s.b, .to = &s.a};
+
+        sim_init(&s, 260 + i);
+        s.net.delay = delays[i];
+        s.net.device = 1472;
+        sim_connect_up(&s);
+        for (unsigned k = 0; k < 400; k++) {
+            for (unsigned m = 0; m <= k % 7; m++) {
+                sim_flow_send(&s, k % 2 == 0 ? &ab : &ba, 100);
+            }
+            sim_flush(&s);
+            sim_flow_run(&s, &ab, 0, (k * 37 % 50) * BP_MS);
+            sim_flow_run(&s, &ba, 0, BP_MS);
+        }
+        sim_flow_drain(&s, &ab, 5 * BP_SEC);
+        sim_flow_drain(&s, &ba, 5 * BP_SEC);
+        assert_true(s.net.n_refused > 0);
+        assert_int_equal(s.net.n_dragged, 0);
+        sim_free(&s);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(peer_killed_when_just_up_next_message_leaves),
         cmocka_unit_test(idle_link_probes_leave_room),
         cmocka_unit_test(bulk_uses_large_datagrams_soon),
+        cmocka_unit_test(probe_refused_by_the_device_takes_nothing_along),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;
 }

@@ -335,8 +335,14 @@ static void transmit_runs(struct sim *s, bool to_b, const uint8_t *buf,
 
         for (size_t off = 0; off < runs[i].len; off += runs[i].seg) {
             size_t left = runs[i].len - off;
-            transmit(s, to_b, to_b ? a : &runs[i].remote, buf + runs[i].off + off,
-                     left < runs[i].seg ? left : runs[i].seg);
+            size_t len = left < runs[i].seg ? left : runs[i].seg;
+
+            if (s->net.device != 0 && runs[i].seg > s->net.device) {
+                s->net.n_refused++;
+                s->net.n_dragged += len <= s->net.device;
+                continue;
+            }
+            transmit(s, to_b, to_b ? a : &runs[i].remote, buf + runs[i].off + off, len);
         }
     }
 }

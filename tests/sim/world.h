@@ -20,6 +20,7 @@ struct sim_net {
     unsigned dup;   /* per mille */
     unsigned flip;  /* per mille: one to eight bits change, or the end is missing */
     size_t mtu;     /* larger UDP payloads vanish; 0: none do */
+    size_t device;  /* the kernel refuses a run of larger ones, with all that is in it; 0: none */
     bool cut;       /* nothing gets through */
     /* True: this one is lost. */
     bool (*drop)(void *ctx, bool to_b, const uint8_t *p, size_t len);
@@ -31,6 +32,8 @@ struct sim_net {
     uint64_t n_sent;
     uint64_t n_lost;
     uint64_t n_flipped;
+    uint64_t n_refused; /* by the device: larger ones, and those that were in a run with them */
+    uint64_t n_dragged;
     uint64_t n_stale; /* sent to an address that a no longer has */
     size_t largest;   /* UDP payload that got through */
 };

@@ -69,8 +69,10 @@ void drv_acks_close(struct drv_node_port *np)
 
     erl_drv_mutex_lock(drv_node.lock);
     while (waiting != NULL) {
-        drv_wake(waiting->wake_fd);
+        int wake_fd = waiting->wake_fd;
+
         leave(waiting);
+        drv_wake(wake_fd);
     }
     clock_fd = -1;
     erl_drv_mutex_unlock(drv_node.lock);
@@ -79,16 +81,14 @@ void drv_acks_close(struct drv_node_port *np)
     }
 }
 
-/* Who has not asked since the last tick leaves, and has its wake-up by then. */
+/* Who has not asked since the last tick leaves, and is woken after that if anything is due: a port
+ * that is woken while it is listed is woken again. */
 static void tick(struct drv_ack_wait *w, bp_time now)
 {
     bp_time by = w->by;
     bool due = by != 0 && by <= now;
     bp_time asked = w->asked;
 
-    if (due) {
-        drv_wake(w->wake_fd);
-    }
     if (asked == w->seen && (by == 0 || due)) {
         leave(w);
         /* Its port may have looked at `listed` before that. */
@@ -97,6 +97,9 @@ static void tick(struct drv_ack_wait *w, bp_time now)
         }
     }
     w->seen = asked;
+    if (due) {
+        drv_wake(w->wake_fd);
+    }
 }
 
 bool drv_acks_ready(int fd)

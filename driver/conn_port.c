@@ -446,9 +446,12 @@ static void follow_peer(struct drv_conn *c)
     }
 }
 
+/* Who waited since the last flush and is not listed any more was woken: what is due then must not
+ * be put off again. */
 bool drv_conn_port_soon(struct drv_conn_port *cp, bp_time now)
 {
-    return cp->acks.by != 0 || drv_acks_wait(&cp->acks, cp->p.wake_fd, now + DRV_ACKS_WAIT);
+    return cp->acks.by != 0 ? cp->acks.listed
+                            : drv_acks_wait(&cp->acks, cp->p.wake_fd, now + DRV_ACKS_WAIT);
 }
 
 /*

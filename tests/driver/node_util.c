@@ -171,6 +171,7 @@ static void be_dialled(struct pair *p)
     assert_non_null(r);
     peer_dial(&p->peer, p->udp_port, node_name());
     await_msg(p, NULL, "incoming");
+    peer_step(&p->peer);
     msg = vm_find(NULL, "incoming");
     id = (unsigned)strtoul(msg + strlen("incoming"), NULL, 10);
     for (unsigned i = 0; i < 4; i++) {
@@ -180,6 +181,7 @@ static void be_dialled(struct pair *p)
     snprintf(command, sizeof(command), "barrel_p2p_drv attach %u", id);
     p->conn = vm_open(command);
     assert_non_null(p->conn);
+    p->peer.deaf = false;
     assert_true(pair_run(p, peer_has_ok, p));
     vm_forget(NULL);
     free(r);
@@ -188,6 +190,13 @@ static void be_dialled(struct pair *p)
 void pair_accept(struct pair *p, void **state)
 {
     pair_start(p, state);
+    be_dialled(p);
+}
+
+void pair_accept_ok_lost(struct pair *p, void **state)
+{
+    pair_start(p, state);
+    p->peer.misses_ok = true;
     be_dialled(p);
 }
 

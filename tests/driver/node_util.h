@@ -63,6 +63,8 @@ void pair_dial(struct pair *p, void **state); /* the driver dials: authenticated
 /* The same for another peer of the node of `first`. */
 void pair_dial_more(struct pair *p, const struct pair *first, const char *peer);
 void pair_accept(struct pair *p, void **state); /* the peer dials: attached, authenticated */
+/* The same, but what the node sent before it was attached is lost. */
+void pair_accept_ok_lost(struct pair *p, void **state);
 void pair_handshake(struct pair *p);            /* distribution handshake, both up, delivering */
 /* Ends the connection; the same side dials again, with the handshake. */
 void pair_again(struct pair *p);

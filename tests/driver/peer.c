@@ -139,6 +139,7 @@ static void events(struct peer *p)
     while (p->link != NULL && bp_link_poll(p->link, &ev)) {
         if (ev.kind == BP_LINK_EV_LOOKUP) {
             bp_link_trust(p->link, false, NULL, now_ns(CLOCK_MONOTONIC));
+            p->deaf = p->misses_ok;
         } else if (ev.kind == BP_LINK_EV_AUTHENTICATED) {
             p->authenticated = true;
         } else if (ev.kind == BP_LINK_EV_SESSION) {
@@ -176,7 +177,7 @@ static void receive(struct peer *p)
     int n;
 
     while ((n = bp_udp_recv(p->fd, mem, rx, &refused)) > 0) {
-        for (int i = 0; i < n; i++) {
+        for (int i = 0; i < n && !p->deaf; i++) {
             for (size_t off = 0; off < rx[i].len; off += rx[i].seg) {
                 size_t len = rx[i].len - off < rx[i].seg ? rx[i].len - off : rx[i].seg;
                 if (p->link == NULL && p->server) {

@@ -20,8 +20,10 @@ struct peer {
     bool server; /* waits to be dialled */
     bool authenticated;
     bool failed;
-    bool silent; /* reads nothing, sends nothing */
-    bool holds;  /* does not deliver: its window closes */
+    bool silent;    /* reads nothing, sends nothing */
+    bool holds;     /* does not deliver: its window closes */
+    bool misses_ok; /* a dialler's: it is deaf once it has answered the challenge */
+    bool deaf;      /* what comes is lost */
     /* TLS sessions that go on: the key of its tickets, and what it was given. */
     uint8_t ticket_key[BP_TICKET_KEY_LEN];
     uint8_t session[BP_SESSION_MAX];

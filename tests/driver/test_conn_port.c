@@ -671,6 +671,17 @@ static void stop_in_the_handshake(void **state)
     }
 }
 
+/* Nothing else wakes the port: neither a message of the peer's, who waits for it, nor the VM. */
+static void lost_ok_is_sent_again_by_the_port(void **state)
+{
+    struct pair p;
+
+    pair_accept_ok_lost(&p, state);
+    assert_true(p.peer.misses_ok && p.peer.authenticated);
+    pair_handshake(&p);
+    pair_free(&p);
+}
+
 static void attach_of_nothing_fails(void **state)
 {
     uint16_t port;
@@ -707,6 +718,7 @@ int main(void)
         VM_TEST(stop_while_dialling),
         VM_TEST(stop_node_with_half_open_and_orphan),
         VM_TEST(stop_in_the_handshake),
+        VM_TEST(lost_ok_is_sent_again_by_the_port),
         VM_TEST(attach_of_nothing_fails),
     };
 

@@ -85,7 +85,7 @@ keys_made_before_the_boot_connect_strict_nodes(Config) ->
     ?EQ({ok, Pub}, bp_cluster:call(B, barrel_p2p_dist_keys, lookup_key, [bp_cluster:name(A)])).
 
 trust_counts_without_restart(Config) ->
-    [A, B] = bp_cluster:start_many(Config, [opts(a, strict), opts(b, tofu)]),
+    [A, B] = bp_cluster:hush(bp_cluster:start_many(Config, [opts(a, strict), opts(b, tofu)])),
     refused(B, A),
     _ = ok(cwd(A), ["trust", "add", text(B), filename:join(cwd(B), "data/keys/node.pub"),
                     "--node", text(A)]),
@@ -99,7 +99,7 @@ trust_counts_without_restart(Config) ->
 
 %% The command that the log names, with everything that it says, cures a changed key.
 cure_of_the_log_runs_in_a_shell(Config) ->
-    [A, B] = bp_cluster:start_many(Config, [opts(a, tofu), opts(b, tofu)]),
+    [A, B] = bp_cluster:hush(bp_cluster:start_many(Config, [opts(a, tofu), opts(b, tofu)])),
     connect(A, B),
     bp_cluster:disconnect(A, B),
     {ok, _} = bp_cluster:call(A, barrel_p2p_rotate, rotate_identity, [#{announce => false}]),

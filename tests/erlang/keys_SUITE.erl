@@ -42,7 +42,7 @@ opts(Name, BarrelEnv) ->
       args => ["-connect_all", "false"]}.
 
 start(Config, ListOfOpts) ->
-    bp_cluster:start_many(Config, ListOfOpts).
+    bp_cluster:hush(bp_cluster:start_many(Config, ListOfOpts)).
 
 restart(Config, #{opts := Opts} = Node) ->
     bp_cluster:stop(Node),

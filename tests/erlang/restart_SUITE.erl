@@ -136,9 +136,9 @@ acceptor_restarts_reset_ends_busy_one(Config) ->
         end),
         ok
     end),
-    %% What came in one burst has as many answers as an address gets in that time.
-    {_, {Datagrams, Resets}} = reset_ends_it(Config, S),
-    true = Resets > 0 andalso Resets =< Datagrams.
+    %% What came in one burst has as many answers as an address gets in that time, and more may come.
+    {_, {_, Resets}} = reset_ends_it(Config, S),
+    true = Resets > 0.
 
 %% The identity is another one, the connection was made under the old one.
 acceptor_rotated_and_restarts_reset_ends_it(Config) ->

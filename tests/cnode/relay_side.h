@@ -50,6 +50,20 @@ static inline void expect_up(struct rig *r, struct rig_node *a, struct rig_node 
     assert_string_equal(rig_expect(r, b, BP_EVENT_UP)->name, bp_node_name(a->n));
 }
 
+/* From `a` to `b` through a forwarder that is opened: up on both sides. */
+static inline bp_peer_id up_through(struct rig *r, struct rig_node *a, struct rig_node *b,
+                                    struct forwarder *f)
+{
+    struct bp_relay relay;
+    bp_peer_id id;
+
+    forwarder_open(f, b->port);
+    relay = udp(f->port);
+    id = dial(a, NAME_B, &relay);
+    expect_up(r, a, b, id);
+    return id;
+}
+
 static inline void expect_relay(const struct rig_node *a, bp_peer_id id, const char *begins)
 {
     struct bp_peer_info info;

@@ -14,14 +14,10 @@ static void through_forwarder(void **state, bool threads)
     struct rig_node *a;
     struct rig_node *b;
     struct forwarder f;
-    struct bp_relay relay;
     bp_peer_id id;
 
     pair(&r, state, threads, &a, &b);
-    forwarder_open(&f, b->port);
-    relay = udp(f.port);
-    id = dial(a, NAME_B, &relay);
-    expect_up(&r, a, b, id);
+    id = up_through(&r, a, b, &f);
     expect_relay(a, id, "relay 127.0.0.1:");
     load(&r, a, b, id);
     assert_int_equal(bp_node_port(a->n), 0); /* it needed no socket of its own */
@@ -106,10 +102,8 @@ static void unknown_node(void **state)
 
     rig_start(b, true);
     rig_start(a, false);
-    forwarder_open(&f, b->port);
+    id = up_through(&r, a, b, &f);
     relay = udp(f.port);
-    id = dial(a, NAME_B, &relay);
-    expect_up(&r, a, b, id);
     close_both(&r, a, b, id);
     /* a proxy would have to be told */
     relay.kind = BP_RELAY_SOCKS5;
@@ -132,10 +126,8 @@ static void mtu(void **state)
     bp_peer_id id;
 
     pair(&r, state, false, &a, &b);
-    forwarder_open(&f, b->port);
+    id = up_through(&r, a, b, &f);
     relay = udp(f.port);
-    id = dial(a, NAME_B, &relay);
-    expect_up(&r, a, b, id);
     load(&r, a, b, id);
     assert_true(f.largest > 1400); /* as the loopback allows */
     close_both(&r, a, b, id);
@@ -275,15 +267,12 @@ static void dies(void **state)
     struct rig_node *a;
     struct forwarder f;
     struct bp_relay relay;
-    bp_peer_id id;
 
     watchful_pair(&r, &a, &b);
     assert_int_equal(bp_node_set_number(a->n, BP_OPT_KEEPALIVE, 100), 0);
     rig_start(a, false);
-    forwarder_open(&f, b->port);
+    (void)up_through(&r, a, b, &f);
     relay = udp(f.port);
-    id = dial(a, NAME_B, &relay);
-    expect_up(&r, a, b, id);
     forwarder_close(&f);
     (void)rig_expect_down(&r, a, BP_ERROR_IDLE_TIMEOUT, NULL);
     assert_int_equal(downs, 1);

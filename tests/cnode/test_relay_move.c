@@ -179,15 +179,11 @@ static void off_a_dead_relay(void **state)
     struct rig_node *a;
     struct rig_node *b;
     struct forwarder f;
-    struct bp_relay relay;
     struct bp_migrate direct = {.direct = true, .timeout_ms = 20000};
     bp_peer_id id;
 
     pair(&r, state, true, &a, &b);
-    forwarder_open(&f, b->port);
-    relay = udp(f.port);
-    id = dial(a, NAME_B, &relay);
-    expect_up(&r, a, b, id);
+    id = up_through(&r, a, b, &f);
     load(&r, a, b, id);
     f.mute = true; /* a closed port would be said to b, which ends the connection */
     assert_int_equal(move(&r, a, b, id, a, &direct), 0);
@@ -296,16 +292,12 @@ static void left_relay_closes(void **state)
     struct rig_node *a;
     struct rig_node *b;
     struct forwarder f;
-    struct bp_relay relay;
     struct bp_migrate direct = {.direct = true, .timeout_ms = 20000};
     bp_peer_id id;
     int fd;
 
     pair(&r, state, false, &a, &b);
-    forwarder_open(&f, b->port);
-    relay = udp(f.port);
-    id = dial(a, NAME_B, &relay);
-    expect_up(&r, a, b, id);
+    id = up_through(&r, a, b, &f);
     assert_int_equal(bp_node_migrate(a->n, id, &direct, sizeof(direct)), 0);
     assert_int_equal(rig_expect(&r, a, BP_EVENT_MOVED)->error, 0);
     fd = socket_of(f.port, true); /* which is still read for a second */

@@ -193,8 +193,9 @@ private_dir(Dir, Uid) ->
     end.
 
 check_private_dir(Dir, Uid) ->
-    Made = prim_file:make_dir(Dir) =:= ok,
-    Made andalso prim_file:write_file_info(Dir, #file_info{mode = 8#700}),
+    %% never for everybody, not even for a moment: other nodes boot as well, and refuse such a one
+    prim_file:read_link_info(Dir) =:= {error, enoent} andalso
+        barrel_p2p_nif:make_private_dir(unicode:characters_to_binary([Dir, 0])),
     case prim_file:read_link_info(Dir) of
         {ok, #file_info{type = directory, uid = Uid, mode = Mode}} when Mode band 8#077 =:= 0 ->
             [Dir];

@@ -1,8 +1,8 @@
 %% SPDX-License-Identifier: Apache-2.0
-%% One function that the driver interface lacks (driver/nif.c, in the driver's library).
+%% What the driver interface and the file server lack (driver/nif.c, in the driver's library).
 -module(barrel_p2p_nif).
 
--export([load/1, pid_number/1]).
+-export([load/1, pid_number/1, make_private_dir/1]).
 
 %% The library without its extension. Loaded when the driver is: an on_load function would run before
 %% there is a file server.
@@ -17,4 +17,10 @@ load(Library) ->
 %% A process of this node as the driver knows it.
 -spec pid_number(pid()) -> non_neg_integer().
 pid_number(_Pid) ->
+    erlang:nif_error(not_loaded).
+
+%% Makes a directory that is nobody else's from its first moment on, and says whether it did. A binary with
+%% a NUL at its end; the parent must be there.
+-spec make_private_dir(binary()) -> boolean().
+make_private_dir(_Path) ->
     erlang:nif_error(not_loaded).

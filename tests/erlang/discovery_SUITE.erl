@@ -3,6 +3,7 @@
 %% epmd module, connections on demand, boots and stops.
 -module(discovery_SUITE).
 
+-include_lib("kernel/include/file.hrl").
 -include("bp_test.hrl").
 
 -compile([{nowarn_deprecated_function, [{slave, start, 3}, {slave, stop, 1}]}]).   % OTP 25 has it
@@ -12,7 +13,8 @@
 -export([bad_backends_are_left_out/1, hanging_backend_blocks_nobody/1, chain_order_and_union/1,
          backend_answers_are_kept/1, discovery_module_replaces_the_chain/1, example_backend/1,
          both_file_formats_are_read_and_written/1, file_goes_at_a_clean_stop_only/1,
-         unusable_discovery_directory/1, bad_files_are_named_once/1, static_entries/1,
+         unusable_discovery_directory/1, runtime_directory_is_private_at_once/1,
+         bad_files_are_named_once/1, static_entries/1,
          dns_addresses/1, dns_srv_records/1, dns_server_that_is_silent/1, ipv6_and_dual_stack/1,
          advertised_addresses/1, names_and_world/1, remsh_by_short_name/1, peer_and_slave_nodes/1,
          distribution_started_and_stopped/1, many_senders_one_connection/1,
@@ -26,7 +28,8 @@ all() ->
     [bad_backends_are_left_out, hanging_backend_blocks_nobody, chain_order_and_union,
      backend_answers_are_kept, discovery_module_replaces_the_chain, example_backend,
      both_file_formats_are_read_and_written, file_goes_at_a_clean_stop_only,
-     unusable_discovery_directory, bad_files_are_named_once, static_entries, dns_addresses,
+     unusable_discovery_directory, runtime_directory_is_private_at_once,
+     bad_files_are_named_once, static_entries, dns_addresses,
      dns_srv_records, dns_server_that_is_silent, ipv6_and_dual_stack, advertised_addresses,
      names_and_world, remsh_by_short_name, peer_and_slave_nodes, distribution_started_and_stopped,
      many_senders_one_connection, peers_are_known_when_they_are_up, unreachable_node_blocks_nobody,
@@ -204,6 +207,32 @@ unusable_discovery_directory(Config) ->
     Nodes = [{bp_cluster:name(B), {"127.0.0.1", Port}}],
     C = bp_cluster:start(Config, #{name => c, config => [{quic, [{dist, [{nodes, Nodes}]}]}]}),
     true = bp_cluster:connect(C, B).
+
+%% Nodes that boot in the same moment on a machine that has just started: one makes the directory, and
+%% the others must not take it for one that is open to all.
+runtime_directory_is_private_at_once(Config) ->
+    N = bp_cluster:start(Config, #{name => n}),
+    Base = bp_cluster:dir(Config),
+    Dirs = [filename:join(Base, "r" ++ integer_to_list(I)) || I <- lists:seq(1, 300)],
+    Watcher = spawn_link(fun() -> watch(Dirs) end),
+    [?EQ([filename:join(Base, "data/discovery"), D],
+         bp_cluster:run(N, fun() ->
+             application:set_env(barrel_p2p, runtime_dir, D),
+             barrel_p2p_discovery_file:directories()
+         end)) || D <- Dirs],
+    Watcher ! {modes, self()},
+    receive {modes, Modes} -> ?EQ([8#40700], lists:usort(Modes)) end.
+
+%% The mode of each directory in the moment in which it is there.
+watch(Dirs) ->
+    Modes = [first_mode(D) || D <- Dirs],
+    receive {modes, Pid} -> Pid ! {modes, Modes} end.
+
+first_mode(Dir) ->
+    case prim_file:read_link_info(Dir) of
+        {ok, Info} -> Info#file_info.mode;
+        {error, enoent} -> first_mode(Dir)
+    end.
 
 bad_files_are_named_once(Config) ->
     N = bp_cluster:start(Config, #{name => n, config => [{barrel_p2p, [{discovery_dir, "data/discovery"}]}]}),

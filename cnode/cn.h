@@ -452,6 +452,8 @@ int cn_shake_done(struct cn_peer *p, bp_time now);
 
 int cn_discover_init(struct bp_node *n);
 void cn_discover_free(struct bp_node *n);
+/* Whether a BP_OPT_ADVERTISE can be used. */
+bool cn_advertise_valid(const char *text);
 void cn_publish(struct bp_node *n);
 void cn_withdraw(struct bp_node *n);
 /* DNS servers that the program named; NULL: the system's. */

@@ -393,59 +393,86 @@ void cn_discover_free(struct bp_node *n)
 
 /* --- publishing ---------------------------------------------------------- */
 
+/* The port behind a colon, up to the end of an element; 0 and none are `bound`. */
+static bool advertised_port(const char *digits, size_t len, uint16_t bound, uint16_t *out)
+{
+    unsigned long n = 0;
+
+    if (len >= PORT_DIGITS) {
+        return false;
+    }
+    for (size_t i = 0; i < len; i++) {
+        if (digits[i] < '0' || digits[i] > '9') {
+            return false;
+        }
+        n = n * 10 + (unsigned long)(digits[i] - '0');
+    }
+    *out = n == 0 ? bound : (uint16_t)n;
+    return n <= UINT16_MAX;
+}
+
 /* One element of BP_OPT_ADVERTISE: "HOST", "HOST:PORT", "[IPV6]:PORT". */
 static bool advertised_one(const char *text, size_t len, uint16_t port, struct bp_endpoint *out)
 {
+    const char *end = text + len;
     const char *host = text;
-    size_t host_len = len;
+    const char *host_end = end;
     const char *colon = memchr(text, ':', len);
-    unsigned long given = port;
+    struct bp_addr literal;
 
     if (len > 0 && text[0] == '[') {
-        const char *close = memchr(text, ']', len);
-        if (close == NULL) {
+        host = text + 1;
+        host_end = memchr(text, ']', len);
+        if (host_end == NULL || (host_end + 1 < end && host_end[1] != ':')) {
             return false;
         }
-        host = text + 1;
-        host_len = (size_t)(close - host);
-        colon = close + 1 < text + len && close[1] == ':' ? close + 1 : NULL;
-    } else if (colon != NULL && memchr(colon + 1, ':', len - (size_t)(colon + 1 - text)) == NULL) {
-        host_len = (size_t)(colon - text);
+        colon = host_end + 1 < end ? host_end + 1 : NULL;
+    } else if (colon != NULL && memchr(colon + 1, ':', (size_t)(end - colon - 1)) == NULL) {
+        host_end = colon;
     } else {
         colon = NULL; /* an IPv6 literal without brackets */
     }
-    if (colon != NULL) {
-        char digits[PORT_DIGITS] = "";
-        size_t n = len - (size_t)(colon + 1 - text);
-        if (n >= sizeof(digits)) {
-            return false;
-        }
-        memcpy(digits, colon + 1, n);
-        given = strtoul(digits, NULL, 10);
-    }
-    if (host_len >= sizeof(out->host) || given > UINT16_MAX) {
+    out->port = port;
+    if ((size_t)(host_end - host) >= sizeof(out->host) ||
+        (colon != NULL &&
+         !advertised_port(colon + 1, (size_t)(end - colon - 1), port, &out->port))) {
         return false;
     }
-    memcpy(out->host, host, host_len);
-    out->host[host_len] = '\0';
-    out->port = (uint16_t)given;
-    return bp_endpoint_valid(out);
+    memcpy(out->host, host, (size_t)(host_end - host));
+    out->host[host_end - host] = '\0';
+    return bp_endpoint_valid(out) &&
+           (strchr(out->host, ':') == NULL || bp_addr_parse(&literal, out->host, 0) == 0);
+}
+
+/* All of them; `port` for those without one. */
+static bool advertised(const char *text, uint16_t port, struct bp_endpoints *out)
+{
+    *out = (struct bp_endpoints){0};
+    while (text != NULL) {
+        size_t len = strcspn(text, ",");
+        if (out->n == BP_ENDPOINTS_MAX || !advertised_one(text, len, port, &out->at[out->n])) {
+            return false;
+        }
+        out->n++;
+        text = text[len] == ',' ? text + len + 1 : NULL;
+    }
+    return true;
+}
+
+bool cn_advertise_valid(const char *text)
+{
+    struct bp_endpoints out;
+
+    return advertised(text, 1, &out);
 }
 
 /* Where others shall dial us. */
 static void reachable_at(const struct bp_node *n, struct bp_endpoints *out)
 {
     uint16_t port = bp_addr_port(&n->bound);
-    const char *text = n->opt.advertise;
     char ip[BP_ADDR_TEXT_MAX];
 
-    *out = (struct bp_endpoints){0};
-    while (text != NULL && out->n < BP_ENDPOINTS_MAX) {
-        size_t len = strcspn(text, ",");
-        out->n += advertised_one(text, len, port, &out->at[out->n]);
-        text = text[len] == ',' ? text + len + 1 : NULL;
-    }
-    if (out->n == 0) {
+    if (!advertised(n->opt.advertise, port, out) || out->n == 0) {
         bool any = n->opt.bind.len == 0;
         (void)bp_addr_ip_text(&n->bound, ip);
         any = any || strcmp(ip, "0.0.0.0") == 0 || strcmp(ip, "::") == 0;

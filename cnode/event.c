@@ -263,8 +263,9 @@ struct outgoing {
     uint8_t *copy;
 };
 
-/* Before the lock is taken: copying much takes its time. */
-static int prepare(struct outgoing *o, const struct bp_part *parts, size_t n)
+/* Before the lock is taken: copying much takes its time. `max` bytes at most, so that no sum of
+ * wrong lengths is a small one. */
+static int prepare(struct outgoing *o, const struct bp_part *parts, size_t n, size_t max)
 {
     uint8_t begin[2];
     size_t at = 0;
@@ -272,6 +273,12 @@ static int prepare(struct outgoing *o, const struct bp_part *parts, size_t n)
     o->len = 0;
     o->copy = NULL;
     for (size_t i = 0; i < n; i++) {
+        if (parts == NULL || (parts[i].data == NULL && parts[i].len > 0)) {
+            return cn_fail(BP_E_INVALID, "a piece of a message is nowhere");
+        }
+        if (parts[i].len > max - o->len) {
+            return cn_fail(BP_E_LIMIT, "a message is larger than BP_OPT_MAX_FRAME, %zu bytes", max);
+        }
         o->len += parts[i].len;
     }
     if (!first_bytes(parts, n, begin) || !cn_message_begins(begin, 2)) {
@@ -300,16 +307,13 @@ static int prepare(struct outgoing *o, const struct bp_part *parts, size_t n)
 }
 
 /* Whether it may be sent now. */
-static int check(struct bp_node *n, struct cn_peer *p, size_t len)
+static int check(struct bp_node *n, struct cn_peer *p)
 {
     if (p == NULL || !p->native) {
         return cn_fail(BP_E_NOT_FOUND, "there is no such connection (any more)");
     }
     if (p->stage != CN_UP) {
         return cn_fail(BP_E_STATE, "%s is not connected", p->name);
-    }
-    if (len > n->opt.max_frame) {
-        return cn_fail(BP_E_LIMIT, "a message of %zu bytes is larger than BP_OPT_MAX_FRAME", len);
     }
     if (bp_link_pending(p->link) >= n->opt.send_buffer) {
         p->want_writable = true;
@@ -322,14 +326,14 @@ int bp_node_send(struct bp_node *n, bp_peer_id peer, const struct bp_part *parts
 {
     struct outgoing o;
     struct cn_peer *p;
-    int rc = prepare(&o, parts, count);
+    int rc = prepare(&o, parts, count, n->opt.max_frame);
 
     if (rc != 0) {
         return rc;
     }
     (void)pthread_mutex_lock(&n->lock);
     p = cn_peer_of(n, peer);
-    rc = check(n, p, o.len);
+    rc = check(n, p);
     if (rc == 0) {
         bp_time now = cn_now();
         rc = bp_link_send(p->link, o.slices, o.n);

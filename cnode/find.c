@@ -384,29 +384,36 @@ int cn_dial(struct bp_node *n, const struct cn_dial *d)
     return 0;
 }
 
+/* A program may not want to know the number. */
+static void tell(bp_peer_id *peer, bp_peer_id id)
+{
+    if (peer != NULL) {
+        *peer = id;
+    }
+}
+
 static int dial_public(struct bp_node *n, const struct cn_dial *d, bp_peer_id *peer)
 {
+    bp_peer_id id = 0;
     int rc;
 
-    *peer = 0;
     (void)pthread_mutex_lock(&n->lock);
-    rc = may_dial(n, d->name, peer);
+    rc = may_dial(n, d->name, &id);
     if (rc == 0) {
-        bp_peer_id id = n->last_id + 1;
+        bp_peer_id next = n->last_id + 1;
         rc = cn_dial(n, d);
-        if (rc == 0) {
-            *peer = id;
-        }
+        id = rc == 0 ? next : 0;
         cn_touched(n);
     }
     (void)pthread_mutex_unlock(&n->lock);
+    tell(peer, id);
     return rc;
 }
 
 int bp_node_dial(struct bp_node *n, const char *name, unsigned timeout_ms, bp_peer_id *peer)
 {
     if (name == NULL) {
-        *peer = 0;
+        tell(peer, 0);
         return cn_fail(BP_E_INVALID, "whom to dial?");
     }
     return dial_public(n, &(struct cn_dial){.name = name, .timeout_ms = timeout_ms}, peer);
@@ -425,7 +432,7 @@ int bp_node_dial_at(struct bp_node *n, const char *name, const char *ip, uint16_
     struct bp_addr at;
     int rc = parse_at(&at, ip, port);
 
-    *peer = 0;
+    tell(peer, 0);
     if (rc != 0) {
         return rc;
     }
@@ -442,7 +449,7 @@ int bp_node_dial_with(struct bp_node *n, const char *name, const struct bp_dial 
     struct bp_addr at;
     int rc = 0;
 
-    *peer = 0;
+    tell(peer, 0);
     memcpy(&d, dial, size < sizeof(d) ? size : sizeof(d));
     if (name == NULL && d.ip == NULL) {
         return cn_fail(BP_E_INVALID, "whom to dial?");

@@ -129,7 +129,10 @@ static int set_text(struct cn_options *o, enum bp_option option, const char *val
                    ? 0
                    : bad("the address to bind is an IPv4 or IPv6 literal");
     case BP_OPT_ADVERTISE:
-        return replace(&o->advertise, value);
+        return cn_advertise_valid(value) ? replace(&o->advertise, value)
+                                         : bad("what to advertise is HOST, HOST:PORT or "
+                                               "[IPV6]:PORT, at most 8 of them with "
+                                               "commas between");
     default:
         return bad("no such option with a text");
     }

@@ -26,6 +26,8 @@
  * After fork() a node is of no use in the child, except for bp_node_del before exec or _exit: there
  * is no I/O thread there, and nothing is said to peers.
  *
+ * Pointers are not NULL unless it says that they may be.
+ *
  * Bounds: what a peer can make a node hold is limited (BP_OPT_RECV_BUFFER, BP_OPT_MAX_FRAME); a
  * peer that breaks a rule loses its own connection, with a reason. Nothing blocks but bp_node_wait,
  * bp_node_del (briefly), and what reads or writes files: bp_node_start and bp_node_listen.
@@ -93,8 +95,9 @@ enum bp_option {
     BP_OPT_COOKIE_ONLY = 7,
     /* T: the address to bind, an IPv4 or IPv6 literal. Default: all. */
     BP_OPT_BIND = 8,
-    /* T: the addresses to publish in place of the one that is bound (NAT, several addresses),
-     * comma separated: "HOST", "HOST:PORT" or "[IPV6]:PORT". */
+    /* T: the addresses to publish in place of the one that is bound (NAT, several addresses), at
+     * most 8, comma separated: "HOST", "HOST:PORT" or "[IPV6]:PORT". Port 0 is the one that is
+     * bound, as is none. */
     BP_OPT_ADVERTISE = 9,
 
     /* N: UDP port to listen on. Default: 0, any free one. */
@@ -248,7 +251,8 @@ BP_API int bp_node_wait(struct bp_node *node, struct bp_event *ev, int timeout_m
 
 /*
  * Looks `name` up in the chain and dials it, one address after the other. Exactly one UP or DOWN
- * event for `*peer` follows, and after UP exactly one DOWN, whoever closes it.
+ * event for `*peer` follows, and after UP exactly one DOWN, whoever closes it. `peer` may be NULL,
+ * here and below: events have the name as well.
  * `timeout_ms` for all of it; 0: BP_OPT_SETUP_TIMEOUT. Errors: BP_ERROR_INVALID (name, or our own),
  * BP_ERROR_EXISTS (`*peer` is the connection that is there or under way), BP_ERROR_LIMIT,
  * BP_ERROR_STATE, BP_ERROR_NOMEM, BP_ERROR_SYSTEM.
@@ -278,7 +282,8 @@ struct bp_part {
  * payload, as above. Bytes are copied before the call returns; messages to one peer arrive in the
  * order of the calls. 0: it will be sent unless the connection ends. Errors: BP_ERROR_AGAIN
  * (nothing was taken; a WRITABLE event comes), BP_ERROR_NOT_FOUND, BP_ERROR_STATE (not up),
- * BP_ERROR_LIMIT (above BP_OPT_MAX_FRAME), BP_ERROR_INVALID (not such a message), BP_ERROR_NOMEM.
+ * BP_ERROR_LIMIT (above BP_OPT_MAX_FRAME), BP_ERROR_INVALID (not such a message, or a piece with a
+ * length is at NULL), BP_ERROR_NOMEM.
  */
 BP_API int bp_node_send(struct bp_node *node, bp_peer_id peer, const struct bp_part *parts,
                         size_t n);

@@ -7,7 +7,7 @@
 #include <poll.h>
 #include <time.h>
 
-static uint64_t now_ms(void)
+uint64_t rig_now_ms(void)
 {
     struct timespec t;
 
@@ -210,17 +210,17 @@ void rig_turn(struct rig *r, int ms)
 
 void rig_until(struct rig *r, bool (*done)(void *ctx), void *ctx)
 {
-    uint64_t end = now_ms() + RIG_PATIENCE_MS;
+    uint64_t end = rig_now_ms() + RIG_PATIENCE_MS;
 
     while (!done(ctx)) {
-        assert_true(now_ms() < end);
+        assert_true(rig_now_ms() < end);
         rig_turn(r, 100);
     }
 }
 
 const struct bp_event *rig_expect(struct rig *r, struct rig_node *x, enum bp_event_kind kind)
 {
-    uint64_t end = now_ms() + RIG_PATIENCE_MS;
+    uint64_t end = rig_now_ms() + RIG_PATIENCE_MS;
 
     for (;;) {
         while (x->seen < x->n_events) {
@@ -229,7 +229,7 @@ const struct bp_event *rig_expect(struct rig *r, struct rig_node *x, enum bp_eve
                 return ev;
             }
         }
-        if (now_ms() >= end) {
+        if (rig_now_ms() >= end) {
             fail_msg("%s: no event %d", bp_node_name(x->n), kind);
         }
         rig_turn(r, 100);

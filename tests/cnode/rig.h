@@ -40,6 +40,9 @@ struct rig {
     uint64_t max_queue; /* the largest recv_queue that was seen while a node was deaf */
 };
 
+/* Of a clock that only goes forward. */
+uint64_t rig_now_ms(void);
+
 /* A node called `name`, with a directory of its own, that was not started; set options then. */
 struct rig_node *rig_node(struct rig *r, const char *name);
 /* Starts it, with a cookie if it has none set; `listen`: and it listens. */

@@ -45,14 +45,6 @@ static void there_and_back(void **state)
     side_disconnect(&r, &a, &b);
 }
 
-static uint64_t now_ms(void)
-{
-    struct timespec t;
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
-
 static void timeouts(void **state)
 {
     struct rig r;
@@ -64,10 +56,10 @@ static void timeouts(void **state)
 
     side_connected(&r, &a, &b, state);
     ei_x_new(&x);
-    began = now_ms();
+    began = rig_now_ms();
     assert_int_equal(ei_xreceive_msg_tmo(a.fd, &msg, &x, 60), ERL_ERROR);
     assert_int_equal(erl_errno, ETIMEDOUT);
-    assert_true(now_ms() - began >= 60);
+    assert_true(rig_now_ms() - began >= 60);
     /* Nothing is lost by that. */
     side_send_number(&b, 5);
     assert_int_equal(ei_xreceive_msg_tmo(a.fd, &msg, &x, RIG_PATIENCE_MS), ERL_MSG);
@@ -274,10 +266,10 @@ static void refusals(void **state)
     assert_non_null(strstr(bp_error_detail(), "barrel-p2p trust add"));
     /* Nobody accepts: libei's own handshake has its timeout. */
     rig_pin(&r, a.x, b.x, true);
-    began = now_ms();
+    began = rig_now_ms();
     fd = bp_ei_connect(&a.ec, a.x->n, NAME_B, 200);
     assert_true(fd < 0);
-    assert_true(now_ms() - began >= 200);
+    assert_true(rig_now_ms() - began >= 200);
     side_disconnect(&r, &a, &b);
 }
 
@@ -476,7 +468,7 @@ int main(void)
         TMPDIR_TEST(refusals),       TMPDIR_TEST(cookie),
         TMPDIR_TEST(host_and_port),  TMPDIR_TEST(closed_behind_our_back),
         TMPDIR_TEST(gone_meanwhile), TMPDIR_TEST(closed_while_waiting),
-        TMPDIR_TEST(no_descriptors),  TMPDIR_TEST(cookie_at_two_addresses),
+        TMPDIR_TEST(no_descriptors), TMPDIR_TEST(cookie_at_two_addresses),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;

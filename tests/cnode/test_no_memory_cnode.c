@@ -38,14 +38,6 @@ struct life {
     unsigned setup_ms;
 };
 
-static uint64_t now_ms(void)
-{
-    struct timespec t;
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
-
 /* --- events -------------------------------------------------------------- */
 
 static struct bp_node *node_new(struct life *l, const char *name)
@@ -87,13 +79,13 @@ static void take(struct life *l, struct bp_node *n)
 /* Lets both work until `*what`, or a connection has ended: true if it was `what`. */
 static bool until(struct life *l, const bool *what)
 {
-    uint64_t end = now_ms() + PATIENCE_MS;
+    uint64_t end = rig_now_ms() + PATIENCE_MS;
 
     while (!*what && !l->down) {
         struct pollfd fds[2] = {{.fd = bp_node_fd(l->a), .events = POLLIN},
                                 {.fd = bp_node_fd(l->b), .events = POLLIN}};
 
-        if (now_ms() > end) {
+        if (rig_now_ms() > end) {
             fail_msg("step %d: nothing happens any more", l->reached);
         }
         (void)poll(fds, 2, 1);

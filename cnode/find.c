@@ -5,9 +5,11 @@
 
 #include "auth/node_name.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define RETRY     (10 * BP_MS)
 #define LEAST_TRY (500 * BP_MS)
@@ -124,11 +126,39 @@ bp_time cn_find_deadline(const struct bp_node *n)
 
 /* --- dialling ------------------------------------------------------------ */
 
+/* The node's one socket is connected to nobody, and a datagram that the kernel has no way for is as
+ * one that the network lost: a socket that is asks the kernel before. */
+static int routed(const struct bp_node *n, const struct bp_addr *remote)
+{
+    struct bp_addr from = n->opt.bind;
+    struct bp_addr bound;
+    char text[BP_ADDR_TEXT_MAX];
+    int fd;
+    int rc;
+
+    if (from.len != 0 && from.u.sa.sa_family != remote->u.sa.sa_family) {
+        return 0;
+    }
+    rc = bp_udp_path(&fd, &from, remote, false, &bound);
+    if (rc == BP_E_SYSTEM) {
+        int e = errno;
+        (void)bp_addr_text(remote, text);
+        return cn_fail(rc, "there is no way to %s from here: %s", text, strerror(e));
+    }
+    if (rc == 0) {
+        (void)close(fd);
+    }
+    return 0;
+}
+
 /* To what an address of the peer's is when the node's socket has it. */
 static int direct(struct bp_node *n, struct bp_addr *remote)
 {
     int rc = cn_open_socket(n, n->opt.port);
 
+    if (rc == 0) {
+        rc = routed(n, remote);
+    }
     if (rc != 0) {
         return rc;
     }

@@ -161,12 +161,41 @@ static void dns(void **state)
     rig_end(&r);
 }
 
+/* The kernel lets nobody send there who has not asked for it, whatever the machine's routes are. */
+#define NO_WAY "255.255.255.255"
+
+/* ... which a dial says at once, or goes on to the next address. */
+static void no_way(void **state)
+{
+    struct rig r = {.state = state};
+    struct rig_node *b = rig_node(&r, NAME_B);
+    struct rig_node *a = rig_node(&r, NAME_A);
+    uint64_t began;
+    bp_peer_id id;
+
+    rig_start(b, true);
+    assert_int_equal(bp_node_discover_static(a->n, "c@127.0.0.1", NO_WAY, 1), 0);
+    assert_int_equal(bp_node_discover_static(a->n, NAME_B, NO_WAY, 1), 0);
+    rig_knows(a, b);
+    rig_start(a, false);
+    assert_int_equal(bp_node_dial_at(a->n, NULL, NO_WAY, 1, 0, &id), BP_ERROR_SYSTEM);
+    assert_non_null(strstr(bp_error_detail(), "no way to " NO_WAY ":1"));
+    assert_int_equal(bp_node_dial(a->n, "c@127.0.0.1", 2 * RIG_PATIENCE_MS, &id), 0);
+    (void)rig_expect_down(&r, a, BP_ERROR_SYSTEM, "no way to " NO_WAY ":1");
+    began = rig_now_ms();
+    assert_int_equal(bp_node_dial(a->n, NAME_B, 2 * RIG_PATIENCE_MS, &id), 0);
+    (void)rig_expect(&r, a, BP_EVENT_UP);
+    assert_true(rig_now_ms() - began < RIG_PATIENCE_MS);
+    rig_end(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TMPDIR_TEST(own_backend),
         TMPDIR_TEST(files),
         TMPDIR_TEST(dns),
+        TMPDIR_TEST(no_way),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;

@@ -326,7 +326,7 @@ static int load_cert(struct bp_node *n)
         rc = bp_tls_files_ensure(cert, key, n->name, &n->cred, &err);
     }
     if (rc == 0 && err.warning) {
-        cn_log(n, BP_LOG_WARNING, "loose_permissions", n->name, "%s", err.text);
+        cn_log(n, BP_LOG_WARNING, "file_warning", n->name, "%s", err.text);
     }
     return rc == 0 ? 0 : cn_fail(rc, "%s", err.text);
 }
@@ -354,7 +354,7 @@ static int load_identity(struct bp_node *n)
                              err.warning ? NULL : &err);
     }
     if (rc == 0 && err.warning) {
-        cn_log(n, BP_LOG_WARNING, "loose_permissions", n->name, "%s", err.text);
+        cn_log(n, BP_LOG_WARNING, "file_warning", n->name, "%s", err.text);
     }
     return rc == 0 ? 0 : cn_fail(rc, "%s", err.text);
 }

@@ -394,7 +394,7 @@ static void op_config(struct drv_node_port *np, const uint8_t *p, size_t len, st
     erl_drv_mutex_unlock(drv_node.lock);
     drv_settings_unref(old);
     if (err.warning) {
-        drv_log(DRV_WARNING, "loose_permissions", s->node_name, "%s", err.text);
+        drv_log(DRV_WARNING, "file_warning", s->node_name, "%s", err.text);
     }
     drv_reply_ok(r);
     drv_reply_bytes(r, fingerprint, strlen(fingerprint));
@@ -402,14 +402,19 @@ static void op_config(struct drv_node_port *np, const uint8_t *p, size_t len, st
 
 static void listen_error(struct drv_reply *r, int rc, const struct drv_settings *s)
 {
+    const char *hint = "";
+    int e = errno;
     char text[256];
     char ip[BP_ADDR_TEXT_MAX];
 
+    if (rc == BP_E_ADDR_IN_USE) {
+        hint = " (another node or program has it: choose another port, or 0)";
+    } else if (e == EACCES) {
+        hint = " (low ports are root's: choose another one, or give the node CAP_NET_BIND_SERVICE)";
+    }
     bp_addr_ip_text(&s->bind, ip);
     snprintf(text, sizeof(text), "cannot listen on UDP port %u%s%s: %s%s", s->port,
-             ip[0] != '\0' ? " of " : "", ip, strerror(errno),
-             rc == BP_E_ADDR_IN_USE ? " (another node or program has it: choose another port, or 0)"
-                                    : "");
+             ip[0] != '\0' ? " of " : "", ip, strerror(e), hint);
     drv_reply_error(r, rc, text);
 }
 

@@ -90,7 +90,8 @@ identity() ->
       "Patterns (`'*@host'`, `'name@*'`) of nodes that need only the cookie. Needs a cookie of your "
       "own."},
      {barrel_p2p, dist_cookie, barrel_p2p, cookie, ["-setcookie"],
-      "The cookie. The default is public, as a warning says; `~/.erlang.cookie` is not used."},
+      "The cookie. The default is public, as a warning says; `~/.erlang.cookie` is not used. Without "
+      "`-setcookie`, OTP makes that file all the same, and does not boot where there is no home for it."},
      {dist, auth_callback, {barrel_p2p_dist_auth_callback, authenticate}, callback,
       ["-quic_dist_auth_callback"],
       "`{Module, Function}` or `\"Module:Function\"` that authenticates peers instead of ours."},

@@ -368,7 +368,8 @@ static const char *phase_text(enum bp_link_phase phase)
 {
     switch (phase) {
     case BP_LINK_TLS:
-        return "no answer from the peer's address within the setup time (QUIC and TLS)";
+        return "no answer from the peer's address within the setup time (QUIC and TLS): it is not "
+               "there, or a firewall on the way drops UDP";
     case BP_LINK_AUTH:
     case BP_LINK_EXTERNAL:
         return "the authentication did not finish within the setup time";

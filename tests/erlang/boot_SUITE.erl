@@ -10,6 +10,7 @@
          end_per_testcase/2]).
 -export([generated_tls_files/1, user_tls_files_untouched/1, cert_chain_and_key_forms/1,
          bad_tls_files_name_the_file/1, bad_identity_files_name_the_file/1,
+         doubtful_identity_files_are_a_warning/1,
          node_name_file_and_subdirectories/1, explicit_directories_used_as_they_are/1,
          environments_visible_and_defaults_filled/1, auth_enabled_without_callback/1,
          bad_configuration_is_named/1, port_precedence/1, port_in_use/1,
@@ -23,6 +24,7 @@ suite() -> [{timetrap, {seconds, 90}}].
 all() ->
     [generated_tls_files, user_tls_files_untouched, cert_chain_and_key_forms,
      bad_tls_files_name_the_file, bad_identity_files_name_the_file,
+     doubtful_identity_files_are_a_warning,
      node_name_file_and_subdirectories, explicit_directories_used_as_they_are,
      environments_visible_and_defaults_filled, auth_enabled_without_callback,
      bad_configuration_is_named, port_precedence, port_in_use, two_nodes_in_one_directory,
@@ -231,6 +233,18 @@ bad_identity_files_name_the_file(Config) ->
     _ = bp_cluster:start(Config, #{name => half, cwd => "half"}),
     {PubOf, _} = crypto:generate_key(eddsa, ed25519, Seed),
     ?EQ(PubOf, read(Config, "half/data/keys/node.pub")).
+
+%% The node boots, and one line says which file is not as it should be and what to do.
+doubtful_identity_files_are_a_warning(Config) ->
+    Seed = crypto:strong_rand_bytes(32),
+    write(Config, "loose/data/keys/node.key", Seed),
+    ok = file:change_mode(file(Config, "loose/data/keys/node.key"), 8#644),
+    write(Config, "chain/data/keys/node.succession", <<"junk">>),
+    in_pairs(fun({Name, Words}) ->
+        N = bp_cluster:start(Config, #{name => Name, cwd => atom_to_list(Name)}),
+        bp_cluster:wait_log(N, ["WARNING", "file_warning" | Words])
+    end, [{loose, [file(Config, "loose/data/keys/node.key"), "chmod 600"]},
+          {chain, [file(Config, "chain/data/keys/node.succession"), "delete it"]}]).
 
 node_name_file_and_subdirectories(Config) ->
     A = bp_cluster:start(Config, #{name => a}),

@@ -277,27 +277,11 @@ void cn_find_note(struct cn_peer *p, int err, const char *text)
     }
 }
 
-/* The node that we dial has answered and it will not be: no other address can help. */
-static bool is_verdict(const struct cn_peer *p, int err)
-{
-    switch (err) {
-    case BP_E_AUTH_KEY_MISMATCH:
-    case BP_E_AUTH_UNTRUSTED:
-    case BP_E_AUTH_SIGNATURE:
-    case BP_E_AUTH_REJECTED:
-    case BP_E_AUTH_CALLBACK:
-    case BP_E_AUTH_SKEW:
-    case BP_E_AUTH_LATE:
-    case BP_E_AUTH_UNEXPECTED_OK:
-        return true;
-    default:
-        return err == BP_E_HS_COOKIE && p->authenticated;
-    }
-}
-
 bool cn_find_more(const struct cn_peer *p, int err)
 {
-    return p->next_addr < p->n_addrs && !is_verdict(p, err) && !(p->authenticated && p->ei_peer);
+    bool verdict = bp_err_is_verdict(err) || (err == BP_E_HS_COOKIE && p->authenticated);
+
+    return p->next_addr < p->n_addrs && !verdict && !(p->authenticated && p->ei_peer);
 }
 
 void cn_find_next(struct cn_peer *p, bp_time now)

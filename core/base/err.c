@@ -9,10 +9,12 @@ struct err_row {
     uint64_t close;
     const char *atom;
     const char *text;
+    bool verdict;
 };
 
 static const struct err_row rows[] = {
-#define X(name, code, close, atom, text) {code, close, atom, text},
+#define X(name, code, close, atom, text)       {code, close, atom, text, false},
+#define VERDICT(name, code, close, atom, text) {code, close, atom, text, true},
 #include "base/err.def"
 #undef X
 };
@@ -56,6 +58,13 @@ const char *bp_err_text(int err)
         return "ok";
     }
     return row != NULL ? row->text : "unknown error";
+}
+
+bool bp_err_is_verdict(int err)
+{
+    const struct err_row *row = find(err);
+
+    return row != NULL && row->verdict;
 }
 
 uint64_t bp_err_close_code(int err)

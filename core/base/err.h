@@ -27,6 +27,9 @@ const char *bp_err_atom(int err);
 /* One sentence for people; never NULL. */
 const char *bp_err_text(int err);
 
+/* Whether the node that was dialled has decided: no other address of it can help. */
+bool bp_err_is_verdict(int err);
+
 /* The application error code that CONNECTION_CLOSE carries for it (RFC 9000, 19.19). */
 uint64_t bp_err_close_code(int err);
 

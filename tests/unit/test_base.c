@@ -21,6 +21,10 @@ static void err_classes_follow_ranges(void **state)
     assert_int_equal(bp_err_from_close_code(bp_err_close_code(BP_E_FRAME_TOO_LARGE)),
                      BP_E_FRAME_TOO_LARGE);
     assert_int_equal(bp_err_from_close_code(0), BP_E_PEER_CLOSED);
+    assert_true(bp_err_is_verdict(BP_E_AUTH_KEY_MISMATCH));
+    assert_false(bp_err_is_verdict(BP_E_REFUSED)); /* by what listens at one address */
+    assert_false(bp_err_is_verdict(BP_E_AUTH_NAME_MISMATCH));
+    assert_false(bp_err_is_verdict(0));
     assert_int_equal(bp_err_index(BP_E_NOMEM), BP_ERR_INDEX_NOMEM);
     for (unsigned i = 0; i < BP_ERR_COUNT; i++) {
         assert_int_equal(bp_err_index(bp_err_at(i)), i);

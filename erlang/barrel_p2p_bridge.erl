@@ -325,11 +325,15 @@ has_bridge(Node) ->
             end
     end.
 
-%% The question begins nothing: no channel is that old.
 is_ours(Node) ->
     case barrel_p2p_path:port(Node) of
-        {ok, Port} -> barrel_p2p_drv_conn:idle_ask(Port, false, 16#ffffffff) =/= {ok, not_ours};
-        {error, _} -> false
+        {ok, Port} ->
+            case barrel_p2p_drv_conn:stats(Port) of
+                {ok, #{<<"peer_is_ours">> := 1}} -> true;
+                _ -> false
+            end;
+        {error, _} ->
+            false
     end.
 
 tell(Event, #state{subscribers = Subs} = S) ->

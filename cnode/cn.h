@@ -6,13 +6,14 @@
  *   settings.c  options, identity and certificate
  *   run.c       epoll, the I/O thread, who waits for what
  *   socket.c    the node's UDP socket: datagrams to peers, to the listener, to nobody
- *   peer.c      one connection: link, timer, sending, end
+ *   peer.c      one connection: link, timer, sending, end; peer_tables.c  how it is found
  *   shake.c     authentication's files, the distribution handshake, which of two connections stays
  *   discover.c  the discovery chain, publishing
  *   find.c      names to addresses, dialling one after the other
  *   path.h      ways through relays: relay.c, path.c, feed.c; move.c from one path to another
  *   event.c     events and messages for programs with a loop
- *   ei.c        libei's callbacks: sockets; ei_io.c  bytes; ei_stream.c  messages in them
+ *   ei.c        libei's callbacks: sockets; ei_io.c  bytes; ei_stream.c  messages in them;
+ *               ei_play.c  the handshake of ei_accept
  *   info.c      peers and counters (counters.def), log
  *   timers.c    when which peer wants to be looked at
  *

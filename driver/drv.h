@@ -18,10 +18,11 @@
  *   settings.c   CONFIG, as an immutable snapshot that connections share
  *   file_ops.c   control operations on key, trust and TLS files
  *   endpoint_ops.c  endpoint files: operations that threads do
- *   member_ops.c control operations of membership
+ *   member_ops.c control operations of membership; idle_ops.c closing what nobody uses
  *   route_ops.c  telling Erlang of new addresses and routes
  *   streams.c    user streams: owners, delivery, ends; stream_ops.c their control operations,
- *                stream_tell.c their messages (all in streams.h), tag_ops.c tags, nif.c pids
+ *                stream_tell.c their messages (all in streams.h), tag_ops.c tags
+ *   nif.c        what is no control operation: pids as numbers, private directories
  *   resolve.c    DNS: questions by control operation, answers by message
  *   stats.c      counters (counters.def)
  *   args.c       arguments and results of control operations, terms for Erlang, log, memory
@@ -528,7 +529,8 @@ void drv_conn_port_drain(struct drv_conn *c, int fd, const struct drv_relay *rel
 void drv_conn_port_fail(struct drv_conn_port *cp, int err, const char *text);
 /* Sends soon: at once, unless that was done only just now. */
 void drv_conn_port_push(struct drv_conn_port *cp, bp_time now);
-/* What is to be sent may wait for a message to ride on, a millisecond at most; false: it may not. */
+/* What is to be sent may wait for a message to ride on, a millisecond at most; false: it may not.
+ */
 bool drv_conn_port_soon(struct drv_conn_port *cp, bp_time now);
 /* Sends, delivers, tells, fails and sets the timer, as the link now demands. */
 void drv_conn_port_settle(struct drv_conn_port *cp, bp_time now);

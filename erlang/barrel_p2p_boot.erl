@@ -118,6 +118,15 @@ reason_text({_, Text}) when is_binary(Text) -> Text;
 reason_text({barrel_p2p_dist, auth_enabled_without_callback}) ->
     "auth_enabled is true but {quic,[{dist,[{auth_callback,undefined}]}]} switches authentication "
         "off: remove that entry, or say {barrel_p2p,[{auth_enabled,false}]} if you mean it";
+reason_text({barrel_p2p_dist, {bad_config, Key, Value, Want}}) ->
+    io_lib:format("~ts is ~tp: ~ts (`barrel-p2p config check FILE` checks a whole sys.config)",
+                  [Key, Value, Want]);
+reason_text({barrel_p2p_dist, {auth_callback_not_found, Callback}}) ->
+    io_lib:format("auth_callback is ~tp, and there is no such function: is its module in the code path?",
+                  [Callback]);
+reason_text({barrel_p2p, cookie_only_nodes_with_default_cookie}) ->
+    "cookie_only_nodes lets nodes in that have the cookie alone, and this one is public: set your own "
+        "with -setcookie or {barrel_p2p,[{dist_cookie,_}]}";
 reason_text({barrel_p2p_dist, {conflicting_module, Module, File}}) ->
     io_lib:format("the code path has another carrier's module ~ts (~ts, of the package 'quic'), "
                   "which reads the same configuration: remove that package", [Module, File]);

@@ -312,15 +312,15 @@ auth_enabled_without_callback(Config) ->
                ["{barrel_p2p_dist,auth_enabled_without_callback}"]).
 
 bad_configuration_is_named(Config) ->
-    Cases = [{[{barrel_p2p, [{auth_trust_mode, maybe_so}]}], ["auth_trust_mode", "maybe_so"]},
+    Cases = [{[{barrel_p2p, [{auth_trust_mode, maybe_so}]}], ["auth_trust_mode is maybe_so: must be tofu or strict"]},
              {[{barrel_p2p, [{dist_streams, 17}]}], ["dist_streams"]},
-             {[{barrel_p2p, [{max_frame_bytes, 65535}]}], ["max_frame_bytes", "65536"]},
+             {[{barrel_p2p, [{max_frame_bytes, 65535}]}], ["max_frame_bytes is 65535", "65536"]},
              {[{quic, [{dist_port, "no port"}]}], ["dist_port"]},
              {[{quic, [{dist, [{auth_callback, {no_such_module, f}}]}]}],
-              ["auth_callback_not_found", "no_such_module"]},
+              ["auth_callback_not_found", "no such function", "no_such_module"]},
              {[{quic, [{dist, [{bind, "not an address"}]}]}], ["bind"]},
              {[{barrel_p2p, [{cookie_only_nodes, ['x@y']}, {dist_cookie, barrel_p2p}]}],
-              ["cookie_only_nodes_with_default_cookie"]}],
+              ["cookie_only_nodes_with_default_cookie", "set your own"]}],
     in_pairs(fun({Conf, Words}) ->
         boot_fails(Config, #{name => n, config => Conf, config_file => bp_cluster:unique(c)
                              ++ ".config"}, Words)

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #define DEFAULT_COOKIE "barrel_p2p"
+#define HIDDEN         "'***'"
 
 struct report {
     json_t *errors;
@@ -43,10 +44,41 @@ static const char *written(enum cli_place place, const char *key, const char *va
     return out;
 }
 
+/* What is behind each `password =>` of a printed term, as stars. */
+static void hide_passwords(char *text)
+{
+    static const char word[] = "password => ";
+
+    for (char *p = strstr(text, word); p != NULL; p = strstr(p, word)) {
+        bool quoted = false;
+
+        for (p += sizeof(word) - 1; *p != '\0' && (quoted || (*p != ',' && *p != '}')); p++) {
+            if (quoted && *p == '\\' && p[1] != '\0') {
+                *p++ = '*';
+            } else if (*p == '"') {
+                quoted = !quoted;
+            }
+            *p = '*';
+        }
+    }
+}
+
+/* As text that may be seen by whoever reads a terminal or the output of a build; NULL: no memory.
+ */
+static char *shown_value(const struct cli_key *k, struct cli_value v)
+{
+    char *text = strcmp(k->name, "dist_cookie") == 0 ? strdup(HIDDEN) : cli_value_print(v);
+
+    if (text != NULL && strcmp(k->name, "relays") == 0) {
+        hide_passwords(text);
+    }
+    return text;
+}
+
 static void bad_value(struct report *r, const struct cli_key *k, enum cli_place place,
                       struct cli_value v)
 {
-    char *shown = cli_value_print(v);
+    char *shown = shown_value(k, v);
     char where[512];
     char text[1024];
 
@@ -177,7 +209,7 @@ static void add_effective(struct report *r, const struct cli_key *k)
 {
     struct cli_value v;
     bool is_set = cli_config_get(r->cfg, k->name, &v);
-    char *shown = is_set ? cli_value_print(v) : strdup(k->fallback);
+    char *shown = is_set ? shown_value(k, v) : strdup(k->fallback);
     json_t *o;
 
     if (k->type != CLI_T_REFUSED) {
@@ -285,7 +317,9 @@ const struct cli_command cli_config_commands[] = {
             "file or is the default, then warnings and errors. Flags of the command line "
             "(vm.args),\n"
             "which count more than the file, are not known here: barrel_p2p:config() on the node\n"
-            "shows them, too. Exit code 6: a node would not boot with it.",
+            "shows them, too. The cookie and passwords of relays are not shown. Exit code 6: a "
+            "node\n"
+            "would not boot with it.",
         .examples = "barrel-p2p config check sys.config\n"
                     "barrel-p2p config check releases/1.0/sys.config --json",
         .options = CLI_OPT_JSON,

@@ -219,7 +219,16 @@ place_text(dist, Key) -> ["{quic, [{dist, [{", atom_to_list(Key), ", _}]}]}"].
 
 -spec bad(atom(), term(), string()) -> no_return().
 bad(Key, Value, Want) ->
-    erlang:error({barrel_p2p_dist, {bad_config, Key, Value, "must be " ++ Want}}).
+    erlang:error({barrel_p2p_dist, {bad_config, Key, hide(Key, Value), "must be " ++ Want}}).
+
+%% Logs have no secrets.
+hide(dist_cookie, _) -> '***';
+hide(_, Value) -> hide(Value).
+
+hide([H | T]) -> [hide(H) | hide(T)];
+hide(T) when is_tuple(T) -> list_to_tuple(hide(tuple_to_list(T)));
+hide(#{password := _} = Options) -> Options#{password := '***'};
+hide(Value) -> Value.
 
 check_callback({M, F}) ->
     _ = code:ensure_loaded(M),

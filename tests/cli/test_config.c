@@ -64,6 +64,36 @@ static void config_shows_what_is_in_force(void **state)
     expect_out(&r, 0, "dist_streams               default   16");
 }
 
+/* The output of a check ends up in the logs of builds. */
+static void config_secrets_are_not_shown(void **state)
+{
+    struct run r;
+    json_t *o;
+
+    put_config(state, "s.config",
+               "[{barrel_p2p, [{dist_cookie, cook13}, {relays, [{'a@h', {socks5, \"p\", 1080, "
+               "#{username => \"u\", password => \"a,}\\\"pa55\"}}}, {'b@h', {socks5, \"q\", 1080, "
+               "#{password => <<\"pa55\">>, username => \"w\"}}}]}]}].");
+    for (int json = 0; json < 2; json++) {
+        cli(&r, state, "config", "check", "s.config", json ? "--json" : NULL);
+        assert_int_equal(r.status, 0);
+        assert_null(strstr(r.out, "cook13"));
+        assert_null(strstr(r.out, "pa55"));
+        assert_non_null(strstr(r.out, "username"));
+        assert_non_null(strstr(r.out, "b@h"));
+    }
+    o = cli_json(&r);
+    expect_key(o, "dist_cookie", "'***'", "environment");
+    json_decref(o);
+    check(&r, state,
+          "[{barrel_p2p, [{dist_cookie, 4711}, {relays, [{'a@h', {socks5, \"p\", 1080, "
+          "#{username => 1, password => \"pa55\"}}}]}]}].");
+    assert_int_equal(r.status, 6);
+    assert_null(strstr(r.out, "4711"));
+    assert_null(strstr(r.out, "pa55"));
+    assert_null(strstr(r.err, "pa55"));
+}
+
 /* Of a key that may stand in both places the one in barrel_p2p counts; both are checked. */
 static void config_keys_in_both_places(void **state)
 {
@@ -277,10 +307,10 @@ static void config_files_that_a_sys_config_names(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    TMPDIR_TEST(config_shows_what_is_in_force),        TMPDIR_TEST(config_keys_in_both_places),
-    TMPDIR_TEST(config_wrong_values_are_all_named),    TMPDIR_TEST(config_good_values_are_good),
-    TMPDIR_TEST(config_warnings_do_not_fail),          TMPDIR_TEST(config_what_the_vm_refuses),
-    TMPDIR_TEST(config_files_that_a_sys_config_names),
+    TMPDIR_TEST(config_shows_what_is_in_force), TMPDIR_TEST(config_keys_in_both_places),
+    TMPDIR_TEST(config_secrets_are_not_shown),  TMPDIR_TEST(config_wrong_values_are_all_named),
+    TMPDIR_TEST(config_good_values_are_good),   TMPDIR_TEST(config_warnings_do_not_fail),
+    TMPDIR_TEST(config_what_the_vm_refuses),    TMPDIR_TEST(config_files_that_a_sys_config_names),
 };
 
 int main(void)

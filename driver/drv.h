@@ -438,13 +438,13 @@ struct drv_port {
 /* --- turn.c ---------------------------------------------------------------- */
 
 /* For so long others give way to a connection that was active: an answer is likely to come. What
- * one of them sends at a time (a room for bp_conn_write: 64 KB of datagrams, which are one run),
+ * one of them sends at a time (a room for bp_conn_write: 48 KB of datagrams, which are one run),
  * and polls of the VM from one time to the next: our wake-up comes before what came after it was
  * asked for, so that one poll gives others their turn, the next one us ours. While somebody waits
  * for an answer ours comes only after so long: it is best when a message has just gone out, since
  * nobody else has anything to do until it is answered. */
 #define DRV_BRIEF_FOR    (BP_MS / 2)
-#define DRV_BRIEF_ROOM   (5u * BP_DGRAM_SENT)
+#define DRV_BRIEF_ROOM   (4u * BP_DGRAM_SENT)
 #define DRV_BRIEF_POLLS  2u
 #define DRV_BRIEF_WAIT   (BP_MS / 25)
 #define DRV_BRIEF_ANSWER (BP_MS / 10) /* no answer later than that is waited for */

@@ -358,6 +358,7 @@ static void flush(struct drv_conn_port *cp, bp_time now)
     bool ok = true;
 
     cp->flush_due = false;
+    cp->turn.over = 0;
     cp->answers = false;
     cp->acks.by = 0;
     if (cp->conn->fd < 0) {
@@ -371,11 +372,11 @@ static void flush(struct drv_conn_port *cp, bp_time now)
         /* Acknowledgements alone are no burst of the VM's. */
         cp->last_flush = drv_now();
         cp->flush_cost = cp->last_flush - now;
+        drv_turn_sent(&cp->turn, cp->last_flush);
     }
     if (cp->conn->more) {
         /* Others first. */
-        cp->turn.bulk_at = now;
-        cp->turn.polls = brief ? DRV_BRIEF_POLLS : 0;
+        drv_turn_over(&cp->turn, brief, data ? cp->last_flush : now);
         cp->flush_due = true;
         drv_wake(cp->p.wake_fd);
     }
@@ -404,7 +405,7 @@ static bool flush_now(const struct drv_conn_port *cp, bp_time now)
 {
     bp_time pause = cp->flush_cost > DRV_FLUSH_AFTER ? cp->flush_cost : DRV_FLUSH_AFTER;
 
-    if (cp->turn.polls > 0 && bp_link_phase(cp->conn->link) != BP_LINK_FAILED) {
+    if (drv_turn_waits(&cp->turn, now) && bp_link_phase(cp->conn->link) != BP_LINK_FAILED) {
         return false;
     }
     return now - cp->last_flush > pause || cp->answers ||
@@ -472,11 +473,12 @@ static bool acks_wait(struct drv_conn_port *cp, bp_time now)
 void drv_conn_port_settle(struct drv_conn_port *cp, bp_time now)
 {
     struct drv_conn *c = cp->conn;
-    bool later = bp_link_phase(c->link) != BP_LINK_FAILED && acks_wait(cp, now);
+    bool later = bp_link_phase(c->link) != BP_LINK_FAILED &&
+                 (acks_wait(cp, now) || drv_turn_waits(&cp->turn, now));
 
     cp->p.worked = true;
     cp->just_read = false;
-    if (bp_link_phase(c->link) != BP_LINK_FAILED && !later && cp->turn.polls == 0) {
+    if (bp_link_phase(c->link) != BP_LINK_FAILED && !later) {
         flush(cp, now);
     }
     if (bp_link_phase(c->link) == BP_LINK_FAILED) {
@@ -564,9 +566,11 @@ void drv_conn_port_ready(struct drv_conn_port *cp, int fd, bool writable)
     struct drv_conn *c = cp->conn;
 
     if (fd == cp->p.wake_fd) {
-        drv_port_wake_read(&cp->p);
-        if (cp->turn.polls > 0 && --cp->turn.polls > 0) {
-            drv_wake(cp->p.wake_fd);
+        cp->turn.polls -= cp->turn.polls > 0;
+        if (!drv_turn_waits(&cp->turn, cp->p.entered)) {
+            drv_port_wake_read(&cp->p);
+        } else if (c != NULL && !c->box.nonempty && bp_link_phase(c->link) != BP_LINK_FAILED) {
+            return; /* the next poll shows it again */
         }
     }
     if (c == NULL) {

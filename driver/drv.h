@@ -439,16 +439,21 @@ struct drv_port {
 /* --- turn.c ---------------------------------------------------------------- */
 
 /* For so long others give way to a connection that was active: an answer is likely to come. What
- * one of them sends at a time (a room for bp_conn_write: 32 KB of datagrams), and polls of the VM
- * from one time to the next: our wake-up comes before what came after it was asked for, so that one
- * poll gives others their turn, the next one us ours. */
-#define DRV_BRIEF_FOR   (BP_MS / 2)
-#define DRV_BRIEF_ROOM  (3u * BP_DGRAM_SENT)
-#define DRV_BRIEF_POLLS 2u
+ * one of them sends at a time (a room for bp_conn_write: 48 KB of datagrams, which are one run),
+ * and polls of the VM from one time to the next: our wake-up comes before what came after it was
+ * asked for, so that one poll gives others their turn, the next one us ours. While somebody waits
+ * for an answer ours comes only after so long: it is best when a message has just gone out, since
+ * nobody else has anything to do until it is answered. */
+#define DRV_BRIEF_FOR    (BP_MS / 2)
+#define DRV_BRIEF_ROOM   (4u * BP_DGRAM_SENT)
+#define DRV_BRIEF_POLLS  2u
+#define DRV_BRIEF_WAIT   (BP_MS / 25)
+#define DRV_BRIEF_ANSWER (BP_MS / 10) /* no answer later than that is waited for */
 
 /* Of one connection. */
 struct drv_turn {
     bp_time bulk_at; /* when it last moved a full batch */
+    bp_time over;    /* the end of its turn, if that was brief and there is more to send; else 0 */
     unsigned polls;  /* until it sends again */
 };
 
@@ -457,6 +462,12 @@ struct drv_turn {
 void drv_turn_active(const struct drv_turn *t, bp_time now);
 /* True if another connection is active: do little now. */
 bool drv_turn_brief(const struct drv_turn *t, bp_time now);
+/* A connection that may be such a one has sent. Cheap: per flush. */
+void drv_turn_sent(const struct drv_turn *t, bp_time now);
+/* A turn is over, and there is more to send. */
+void drv_turn_over(struct drv_turn *t, bool brief, bp_time now);
+/* True if it is not yet its turn again. */
+bool drv_turn_waits(const struct drv_turn *t, bp_time now);
 
 struct drv_node_port {
     struct drv_port p;

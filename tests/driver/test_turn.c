@@ -138,12 +138,124 @@ static void others_active_little_at_a_time(void **state)
         at[1] = sent(&t.bulk);
         vm_poll(0, NULL, 0);
         at[2] = sent(&t.bulk);
+        send_light(&t);
         vm_poll(0, NULL, 0);
         at[3] = sent(&t.bulk);
         if (now_ns() - began < ACTIVE && at[1] - at[0] >= 2 * BP_DGRAM_SENT) {
             assert_in_range(at[1] - at[0], 1, AT_ONCE);
             assert_int_equal(at[2] - at[1], 0);
             assert_in_range(at[3] - at[2], 1, AT_ONCE);
+            counted++;
+        }
+        drain(&t);
+    }
+    assert_int_equal(counted, 3);
+    finish(&t);
+}
+
+static bp_time turn_over(const struct two *t)
+{
+    return ((const struct drv_conn_port *)(void *)t->bulk.conn->data)->turn.over;
+}
+
+static bool has_room(const struct two *t)
+{
+    struct bp_conn_stats st = bulk_stats(t);
+
+    return st.bytes_in_flight + BP_TX_RUN_MAX < st.cwnd && st.bytes_in_flight < 4 * BP_TX_RUN_MAX;
+}
+
+/* False if it has to wait for the next poll. */
+static bool sent_light(struct two *t)
+{
+    uint64_t before = sent(&t->light);
+
+    send_light(t);
+    return sent(&t->light) > before;
+}
+
+/* A turn of bulk right after another connection has sent. Returns its end, 0: something took so
+ * long that it says nothing. */
+static bp_time turn_after_light(struct two *t)
+{
+    bp_time asked;
+    bp_time over;
+    uint64_t before;
+
+    send_light(t);
+    send_bulk(t);
+    over = turn_over(t);
+    before = sent(&t->bulk);
+    asked = now_ns();
+    if (!sent_light(t) || over == 0) {
+        return 0;
+    }
+    vm_poll(0, NULL, 0);
+    vm_poll(0, NULL, 0);
+    over = turn_over(t);
+    return sent(&t->bulk) > before && over - asked < DRV_BRIEF_ANSWER ? over : 0;
+}
+
+/* An answer is to come, and finds nothing else being done; but not for long. */
+static void others_have_sent_turn_is_put_off(void **state)
+{
+    struct two t;
+    unsigned counted = 0;
+
+    start(&t, state);
+    for (unsigned i = 0; i < TRIES && counted < 3; i++) {
+        uint64_t before;
+        bp_time over;
+
+        t.bulk.peer.silent = true;
+        pause_until_nobody_is_active();
+        over = turn_after_light(&t);
+        before = sent(&t.bulk);
+        for (unsigned n = 0; n < DRV_BRIEF_POLLS + 1; n++) {
+            vm_poll(0, NULL, 0);
+        }
+        if (over != 0 && now_ns() - over < DRV_BRIEF_WAIT && has_room(&t)) {
+            assert_int_equal(sent(&t.bulk), before);
+            while (now_ns() - over < DRV_BRIEF_WAIT) {
+            }
+            vm_poll(0, NULL, 0);
+            assert_true(sent(&t.bulk) > before);
+            counted++;
+        }
+        drain(&t);
+    }
+    assert_int_equal(counted, 3);
+    finish(&t);
+}
+
+/* Who is active without sending has no answer to come. */
+static void others_send_nothing_turn_is_soon(void **state)
+{
+    struct two t;
+    unsigned counted = 0;
+
+    start(&t, state);
+    for (unsigned i = 0; i < TRIES && counted < 3; i++) {
+        bp_time began;
+        uint64_t before;
+        bool usable;
+
+        t.bulk.peer.silent = true;
+        pause_until_nobody_is_active();
+        began = now_ns();
+        usable = sent_light(&t);
+        send_bulk(&t);
+        while (now_ns() - began < 2 * DRV_BRIEF_ANSWER) {
+        }
+        vm_poll(0, NULL, 0);
+        vm_poll(0, NULL, 0); /* a turn */
+        usable = usable && has_room(&t);
+        before = sent(&t.bulk);
+        for (unsigned n = 0; n < DRV_BRIEF_POLLS; n++) {
+            vm_poll(0, NULL, 0);
+        }
+        if (now_ns() - began < ACTIVE && usable) {
+            assert_true(sent(&t.bulk) > before);
             counted++;
         }
         drain(&t);
@@ -223,10 +335,9 @@ static void turn_over_peer_closes_port_exits(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        VM_TEST(others_active_little_at_a_time),
-        VM_TEST(nobody_else_active_full_batches),
-        VM_TEST(others_always_active_all_arrives),
-        VM_TEST(turn_over_peer_closes_port_exits),
+        VM_TEST(others_active_little_at_a_time),   VM_TEST(others_have_sent_turn_is_put_off),
+        VM_TEST(others_send_nothing_turn_is_soon), VM_TEST(nobody_else_active_full_batches),
+        VM_TEST(others_always_active_all_arrives), VM_TEST(turn_over_peer_closes_port_exits),
     };
 
     return cmocka_run_group_tests(tests, vm_group_setup, vm_group_teardown) != 0;

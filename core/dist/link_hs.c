@@ -54,6 +54,7 @@ static void note_said(struct bp_link *l, const void *msg, size_t len)
     size_t name_len;
     uint64_t flags;
 
+    l->setup->ticket = l->server && bp_conn_has_ticket(l->conn);
     if (bp_hs_name(msg, len, l->server, &name, &name_len, &flags) == 0) {
         snprintf(l->setup->said, sizeof(l->setup->said), "%.*s", (int)name_len, name);
     }

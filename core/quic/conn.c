@@ -23,7 +23,7 @@
 #define GLITCHES                1000000u
 /* While both hosts tell that they are connected, nothing else is in their way. */
 #define LATE                    BP_MS
-/* A server of our own gives its ticket then. */
+/* The ticket of a server of our own comes before that, if it is not lost. */
 #define TICKET_WAIT             BP_SEC
 /* ngtcp2 shows its ACK delay (a fraction of the round-trip time) as a deadline. */
 #define MIN_TIMER               BP_MS
@@ -431,12 +431,10 @@ bp_time bp_conn_clock(struct bp_conn *c, bp_time now)
     return c->now;
 }
 
-/* After bp_conn_settle: gives the TLS session back once its ticket has gone or come, or does not. */
+/* After bp_conn_settle: gives the TLS session back once the ticket has come, or does not. */
 static void tls_wait(struct bp_conn *c, bp_time now)
 {
-    bool waits = c->gives_ticket || c->wants_session;
-
-    if (c->tls_until != 0 && (!waits || now >= c->tls_until)) {
+    if (c->tls_until != 0 && (!c->wants_session || now >= c->tls_until)) {
         c->tls_until = 0;
         tls_del(c);
     }
@@ -518,7 +516,7 @@ void bp_conn_settle(struct bp_conn *c)
     c->settled = true;
     c->late_at = c->now + LATE;
     if (c->tls != NULL && c->handshake_done) {
-        c->gives_ticket = c->gives_ticket && bp_conn_peer_is_ours(c);
+        c->gives_ticket = false;
         c->wants_session = c->wants_session && bp_conn_peer_is_ours(c);
         c->tls_until = c->now + TICKET_WAIT;
         tls_wait(c, c->now);
@@ -527,15 +525,22 @@ void bp_conn_settle(struct bp_conn *c)
 
 void bp_conn_late(struct bp_conn *c, bp_time now)
 {
-    if (c->late_at == 0 || now < c->late_at) {
-        return;
+    if (now >= c->late_at) {
+        c->late_at = 0;
     }
-    c->late_at = 0;
-    if (c->gives_ticket && c->tls != NULL) {
+}
+
+bool bp_conn_has_ticket(const struct bp_conn *c)
+{
+    return c->gives_ticket && c->tls != NULL && bp_conn_peer_is_ours(c);
+}
+
+void bp_conn_give_ticket(struct bp_conn *c)
+{
+    if (bp_conn_has_ticket(c)) {
         bp_tls_session_give(c->tls); /* ngtcp2 copies it */
     }
     c->gives_ticket = false;
-    tls_wait(c, now);
 }
 
 bool bp_conn_note_session(struct bp_conn *c)

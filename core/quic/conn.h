@@ -167,11 +167,14 @@ void bp_conn_coarse(struct bp_conn *c);
 /*
  * Setting up is over. Deadlines become coarse. Path MTU discovery begins a millisecond later: its
  * probes do not get in the way of the messages that a dialler waits for. And the TLS session is
- * given back (24 KB): QUIC has the secrets and updates its keys without it. A server gives a ticket
- * before, when the probes begin, a client that wants one waits for it, a second at most. There may
- * be no peer certificate any more.
+ * given back (24 KB): QUIC has the secrets and updates its keys without it. A client that wants a
+ * ticket waits for it, a second at most. There may be no peer certificate any more.
  */
 void bp_conn_settle(struct bp_conn *c);
+/* True for a server that has yet to give its ticket, to a peer of our own. */
+bool bp_conn_has_ticket(const struct bp_conn *c);
+/* Makes the ticket, which goes with the next datagram. */
+void bp_conn_give_ticket(struct bp_conn *c);
 
 /* Moves out what a later connection to this peer may give as `session`; 0: there is nothing. */
 size_t bp_conn_take_session(struct bp_conn *c, uint8_t out[static BP_SESSION_MAX]);

@@ -28,6 +28,7 @@ static int set_up(struct bp_link *l, const struct bp_link_config *cfg, bp_time n
     cc.ops = &bp_link_conn_ops;
     cc.user = l;
     cc.owner = l->owner;
+    cc.early_name = l->auth_mode == BP_AUTH_BUILTIN;
     rc = bp_conn_new(&l->conn, l->server, &cc, now);
     if (rc != 0) {
         return rc;
@@ -274,7 +275,8 @@ int bp_link_advance(struct bp_link *l)
     if (rc == 0 && l->phase == BP_LINK_AUTH) {
         rc = bp_link_drain_auth(l);
     }
-    if (rc == 0 && (l->phase == BP_LINK_HANDSHAKE || l->phase == BP_LINK_UP)) {
+    if (rc == 0 && (l->phase == BP_LINK_AUTH || l->phase == BP_LINK_HANDSHAKE ||
+                    l->phase == BP_LINK_UP)) {
         rc = bp_link_pump_hs(l);
     }
     if (rc == 0 && l->held_head != NULL) {

@@ -232,5 +232,9 @@ int bp_link_auth_done(struct bp_link *l, bool ok, const char *name)
         return rc;
     }
     announce(l, name[0] != '\0' ? name : l->dialled, NULL, false);
-    return 0;
+    rc = bp_link_pump_hs(l);
+    if (rc != 0) {
+        bp_link_fail(l, rc, NULL);
+    }
+    return rc;
 }

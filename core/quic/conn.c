@@ -15,6 +15,8 @@
 #define MAX_WINDOW              (256u * 1024u * 1024u)
 #define MAX_STREAM_WINDOW       (64u * 1024u * 1024u)
 #define MAX_STREAMS             100u /* WIRE 0.2 */
+/* Who takes and sends early names allows one uni stream more; it is never used. */
+#define EARLY_NAME_STREAM       1u
 #define MAX_STREAMS_BIDI        256u /* 17 are for distribution, the others user streams at once */
 #define ACTIVE_CID_LIMIT        8u
 /* "Glitches", per second, after which ngtcp2 >= 1.15 ends a connection. Stream data that arrives
@@ -129,7 +131,7 @@ static void fill_params(ngtcp2_transport_params *p, const struct bp_conn_config 
     p->initial_max_stream_data_bidi_remote = INITIAL_MAX_STREAM_DATA;
     p->initial_max_stream_data_uni = INITIAL_MAX_STREAM_DATA;
     p->initial_max_streams_bidi = MAX_STREAMS_BIDI;
-    p->initial_max_streams_uni = MAX_STREAMS;
+    p->initial_max_streams_uni = MAX_STREAMS + (cfg->early_name ? EARLY_NAME_STREAM : 0);
     p->max_idle_timeout = cfg->idle_timeout;
     p->active_connection_id_limit = ACTIVE_CID_LIMIT;
     p->disable_active_migration = cfg->no_migration;
@@ -259,6 +261,7 @@ int bp_conn_new(struct bp_conn **out, bool server, const struct bp_conn_config *
     c->user = cfg->user;
     c->owner = cfg->owner;
     c->server = server;
+    c->early_name = cfg->early_name;
     c->local = cfg->local;
     c->remote = cfg->remote;
     c->keepalive = cfg->keepalive;
@@ -671,6 +674,14 @@ bool bp_conn_peer_is_ours(const struct bp_conn *c)
 
     return p != NULL && p->version_info_present && p->max_udp_payload_size >= BP_DGRAM_MAX &&
            p->active_connection_id_limit == ACTIVE_CID_LIMIT;
+}
+
+bool bp_conn_early_name(const struct bp_conn *c)
+{
+    const ngtcp2_transport_params *p = ngtcp2_conn_get_remote_transport_params(c->q);
+
+    return c->early_name && bp_conn_peer_is_ours(c) &&
+           p->initial_max_streams_uni == MAX_STREAMS + EARLY_NAME_STREAM;
 }
 
 const struct bp_addr *bp_conn_remote(const struct bp_conn *c)

@@ -51,6 +51,7 @@ struct bp_conn {
     void *user;
     struct bp_owner_ops owner;
     bool server;
+    bool early_name;
     bool plain_crypto; /* GnuTLS also where packet_crypt.h knows better: tests */
     bool fast_keys;    /* 1-RTT keys are packet_crypt.c's */
     bool handshake_done;

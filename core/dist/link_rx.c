@@ -154,6 +154,12 @@ static int words(struct bp_link *l, const uint8_t *p, size_t len)
     return rc != 0 ? rc : ticked(l, n + others);
 }
 
+/* A dialler has sent its name with its proof (link_hs.c); the answer may overtake OK. */
+static bool early_name(const struct bp_link *l)
+{
+    return (l->server || l->control_slot >= 0) && bp_conn_early_name(l->conn);
+}
+
 /*
  * Nothing of it is looked at before the peer has authenticated (bp_link_hs_recv), and only what a
  * splitter holds is kept.
@@ -168,7 +174,7 @@ static int control_data(struct bp_link *l, int64_t id, const uint8_t *p, size_t 
         return BP_E_STREAM_FINISHED;
     }
     if ((l->phase == BP_LINK_AUTH || (with_tls && l->auth_mode == BP_AUTH_BUILTIN)) &&
-        !(l->server && bp_conn_early_name(l->conn))) {
+        !early_name(l)) {
         snprintf(l->text, sizeof(l->text), "%s",
                  "the peer did not authenticate, but authentication is on on this node");
         return BP_E_AUTH_UNEXPECTED;

@@ -340,8 +340,9 @@ static void connect_name_on_bad_network_comes_up(void **state)
         s.net.jitter = 20 * BP_MS;
         assert_int_equal(sim_dial(&s), 0);
         assert_int_equal(sim_send_name(&s, &s.a, "a@sim", false), 0);
-        sim_run_auth(&s, 30 * BP_SEC);
+        /* b goes on when it can; a may hear that before OK. */
         assert_int_equal(sim_handshake_named(&s, "b@sim"), 0);
+        assert_true(s.a.authenticated);
         works(&s);
         sim_free(&s);
     }

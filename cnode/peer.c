@@ -596,8 +596,12 @@ static void link_failed(struct cn_peer *p, bp_time now)
         why = "the program did not accept the peer in time (ei_accept)";
     }
     if (p->cookie_shown && !p->was_up && err == BP_E_PEER_CLOSED) {
-        err = BP_E_HS_COOKIE;
-        why = "the peer closed the connection when it saw our cookie: it has another one";
+        if (bp_conn_peer_reason(bp_link_conn(p->link)) == BP_E_TIMEOUT) {
+            why = "the peer did not accept the connection in time";
+        } else {
+            err = BP_E_HS_COOKIE;
+            why = "the peer closed the connection when it saw our cookie: it has another one";
+        }
     }
     cn_why(p, err, why, text, sizeof(text));
     if (p->inbound || p->was_up) {

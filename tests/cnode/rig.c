@@ -208,17 +208,22 @@ void rig_turn(struct rig *r, int ms)
     }
 }
 
-void rig_until(struct rig *r, bool (*done)(void *ctx), void *ctx)
+void rig_until_at(const char *file, int line, const char *what, struct rig *r,
+                  bool (*done)(void *ctx), void *ctx)
 {
     uint64_t end = now_ms() + RIG_PATIENCE_MS;
 
     while (!done(ctx)) {
-        assert_true(now_ms() < end);
+        if (now_ms() >= end) {
+            print_error("%s:%d: not `%s` after %d ms\n", file, line, what, RIG_PATIENCE_MS);
+            _fail(file, line);
+        }
         rig_turn(r, 100);
     }
 }
 
-const struct bp_event *rig_expect(struct rig *r, struct rig_node *x, enum bp_event_kind kind)
+const struct bp_event *rig_expect_at(const char *file, int line, struct rig *r, struct rig_node *x,
+                                     enum bp_event_kind kind)
 {
     uint64_t end = now_ms() + RIG_PATIENCE_MS;
 
@@ -230,7 +235,8 @@ const struct bp_event *rig_expect(struct rig *r, struct rig_node *x, enum bp_eve
             }
         }
         if (now_ms() >= end) {
-            fail_msg("%s: no event %d", bp_node_name(x->n), kind);
+            print_error("%s:%d: %s: no event %d\n", file, line, bp_node_name(x->n), kind);
+            _fail(file, line);
         }
         rig_turn(r, 100);
     }

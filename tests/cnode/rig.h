@@ -55,9 +55,13 @@ void rig_stop(struct rig_node *x);
 /* Lets all nodes do their work for up to `ms`, or until something happens. */
 void rig_turn(struct rig *r, int ms);
 /* ... until `done(ctx)`; fails after RIG_PATIENCE_MS. */
-void rig_until(struct rig *r, bool (*done)(void *ctx), void *ctx);
+#define rig_until(r, done, ...) rig_until_at(__FILE__, __LINE__, #done, r, done, __VA_ARGS__)
+void rig_until_at(const char *file, int line, const char *what, struct rig *r,
+                  bool (*done)(void *ctx), void *ctx);
 /* ... until `x` has got another event of that kind, which is returned; others are passed over. */
-const struct bp_event *rig_expect(struct rig *r, struct rig_node *x, enum bp_event_kind kind);
+#define rig_expect(r, x, kind) rig_expect_at(__FILE__, __LINE__, r, x, kind)
+const struct bp_event *rig_expect_at(const char *file, int line, struct rig *r, struct rig_node *x,
+                                     enum bp_event_kind kind);
 /* ... of a connection that ended with `error`, and whose text has `text` in it (NULL: any). */
 const struct bp_event *rig_expect_down(struct rig *r, struct rig_node *x, int error,
                                        const char *text);

@@ -11,6 +11,13 @@
 
 #define N_SILENT 6u
 
+static void says(const char *what)
+{
+    if (strstr(bp_error_detail(), what) == NULL) {
+        fail_msg("'%s' is not in: %s", what, bp_error_detail());
+    }
+}
+
 /* --- peers that stop in the middle --------------------------------------- */
 
 /* Authenticated, and no word of libei's handshake yet. */
@@ -117,6 +124,7 @@ static void silent_peers_end(void **state)
         silent[i] = dial_only(&c);
     }
     assert_true(bp_ei_connect(&c.ec, c.x->n, NAME_B, RIG_PATIENCE_MS) < 0);
+    says("did not accept the connection in time");
     silent[N_SILENT - 1] = NULL;
     rig_until(&r, all_refused, b.x);
     assert_int_equal(bp_ei_callbacks()->read(silent[0], &byte, &len, RIG_PATIENCE_MS), ECONNRESET);
@@ -126,6 +134,14 @@ static void silent_peers_end(void **state)
     side_end(&c);
     side_end(&b);
     rig_end(&r);
+}
+
+static bool has_no_peer(void *ctx)
+{
+    const struct rig_node *x = ctx;
+    bp_peer_id id;
+
+    return bp_node_peers(x->n, &id, 1) == 0;
 }
 
 /* A peer that goes while it waits to be accepted is never seen. */
@@ -143,9 +159,12 @@ static void gone_before_it_is_accepted(void **state)
     side_begin_dialler(&r, &a, 'a', &b);
     /* Nobody accepts yet: libei gives up, which closes the connection. */
     assert_true(bp_ei_connect(&c.ec, c.x->n, NAME_B, 300) < 0);
+    rig_until(&r, has_no_peer, b.x);
     assert_int_equal(pthread_create(&t, NULL, side_accept_one, &b), 0);
     a.fd = bp_ei_connect(&a.ec, a.x->n, NAME_B, RIG_PATIENCE_MS);
-    assert_true(a.fd >= 0);
+    if (a.fd < 0) {
+        fail_msg("%d: %s", erl_errno, bp_error_detail());
+    }
     assert_int_equal(pthread_join(t, NULL), 0);
     assert_true(b.fd >= 0);
     assert_string_equal(b.accepted, NAME_A);
@@ -156,13 +175,6 @@ static void gone_before_it_is_accepted(void **state)
 }
 
 /* --- words --------------------------------------------------------------- */
-
-static void says(const char *what)
-{
-    if (strstr(bp_error_detail(), what) == NULL) {
-        fail_msg("'%s' is not in: %s", what, bp_error_detail());
-    }
-}
 
 static void failures_have_words(void **state)
 {

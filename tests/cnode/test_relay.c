@@ -13,7 +13,7 @@ static void through_forwarder(void **state, bool threads)
     struct rig r;
     struct rig_node *a;
     struct rig_node *b;
-    struct forwarder f;
+    static struct forwarder f;
     bp_peer_id id;
 
     pair(&r, state, threads, &a, &b);
@@ -49,8 +49,8 @@ static void table(void **state)
     struct rig r;
     struct rig_node *a;
     struct rig_node *b;
-    struct forwarder f;
-    struct forwarder other;
+    static struct forwarder f;
+    static struct forwarder other;
     struct bp_relay relay;
     struct bp_dial direct = {.direct = true};
     bp_peer_id id;
@@ -96,7 +96,7 @@ static void unknown_node(void **state)
     struct rig r = {.state = state};
     struct rig_node *b = rig_node(&r, NAME_B);
     struct rig_node *a = rig_node(&r, NAME_A);
-    struct forwarder f;
+    static struct forwarder f;
     struct bp_relay relay;
     bp_peer_id id;
 
@@ -119,7 +119,7 @@ static void mtu(void **state)
     struct rig r;
     struct rig_node *a;
     struct rig_node *b;
-    struct forwarder f;
+    static struct forwarder f;
     struct bp_relay relay;
     struct bp_peer_info info;
     struct bp_dial small = {.max_datagram = 1250};
@@ -158,7 +158,7 @@ static void descriptor(void **state)
     struct rig r;
     struct rig_node *a;
     struct rig_node *b;
-    struct forwarder f;
+    static struct forwarder f;
     struct bp_relay relay = {.size = sizeof(relay), .kind = BP_RELAY_FD};
     int stream[2];
     bp_peer_id id;
@@ -191,7 +191,7 @@ static void through_functions(void **state, bool threads)
     struct rig r;
     struct rig_node *a;
     struct rig_node *b;
-    struct mine m;
+    static struct mine m;
     struct bp_relay relay = {
         .size = sizeof(relay), .kind = BP_RELAY_FUNCTIONS, .functions = &mine_functions, .ctx = &m};
     bp_peer_id id;
@@ -265,7 +265,7 @@ static void dies(void **state)
     struct rig r = {.state = state};
     struct rig_node *b;
     struct rig_node *a;
-    struct forwarder f;
+    static struct forwarder f;
     struct bp_relay relay;
 
     watchful_pair(&r, &a, &b);
@@ -291,7 +291,7 @@ static void descriptor_dies(void **state)
     struct rig r = {.state = state};
     struct rig_node *b;
     struct rig_node *a;
-    struct forwarder f;
+    static struct forwarder f;
     struct bp_relay relay = {.size = sizeof(relay), .kind = BP_RELAY_FD};
     bp_peer_id id;
 
@@ -366,7 +366,7 @@ static void name_of_relay(void **state)
     struct rig_node *b = rig_node(&r, NAME_B);
     struct rig_node *a = rig_node(&r, NAME_A);
     struct dns_server server;
-    struct forwarder f;
+    static struct forwarder f;
     struct bp_relay relay;
     const struct bp_event *ev = NULL;
 

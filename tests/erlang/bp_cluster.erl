@@ -420,14 +420,45 @@ suspend_observer(#{nodes_observer := {Observer, _}}) ->
 suspend_observer(_) ->
     ok.
 
-%% Disconnects, and waits until both nodes have noticed. Again if need be: just after a connect the
-%% peer's `global' has things to say, and what it says connects the nodes again.
+%% Disconnects, and waits until both nodes have noticed. Again if need be: just after a connect OTP's rpc and
+%% `global' have things to say, and what they say connects the nodes again.
 disconnect(A, B) ->
     Sees = fun(X, Y) -> lists:member(name(Y), call(X, erlang, nodes, [connected])) end,
+    Apart = fun() -> not Sees(A, B) andalso not Sees(B, A) end,
     until(fun() ->
         _ = call(A, erlang, disconnect_node, [name(B)]),
-        not Sees(A, B) andalso not Sees(B, A)
+        Apart() andalso begin
+            [run(N, fun() -> speak_out() end) || N <- [A, B, A]],
+            Apart()
+        end
     end).
+
+%% What OTP's processes had to do by now is done, as far as they do it soon.
+speak_out() ->
+    Rex = state_of(rex),
+    _ = state_of(global_name_server),
+    case Rex of
+        #{nodes_observer := {Observer, _}} -> waits(Observer, 50);
+        _ -> ok
+    end.
+
+state_of(Name) ->
+    try
+        sys:get_state(Name, 1000)
+    catch
+        exit:_ -> none
+    end.
+
+waits(_, 0) ->
+    ok;
+waits(Pid, N) ->
+    case erlang:process_info(Pid, [message_queue_len, status]) of
+        [{message_queue_len, Len}, {status, Status}] when Len > 0, Status =/= suspended; Status =:= runnable ->
+            timer:sleep(2),
+            waits(Pid, N - 1);
+        _ ->
+            ok
+    end.
 
 %% ---- logs, waiting ----
 

@@ -71,16 +71,17 @@ what_has_no_answer_is_acknowledged(Config) ->
                   ticks(B) - T0
               end, fun(N) -> N =:= 0 end).
 
-%% Though that ended at once. And the dialler sends four datagrams until it is up, with the first
-%% message of OTP's own: its name goes with the proof of its identity.
+%% Though that ended at once. And the dialler sends four datagrams until it is up, mostly with the
+%% first message of OTP's own: its name goes with the proof of its identity.
 a_connect_goes_on_with_the_last_one(Config) ->
     {A, B} = {?config(a, Config), ?config(b, Config)},
     NameB = bp_cluster:name(B),
-    Connects = bp_cluster:run(A, fun() -> [connect(NameB) || _ <- lists:seq(1, 40)] end, 60000),
-    ct:log("tls_resumed, datagrams sent: ~p", [Connects]),
-    Resumed = [1 || {1, _} <- Connects],
-    true = length(Resumed) >= 30,
-    true = lists:min([N || {_, N} <- Connects]) =< 4.
+    tries(fun() ->
+              Connects = bp_cluster:run(A, fun() -> [connect(NameB) || _ <- lists:seq(1, 40)] end,
+                                        60000),
+              ct:log("tls_resumed, datagrams sent: ~p", [Connects]),
+              {length([1 || {1, _} <- Connects]), length([N || {_, N} <- Connects, N =< 4])}
+          end, fun({Resumed, Few}) -> Resumed >= 30 andalso Few >= 10 end).
 
 connect(To) ->
     _ = erlang:disconnect_node(To),

@@ -434,7 +434,7 @@ ErlDrvSSizeT drv_conn_port_control(struct drv_conn_port *cp, unsigned op, const 
     } else if (cp->conn != NULL && op != OP_GETSTAT && op != OP_RECV && op != OP_PEER) {
         /* What the operation began goes on outside of it: the VM wants the result first. */
         if (!up_quietly(cp, op) || !drv_conn_port_soon(cp, drv_now())) {
-            drv_wake(cp->p.wake_fd);
+            drv_port_timer_arm(&cp->p, cp->p.entered, cp->p.entered);
         }
     }
     return drv_reply_done(&r, rbuf, rlen);

@@ -488,6 +488,9 @@ void drv_conn_port_settle(struct drv_conn_port *cp, bp_time now)
             go_down(cp);
             return;
         }
+        if (c->authenticated) {
+            tell_dialled(cp); /* its answer to our name may have come with the close */
+        }
         tell_handshake(cp);
         tell_failed(cp);
         return;
@@ -697,7 +700,10 @@ void drv_conn_port_outputv(struct drv_conn_port *cp, ErlIOVec *ev)
     }
     now = cp->p.entered;
     if (!c->alive) {
-        if (!handshake_message(cp, ev) || !drv_conn_port_soon(cp, now)) {
+        bool later = handshake_message(cp, ev);
+
+        /* In TLS it waits for what proves who we are. */
+        if (bp_link_phase(c->link) != BP_LINK_TLS && (!later || !drv_conn_port_soon(cp, now))) {
             drv_conn_port_settle(cp, now);
         }
         return;

@@ -31,6 +31,8 @@
 -define(THROUGH, {?MODULE, through}).
 -define(REFUSED, {?MODULE, refused}).
 -define(NOKS, {?MODULE, noks}).
+-define(DIALLING, {?MODULE, dialling}).
+-define(PEER, {?MODULE, peer}).
 %% How long a connection that the peer prefers may take to arrive before we dial again; doubled each
 %% time.
 -define(NOK_WAIT_MS, 250).
@@ -267,11 +269,13 @@ do_accept(Kernel, AcceptPid, Port, MyNode, Allowed, SetupTime) ->
     end,
     Timer = dist_util:start_timer(SetupTime),
     case barrel_p2p_drv_conn:peer(Port) of
-        {ok, Peer} ->
+        {ok, Peer0} ->
             apply_options(Port, inet_dist_listen_options),
-            HsData = hs_data(Kernel, MyNode, Port, Timer, Peer#{direction => accepted}),
-            handshake(fun dist_util:handshake_other_started/1,
-                      HsData#hs_data{allowed = Allowed}, Peer#{direction => accepted});
+            Peer = Peer0#{direction => accepted},
+            put(?PEER, Peer),
+            HsData = hs_data(Kernel, MyNode, Port, Timer),
+            handshake(fun dist_util:handshake_other_started/1, HsData#hs_data{allowed = Allowed},
+                      Peer);
         {error, {Err, Text}} ->
             gone(Err, Text),
             ?shutdown2(no_node, {Err, Text})
@@ -303,8 +307,8 @@ do_setup(Kernel, ok, Node, Type, MyNode, NameDomain, SetupTime) ->
     put(?THROUGH, Through),
     case found_or_relayed(addresses(Name, Host), Adapter) of
         {ok, Version, Addresses} ->
-            HsData = fun(Port, Peer) ->
-                (hs_data(Kernel, MyNode, Port, Timer, Peer))#hs_data{
+            HsData = fun(Port) ->
+                (hs_data(Kernel, MyNode, Port, Timer))#hs_data{
                   other_node = Node, other_version = Version, request_type = Type}
             end,
             connect(Node, Host, Addresses, Deadline, HsData, 0);
@@ -323,12 +327,10 @@ not_found_hint(_) ->
 %% Noks: how often the peer has refused us because of a connection of its own.
 connect(Node, Host, Addresses, Deadline, HsData, Noks) ->
     put(?NOKS, Noks),
-    case dial(Node, Addresses, Deadline, []) of
-        {ok, Port, Peer0} ->
-            Peer = Peer0#{direction => dialled, host => Host},
-            apply_options(Port, inet_dist_connect_options),
-            nok = handshake(fun dist_util:handshake_we_started/1, HsData(Port, Peer), Peer),
-            barrel_p2p_drv:close(Port),
+    Peer = #{node => Node, name => atom_to_binary(Node, utf8), fingerprint => <<>>,
+             direction => dialled, host => Host},
+    case dial(Peer, Addresses, Deadline, HsData, []) of
+        nok ->
             connect(Node, Host, Addresses, Deadline, HsData, Noks + 1);
         {error, {Err, Text}} ->
             %% What was kept about it may be old: the next attempt asks anew.
@@ -411,24 +413,26 @@ found_or_relayed({error, _} = Error, Adapter) ->
         error -> Error
     end.
 
-dial(_Node, [], _Deadline, Errors) ->
+%% The first address where the node answers. Returns when it cannot be had at any, or is `nok'.
+dial(_Peer, [], _Deadline, _HsData, Errors) ->
     {error, summary(Errors)};
-dial(Node, [{Ip, UdpPort} | Rest], Deadline, Errors) ->
+dial(Peer, [{Ip, UdpPort} | Rest], Deadline, HsData, Errors) ->
     Left = Deadline - erlang:monotonic_time(millisecond),
     case Left > 0 of
         false ->
-            dial(Node, [], Deadline, Errors);
+            dial(Peer, [], Deadline, HsData, Errors);
         true ->
             %% The last address has all the time that is left, earlier ones their share.
-            case dial_one(Node, Ip, UdpPort, max(1, Left div (length(Rest) + 1))) of
-                {ok, _, _} = Ok ->
-                    Ok;
+            case dial_one(Peer#{ip => Ip, port => UdpPort}, HsData,
+                          max(1, Left div (length(Rest) + 1))) of
+                nok ->
+                    nok;
                 {error, {Err, Text}} ->
                     Next = case lists:member(Err, ?VERDICTS) of
                                true -> [];
                                false -> Rest
                            end,
-                    dial(Node, Next, Deadline, [{Err, at(Text, Ip, UdpPort)} | Errors])
+                    dial(Peer, Next, Deadline, HsData, [{Err, at(Text, Ip, UdpPort)} | Errors])
             end
     end.
 
@@ -444,12 +448,14 @@ summary(Newest) ->
 at(Text, Ip, UdpPort) ->
     unicode:characters_to_binary([Text, " (at ", address_text({Ip, UdpPort}), ")"]).
 
-dial_one(Node, Ip, UdpPort, Timeout) ->
+dial_one(#{node := Node, ip := Ip, port := UdpPort} = Peer, HsData, Timeout) ->
     case barrel_p2p_drv:open_connect() of
         {ok, Port} ->
             case barrel_p2p_relay:connect(Port, Node, {Ip, UdpPort}, Timeout, get(?THROUGH)) of
                 ok ->
-                    wait_connect(Node, Port, {Ip, UdpPort}, Timeout);
+                    Result = begin_handshake(HsData(Port), Peer, Timeout),
+                    barrel_p2p_drv:close(Port),
+                    Result;
                 {error, _} = Error ->
                     barrel_p2p_drv:close(Port),
                     Error
@@ -458,27 +464,16 @@ dial_one(Node, Ip, UdpPort, Timeout) ->
             Error
     end.
 
-wait_connect(Node, Port, {Ip, UdpPort} = Addr, Timeout) ->
-    Peer = #{name => atom_to_binary(Node, utf8), ip => Ip, port => UdpPort, fingerprint => <<>>},
-    receive
-        {Port, {authenticated, Name, Fingerprint}} ->
-            {ok, Port, Peer#{name := Name, fingerprint := Fingerprint}};
-        {Port, {tls_connected}} ->
-            case barrel_p2p_conn:dialled(Port, Peer, barrel_p2p_config:auth_callback(), Timeout) of
-                ok -> {ok, Port, Peer};
-                {error, _} = Error -> Error
-            end;
-        {Port, {failed, Err, Text}} ->
-            barrel_p2p_drv:close(Port),
-            {error, {Err, Text}}
-    after Timeout + margin(Timeout) div 2 ->
-        barrel_p2p_drv:close(Port),
-        {error, {timeout, ["no answer from ", address_text(Addr)]}}
-    end.
+%% dist_util gives its first message while the driver dials and authenticates. That sends it as soon
+%% as the peer takes it, and hs_recv/3, which waits for the answer, hears how the dial went.
+begin_handshake(HsData, Peer, Timeout) ->
+    put(?DIALLING, Timeout),
+    put(?PEER, Peer),
+    handshake(fun dist_util:handshake_we_started/1, HsData, Peer).
 
 %% --- the dist handshake ------------------------------------------------------
 
-hs_data(Kernel, MyNode, Port, Timer, Peer) ->
+hs_data(Kernel, MyNode, Port, Timer) ->
     #hs_data{kernel_pid = Kernel, this_node = MyNode, socket = Port, timer = Timer,
              this_flags = 0,
              reject_flags = dist_util:strict_order_flags(),
@@ -488,6 +483,7 @@ hs_data(Kernel, MyNode, Port, Timer, Peer) ->
              f_setopts_post_nodeup = fun barrel_p2p_drv_conn:post_nodeup/1,
              f_getll = fun(P) -> {ok, P} end,
              f_address = fun(P, Node) ->
+                 Peer = get(?PEER),
                  name_streams(P, Node, Peer),
                  tell_up(P, Node, Peer),
                  net_address(Peer, Node)
@@ -521,16 +517,38 @@ hs_send(Port, Data) ->
 
 hs_recv(Port, _Length, _Timeout) ->
     case barrel_p2p_drv_conn:recv(Port) of
-        {ok, Msg} ->
-            hs_received(Msg);
-        wait ->
-            receive
-                {Port, {hs, Msg}} -> hs_received(Msg);
-                {Port, {failed, Err, Text}} -> hs_failed({Err, Text})
-            end;
-        {error, Reason} ->
-            hs_failed(Reason)
+        {ok, Msg} -> hs_received(Msg);
+        wait -> hs_wait(Port, get(?DIALLING));
+        {error, Reason} -> hs_failed(Reason)
     end.
+
+hs_wait(Port, undefined) ->
+    receive
+        {Port, {hs, Msg}} -> hs_received(Msg);
+        {Port, {failed, Err, Text}} -> hs_failed({Err, Text})
+    end;
+hs_wait(Port, Timeout) ->
+    receive
+        {Port, {authenticated, Name, Fingerprint}} ->
+            dialled(Port, (get(?PEER))#{name := Name, fingerprint := Fingerprint});
+        {Port, {tls_connected}} ->
+            Peer = get(?PEER),
+            case barrel_p2p_conn:dialled(Port, Peer, barrel_p2p_config:auth_callback(), Timeout) of
+                ok -> dialled(Port, Peer);
+                {error, {Err, Text}} -> hs_failed({Err, Text})
+            end;
+        {Port, {failed, Err, Text}} ->
+            hs_failed({Err, Text})
+    after Timeout + margin(Timeout) div 2 ->
+        #{ip := Ip, port := UdpPort} = get(?PEER),
+        hs_failed({timeout, ["no answer from ", address_text({Ip, UdpPort})]})
+    end.
+
+dialled(Port, Peer) ->
+    erase(?DIALLING),
+    put(?PEER, Peer),
+    apply_options(Port, inet_dist_connect_options),
+    hs_wait(Port, undefined).
 
 %% The peer prefers a connection of its own to us. net_kernel ends this process when that arrives.
 %% But it may have ended already, while the peer is still in its handshake: then nothing arrives,
@@ -546,10 +564,16 @@ hs_received(<<$N, _Flags:64, _Creation:32, Len:16, Name:Len/binary, _/binary>> =
 hs_received(Msg) ->
     {ok, binary_to_list(Msg)}.
 
-%% dist_util drops some reasons on its way out: keep it for the log line.
+%% The dial has failed: another address may do. Later dist_util drops some reasons on its way out:
+%% keep it for the log line.
 hs_failed(Reason) ->
-    put(?FAILURE, Reason),
-    {error, Reason}.
+    case erase(?DIALLING) of
+        undefined ->
+            put(?FAILURE, Reason),
+            {error, Reason};
+        _ ->
+            throw({?MODULE, {error, Reason}})
+    end.
 
 %% Before net_kernel hears of it: whoever has dialled the node finds it in barrel_p2p:peers(). (The VM tells
 %% subscribers of nodeup a moment earlier.)
@@ -559,13 +583,13 @@ tell_up(Port, Node, #{ip := Ip, port := UdpPort, fingerprint := Fp, direction :=
 
 %% Runs dist_util's side of the handshake and, if that succeeds, its loop for as long as the
 %% connection lives. A handshake that fails is worth one line that says what to do. Returns only to
-%% say that it is worth another dial.
--spec handshake(fun((#hs_data{}) -> no_return()), #hs_data{}, map()) -> nok.
+%% say that it is worth another dial, or that the node was not there.
+-spec handshake(fun((#hs_data{}) -> no_return()), #hs_data{}, map()) -> nok | barrel_p2p_drv:error().
 handshake(Fun, HsData, Peer) ->
     try Fun(HsData)
     catch
-        throw:{?MODULE, nok} ->
-            nok;
+        throw:{?MODULE, Result} ->
+            Result;
         Class:Reason:Stack ->
             case get(?UP) of
                 true -> erlang:raise(Class, Reason, Stack);

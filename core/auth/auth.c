@@ -551,6 +551,11 @@ int bp_auth_trust(struct bp_auth *a, bool found, const uint8_t *pinned_key, bp_t
     return rc == 0 ? catch_up(a, now, wall_ms) : rc;
 }
 
+bool bp_auth_responded(const struct bp_auth *a)
+{
+    return a->state == BP_AUTH_ST_WAIT_RESPONSE || a->state == BP_AUTH_ST_WAIT_OK;
+}
+
 bool bp_auth_poll(struct bp_auth *a, struct bp_auth_effect *out)
 {
     if (a->next_effect == a->n_effects) {

@@ -218,6 +218,9 @@ int bp_auth_peer_fin(struct bp_auth *a) BP_MUST_CHECK;
 int bp_auth_trust(struct bp_auth *a, bool found, const uint8_t *pinned_key, bp_time now,
                   uint64_t wall_ms) BP_MUST_CHECK;
 
+/* True once our answer to the peer's challenge is among the effects. */
+bool bp_auth_responded(const struct bp_auth *a);
+
 /* Takes the next effect; false if there is none. */
 bool bp_auth_poll(struct bp_auth *a, struct bp_auth_effect *out);
 

@@ -28,6 +28,7 @@ static int set_up(struct bp_link *l, const struct bp_link_config *cfg, bp_time n
     cc.ops = &bp_link_conn_ops;
     cc.user = l;
     cc.owner = l->owner;
+    cc.early_name = l->auth_mode == BP_AUTH_BUILTIN;
     rc = bp_conn_new(&l->conn, l->server, &cc, now);
     if (rc != 0) {
         return rc;
@@ -274,7 +275,8 @@ int bp_link_advance(struct bp_link *l)
     if (rc == 0 && l->phase == BP_LINK_AUTH) {
         rc = bp_link_drain_auth(l);
     }
-    if (rc == 0 && (l->phase == BP_LINK_HANDSHAKE || l->phase == BP_LINK_UP)) {
+    if (rc == 0 && (l->phase == BP_LINK_AUTH || l->phase == BP_LINK_HANDSHAKE ||
+                    l->phase == BP_LINK_UP)) {
         rc = bp_link_pump_hs(l);
     }
     if (rc == 0 && l->held_head != NULL) {
@@ -309,6 +311,16 @@ int bp_link_read(struct bp_link *l, const struct bp_addr *local, const struct bp
     return bp_link_advance(l);
 }
 
+/*
+ * A ticket takes a while to make, and a while to read: it is made while the peer is busy with our
+ * challenge, and goes with the answer to what it says then.
+ */
+static bool ticket_due(const struct bp_link *l)
+{
+    return l->phase == BP_LINK_HANDSHAKE && l->setup->ticket && l->setup->out_n == 0 &&
+           bp_conn_unsent(l->conn) == 0;
+}
+
 int bp_link_write(struct bp_link *l, uint8_t *buf, size_t cap, struct bp_tx_run *runs,
                   unsigned *n_runs, bp_time now)
 {
@@ -319,6 +331,11 @@ int bp_link_write(struct bp_link *l, uint8_t *buf, size_t cap, struct bp_tx_run 
         return l->err;
     }
     l->now = now;
+    if (ticket_due(l)) {
+        l->setup->ticket = false;
+        bp_conn_give_ticket(l->conn);
+        return 0;
+    }
     if (l->credit_due) {
         bp_link_credit(l);
     }
@@ -343,8 +360,8 @@ int bp_link_write(struct bp_link *l, uint8_t *buf, size_t cap, struct bp_tx_run 
 
 bool bp_link_has_more(const struct bp_link *l)
 {
-    return l->phase == BP_LINK_AUTH && l->setup->auth_ready && l->setup->auth.paused &&
-           bp_conn_unsent(l->conn) == 0;
+    return ticket_due(l) || (l->phase == BP_LINK_AUTH && l->setup->auth_ready &&
+                             l->setup->auth.paused && bp_conn_unsent(l->conn) == 0);
 }
 
 bp_time bp_link_deadline(const struct bp_link *l, bp_time now)

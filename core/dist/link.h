@@ -161,7 +161,8 @@ int bp_link_auth_done(struct bp_link *l, bool ok, const char *name) BP_MUST_CHEC
 
 /* --- distribution handshake ---------------------------------------------- */
 
-/* Queues one handshake message. It is sent when the one before it was acknowledged (WIRE 0.5).
+/* Queues one handshake message. It is sent when the one before it was acknowledged (WIRE 0.5). A
+ * dialler may give the first one from the start: it goes as soon as the peer takes it.
  * Errors: BP_E_STATE, BP_E_LIMIT, BP_E_NOMEM. */
 int bp_link_hs_send(struct bp_link *l, const void *msg, size_t len) BP_MUST_CHECK;
 

@@ -125,6 +125,11 @@ int bp_link_start_auth(struct bp_link *l)
     if (!l->server) {
         rc = bp_link_init_auth(l);
     }
+    if (bp_conn_early_name(l->conn)) {
+        /* The peer has something to do with our proof only when we go on with its name: one
+         * datagram and one wake-up, with our verdict. */
+        s->auth.cfg.pause = false;
+    }
     if (rc == 0) {
         /* A failure comes as an effect too, with words. */
         int started = bp_conn_peer_is_ours(l->conn)
@@ -232,5 +237,9 @@ int bp_link_auth_done(struct bp_link *l, bool ok, const char *name)
         return rc;
     }
     announce(l, name[0] != '\0' ? name : l->dialled, NULL, false);
-    return 0;
+    rc = bp_link_pump_hs(l);
+    if (rc != 0) {
+        bp_link_fail(l, rc, NULL);
+    }
+    return rc;
 }

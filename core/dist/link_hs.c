@@ -6,31 +6,52 @@
 #include <stdio.h>
 #include <string.h>
 
-int bp_link_begin_hs(struct bp_link *l)
+/* The dialler's end of stream 0. */
+static int open_control(struct bp_link *l)
 {
     int64_t id = -1;
     int rc;
 
+    if (l->server || l->control_slot >= 0) {
+        return 0;
+    }
+    rc = bp_conn_open_bidi(l->conn, &id);
+    if (rc < 0) {
+        return rc;
+    }
+    l->control_slot = rc;
+    bp_conn_set_urgent(l->conn, (unsigned)rc);
+    return 0;
+}
+
+int bp_link_begin_hs(struct bp_link *l)
+{
     l->phase = BP_LINK_HANDSHAKE;
     if (bp_conn_peer_is_ours(l->conn)) {
         bp_conn_coarse(l->conn);
     }
-    if (!l->server) {
-        rc = bp_conn_open_bidi(l->conn, &id);
-        if (rc < 0) {
-            return rc;
-        }
-        l->control_slot = rc;
-        bp_conn_set_urgent(l->conn, (unsigned)rc);
-    }
-    return 0;
+    return open_control(l);
+}
+
+/*
+ * A dialler's name goes with its proof of who it is, where the peer keeps it until it has checked
+ * that (link_rx.c): the peer goes on with it then, and does not wait for us to hear that it has.
+ */
+static bool name_is_early(const struct bp_link *l)
+{
+    return l->phase == BP_LINK_AUTH && !l->server && l->setup->out_n > 0 &&
+           bp_auth_responded(&l->setup->auth) && bp_conn_early_name(l->conn);
 }
 
 int bp_link_pump_hs(struct bp_link *l)
 {
     struct bp_link_setup *s = l->setup;
+    int opened = s != NULL && name_is_early(l) ? open_control(l) : 0;
     unsigned slot = (unsigned)l->control_slot;
 
+    if (opened != 0) {
+        return opened;
+    }
     while (s != NULL && s->out_n > 0 && l->control_slot >= 0 &&
            (bp_conn_acked(l->conn, slot) == bp_conn_queued(l->conn, slot) ||
             bp_conn_peer_is_ours(l->conn))) {
@@ -54,9 +75,17 @@ static void note_said(struct bp_link *l, const void *msg, size_t len)
     size_t name_len;
     uint64_t flags;
 
+    l->setup->ticket = l->server && bp_conn_has_ticket(l->conn);
     if (bp_hs_name(msg, len, l->server, &name, &name_len, &flags) == 0) {
         snprintf(l->setup->said, sizeof(l->setup->said), "%.*s", (int)name_len, name);
     }
+}
+
+/* A dialler's host may give its name at once, and ask for the answer. */
+static bool dials(const struct bp_link *l)
+{
+    return !l->server && l->setup != NULL &&
+           (l->phase == BP_LINK_TLS || l->phase == BP_LINK_AUTH || l->phase == BP_LINK_EXTERNAL);
 }
 
 int bp_link_hs_send(struct bp_link *l, const void *msg, size_t len)
@@ -65,7 +94,7 @@ int bp_link_hs_send(struct bp_link *l, const void *msg, size_t len)
     unsigned i;
     int rc;
 
-    if (l->phase != BP_LINK_HANDSHAKE || l->control_slot < 0) {
+    if (dials(l) ? l->setup->out_n > 0 : l->phase != BP_LINK_HANDSHAKE || l->control_slot < 0) {
         return BP_E_STATE;
     }
     if (s->out_n == BP_HS_OUT || len > BP_HS_OUT_BYTES || len == 0) {
@@ -166,6 +195,9 @@ int bp_link_hs_recv(struct bp_link *l, const uint8_t **msg, size_t *len)
 
     bool closed = l->phase == BP_LINK_FAILED && l->err == BP_E_PEER_CLOSED;
 
+    if (dials(l)) {
+        return 0;
+    }
     /* A refusal ("snok") and the close that follows it often share a datagram. */
     if ((l->phase != BP_LINK_HANDSHAKE && !closed) || l->setup == NULL) {
         return l->phase == BP_LINK_FAILED ? l->err : BP_E_STATE;

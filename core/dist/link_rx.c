@@ -154,6 +154,16 @@ static int words(struct bp_link *l, const uint8_t *p, size_t len)
     return rc != 0 ? rc : ticked(l, n + others);
 }
 
+/* A dialler has sent its name with its proof (link_hs.c); the answer may overtake OK. */
+static bool early_name(const struct bp_link *l)
+{
+    return (l->server || l->control_slot >= 0) && bp_conn_early_name(l->conn);
+}
+
+/*
+ * Nothing of it is looked at before the peer has authenticated (bp_link_hs_recv), and only what a
+ * splitter holds is kept.
+ */
 static int control_data(struct bp_link *l, int64_t id, const uint8_t *p, size_t len, bool fin)
 {
     /* A dialler that has nothing to prove may send its name along with the end of TLS. */
@@ -163,14 +173,15 @@ static int control_data(struct bp_link *l, int64_t id, const uint8_t *p, size_t 
     if (fin) {
         return BP_E_STREAM_FINISHED;
     }
-    if (l->phase == BP_LINK_AUTH || (with_tls && l->auth_mode == BP_AUTH_BUILTIN)) {
+    if ((l->phase == BP_LINK_AUTH || (with_tls && l->auth_mode == BP_AUTH_BUILTIN)) &&
+        !early_name(l)) {
         snprintf(l->text, sizeof(l->text), "%s",
                  "the peer did not authenticate, but authentication is on on this node");
         return BP_E_AUTH_UNEXPECTED;
     }
     /* EXTERNAL: the dialler's verdict may come before our own. */
-    if (!with_tls && l->phase != BP_LINK_HANDSHAKE && l->phase != BP_LINK_UP &&
-        l->phase != BP_LINK_EXTERNAL) {
+    if (!with_tls && l->phase != BP_LINK_AUTH && l->phase != BP_LINK_HANDSHAKE &&
+        l->phase != BP_LINK_UP && l->phase != BP_LINK_EXTERNAL) {
         return BP_E_STREAM_UNEXPECTED;
     }
     if (l->control_slot < 0) {

@@ -15,6 +15,8 @@
 #define MAX_WINDOW              (256u * 1024u * 1024u)
 #define MAX_STREAM_WINDOW       (64u * 1024u * 1024u)
 #define MAX_STREAMS             100u /* WIRE 0.2 */
+/* Who takes and sends early names allows one uni stream more; it is never used. */
+#define EARLY_NAME_STREAM       1u
 #define MAX_STREAMS_BIDI        256u /* 17 are for distribution, the others user streams at once */
 #define ACTIVE_CID_LIMIT        8u
 /* "Glitches", per second, after which ngtcp2 >= 1.15 ends a connection. Stream data that arrives
@@ -23,7 +25,7 @@
 #define GLITCHES                1000000u
 /* While both hosts tell that they are connected, nothing else is in their way. */
 #define LATE                    BP_MS
-/* A server of our own gives its ticket then. */
+/* The ticket of a server of our own comes before that, if it is not lost. */
 #define TICKET_WAIT             BP_SEC
 /* ngtcp2 shows its ACK delay (a fraction of the round-trip time) as a deadline. */
 #define MIN_TIMER               BP_MS
@@ -129,7 +131,7 @@ static void fill_params(ngtcp2_transport_params *p, const struct bp_conn_config 
     p->initial_max_stream_data_bidi_remote = INITIAL_MAX_STREAM_DATA;
     p->initial_max_stream_data_uni = INITIAL_MAX_STREAM_DATA;
     p->initial_max_streams_bidi = MAX_STREAMS_BIDI;
-    p->initial_max_streams_uni = MAX_STREAMS;
+    p->initial_max_streams_uni = MAX_STREAMS + (cfg->early_name ? EARLY_NAME_STREAM : 0);
     p->max_idle_timeout = cfg->idle_timeout;
     p->active_connection_id_limit = ACTIVE_CID_LIMIT;
     p->disable_active_migration = cfg->no_migration;
@@ -259,6 +261,7 @@ int bp_conn_new(struct bp_conn **out, bool server, const struct bp_conn_config *
     c->user = cfg->user;
     c->owner = cfg->owner;
     c->server = server;
+    c->early_name = cfg->early_name;
     c->local = cfg->local;
     c->remote = cfg->remote;
     c->keepalive = cfg->keepalive;
@@ -431,12 +434,10 @@ bp_time bp_conn_clock(struct bp_conn *c, bp_time now)
     return c->now;
 }
 
-/* After bp_conn_settle: gives the TLS session back once its ticket has gone or come, or does not. */
+/* After bp_conn_settle: gives the TLS session back once the ticket has come, or does not. */
 static void tls_wait(struct bp_conn *c, bp_time now)
 {
-    bool waits = c->gives_ticket || c->wants_session;
-
-    if (c->tls_until != 0 && (!waits || now >= c->tls_until)) {
+    if (c->tls_until != 0 && (!c->wants_session || now >= c->tls_until)) {
         c->tls_until = 0;
         tls_del(c);
     }
@@ -518,7 +519,7 @@ void bp_conn_settle(struct bp_conn *c)
     c->settled = true;
     c->late_at = c->now + LATE;
     if (c->tls != NULL && c->handshake_done) {
-        c->gives_ticket = c->gives_ticket && bp_conn_peer_is_ours(c);
+        c->gives_ticket = false;
         c->wants_session = c->wants_session && bp_conn_peer_is_ours(c);
         c->tls_until = c->now + TICKET_WAIT;
         tls_wait(c, c->now);
@@ -527,15 +528,22 @@ void bp_conn_settle(struct bp_conn *c)
 
 void bp_conn_late(struct bp_conn *c, bp_time now)
 {
-    if (c->late_at == 0 || now < c->late_at) {
-        return;
+    if (now >= c->late_at) {
+        c->late_at = 0;
     }
-    c->late_at = 0;
-    if (c->gives_ticket && c->tls != NULL) {
+}
+
+bool bp_conn_has_ticket(const struct bp_conn *c)
+{
+    return c->gives_ticket && c->tls != NULL && bp_conn_peer_is_ours(c);
+}
+
+void bp_conn_give_ticket(struct bp_conn *c)
+{
+    if (bp_conn_has_ticket(c)) {
         bp_tls_session_give(c->tls); /* ngtcp2 copies it */
     }
     c->gives_ticket = false;
-    tls_wait(c, now);
 }
 
 bool bp_conn_note_session(struct bp_conn *c)
@@ -666,6 +674,14 @@ bool bp_conn_peer_is_ours(const struct bp_conn *c)
 
     return p != NULL && p->version_info_present && p->max_udp_payload_size >= BP_DGRAM_MAX &&
            p->active_connection_id_limit == ACTIVE_CID_LIMIT;
+}
+
+bool bp_conn_early_name(const struct bp_conn *c)
+{
+    const ngtcp2_transport_params *p = ngtcp2_conn_get_remote_transport_params(c->q);
+
+    return c->early_name && bp_conn_peer_is_ours(c) &&
+           p->initial_max_streams_uni == MAX_STREAMS + EARLY_NAME_STREAM;
 }
 
 const struct bp_addr *bp_conn_remote(const struct bp_conn *c)

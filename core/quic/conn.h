@@ -86,6 +86,7 @@ struct bp_conn_config {
     bp_time handshake_timeout; /* of TLS alone; the link has the deadline of everything */
     uint32_t max_datagram; /* that we send, BP_DGRAM_MIN..BP_DGRAM_MAX; 0: what the path takes */
     bool no_migration;     /* the peer must not move it (disable_active_migration) */
+    bool early_name;       /* tell the peer what bp_conn_early_name says */
     /* A TLS session may go on in a later connection between the same two peers of our own, which
      * then need no certificate. A server's key for tickets (copied), NULL: none; who has another
      * certificate must have another key. A client: whether it wants one, and what
@@ -167,11 +168,14 @@ void bp_conn_coarse(struct bp_conn *c);
 /*
  * Setting up is over. Deadlines become coarse. Path MTU discovery begins a millisecond later: its
  * probes do not get in the way of the messages that a dialler waits for. And the TLS session is
- * given back (24 KB): QUIC has the secrets and updates its keys without it. A server gives a ticket
- * before, when the probes begin, a client that wants one waits for it, a second at most. There may
- * be no peer certificate any more.
+ * given back (24 KB): QUIC has the secrets and updates its keys without it. A client that wants a
+ * ticket waits for it, a second at most. There may be no peer certificate any more.
  */
 void bp_conn_settle(struct bp_conn *c);
+/* True for a server that has yet to give its ticket, to a peer of our own. */
+bool bp_conn_has_ticket(const struct bp_conn *c);
+/* Makes the ticket, which goes with the next datagram. */
+void bp_conn_give_ticket(struct bp_conn *c);
 
 /* Moves out what a later connection to this peer may give as `session`; 0: there is nothing. */
 size_t bp_conn_take_session(struct bp_conn *c, uint8_t out[static BP_SESSION_MAX]);
@@ -237,6 +241,9 @@ const uint8_t *bp_conn_peer_cert(const struct bp_conn *c, size_t *len);
  * any size, eight connection ids. The upstream implementation sends none of the three (WIRE 1.3).
  */
 bool bp_conn_peer_is_ours(const struct bp_conn *c);
+/* True between two of our own that both authenticate by the built-in protocol: the dialler's first
+ * word on stream 0 may come before it has proved who it is. Valid as the above. */
+bool bp_conn_early_name(const struct bp_conn *c);
 const struct bp_addr *bp_conn_remote(const struct bp_conn *c);
 
 /* A count that this version of ngtcp2 does not tell. */

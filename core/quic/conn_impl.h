@@ -41,7 +41,7 @@ struct bp_conn {
     bool gives_ticket;
     bool wants_session;
     bool resumed;
-    bp_time late_at;   /* settled, but path MTU probes and our ticket wait until then; 0: no more */
+    bp_time late_at;   /* settled, but path MTU probes wait until then; 0: no more */
     bp_time tls_until; /* settled, but a ticket may come */
     uint8_t *session;  /* BP_SESSION_MAX bytes; that the host has not taken yet */
     size_t session_len;
@@ -51,6 +51,7 @@ struct bp_conn {
     void *user;
     struct bp_owner_ops owner;
     bool server;
+    bool early_name;
     bool plain_crypto; /* GnuTLS also where packet_crypt.h knows better: tests */
     bool fast_keys;    /* 1-RTT keys are packet_crypt.c's */
     bool handshake_done;
@@ -142,7 +143,7 @@ void bp_conn_user_unblock(struct bp_conn *c, struct bp_user_tx *t);
 void bp_conn_user_closed(struct bp_conn *c, struct bp_user_tx *t, uint64_t code);
 /* The largest datagram that may be sent now, path MTU probes included. */
 size_t bp_conn_datagram_limit(struct bp_conn *c, bp_time now);
-/* Before a batch is written: what is put off until a while after bp_conn_settle. */
+/* Before a batch is written: is what was put off at bp_conn_settle due? */
 void bp_conn_late(struct bp_conn *c, bp_time now);
 /* TLS may have got a ticket; false: it has not, or there is no memory. */
 bool bp_conn_note_session(struct bp_conn *c);

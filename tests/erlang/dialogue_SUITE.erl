@@ -6,7 +6,8 @@
 -include_lib("common_test/include/ct.hrl").
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1]).
--export([a_message_is_a_datagram/1, what_has_no_answer_is_acknowledged/1]).
+-export([a_message_is_a_datagram/1, what_has_no_answer_is_acknowledged/1,
+         a_connect_goes_on_with_the_last_one/1]).
 -export([echo/0]).
 
 %% Few, so that one of many tries is left alone by whatever else the machine does.
@@ -15,7 +16,9 @@
 
 suite() -> [{timetrap, {seconds, 90}}].
 
-all() -> [a_message_is_a_datagram, what_has_no_answer_is_acknowledged].
+all() ->
+    [a_message_is_a_datagram, what_has_no_answer_is_acknowledged,
+     a_connect_goes_on_with_the_last_one].
 
 init_per_suite(Config0) ->
     Config = bp_cluster:init_dir("dialogue_SUITE", Config0),
@@ -67,6 +70,30 @@ what_has_no_answer_is_acknowledged(Config) ->
                   timer:sleep(50), % of a clock that would tick 50 times
                   ticks(B) - T0
               end, fun(N) -> N =:= 0 end).
+
+%% Though that ended at once. And the dialler sends four datagrams until it is up, mostly with the
+%% first message of OTP's own: its name goes with the proof of its identity.
+a_connect_goes_on_with_the_last_one(Config) ->
+    {A, B} = {?config(a, Config), ?config(b, Config)},
+    NameB = bp_cluster:name(B),
+    tries(fun() ->
+              Connects = bp_cluster:run(A, fun() -> [connect(NameB) || _ <- lists:seq(1, 40)] end,
+                                        60000),
+              ct:log("tls_resumed, datagrams sent: ~p", [Connects]),
+              {length([1 || {1, _} <- Connects]), length([N || {_, N} <- Connects, N =< 4])}
+          end, fun({Resumed, Few}) -> Resumed >= 30 andalso Few >= 10 end).
+
+connect(To) ->
+    _ = erlang:disconnect_node(To),
+    gone(To),
+    timer:sleep(20),            % for the other side to see the end
+    true = net_kernel:connect_node(To),
+    {To, Port} = lists:keyfind(To, 1, erlang:system_info(dist_ctrl)),
+    {ok, #{<<"tls_resumed">> := Resumed, <<"packets_sent">> := N}} = barrel_p2p_drv_conn:stats(Port),
+    {Resumed, N}.
+
+gone(Node) ->
+    lists:member(Node, nodes(connected)) andalso begin timer:sleep(1), gone(Node) end.
 
 %% --- local -----------------------------------------------------------------
 

@@ -271,6 +271,85 @@ static void connect_authentication_off_at_client_refused(void **state)
     sim_free(&s);
 }
 
+/* --- the dialler's name -------------------------------------------------- */
+
+/* b has what it needs to go on when it has authenticated a, which has yet to hear of it. */
+static void connect_name_comes_with_the_proof(void **state)
+{
+    const uint8_t *msg;
+    size_t len;
+    struct sim s;
+
+    (void)state;
+    sim_init(&s, 125);
+    assert_int_equal(sim_dial(&s), 0);
+    assert_int_equal(sim_send_name(&s, &s.a, "a@sim", false), 0);
+    assert_int_equal(bp_link_hs_send(s.a.link, "N", 1), BP_E_STATE); /* one, until it has gone */
+    assert_int_equal(bp_link_hs_recv(s.a.link, &msg, &len), 0);
+    while (!s.b.authenticated) {
+        assert_true(sim_step(&s, 3 * BP_SEC));
+    }
+    assert_false(s.a.authenticated);
+    assert_int_equal(bp_link_hs_recv(s.b.link, &msg, &len), 1);
+    assert_int_equal(msg[0], 'N');
+    sim_free(&s);
+}
+
+static void says_nothing(struct sim_node *n)
+{
+    ngtcp2_conn *q = bp_link_conn(n->link)->q;
+    ngtcp2_transport_params p = *ngtcp2_conn_get_local_transport_params(q);
+
+    if (ngtcp2_conn_is_server(q)) {
+        p.initial_max_streams_uni = 100;
+        assert_int_equal(ngtcp2_conn_set_local_transport_params(q, &p), 0);
+    }
+}
+
+/* A peer that does not say that it keeps names has it when it has said OK. */
+static void connect_name_waits_for_a_peer_that_does_not_keep_it(void **state)
+{
+    const uint8_t *msg;
+    size_t len;
+    struct sim s;
+
+    (void)state;
+    sim_init(&s, 126);
+    s.on_link = says_nothing;
+    assert_int_equal(sim_dial(&s), 0);
+    assert_int_equal(sim_send_name(&s, &s.a, "a@sim", false), 0);
+    while (!s.b.authenticated) {
+        assert_true(sim_step(&s, 3 * BP_SEC));
+    }
+    assert_int_equal(bp_link_hs_recv(s.b.link, &msg, &len), 0);
+    assert_int_equal(sim_handshake_named(&s, "b@sim"), 0);
+    works(&s);
+    sim_free(&s);
+}
+
+/* Before what proves a's identity, after it, twice. */
+static void connect_name_on_bad_network_comes_up(void **state)
+{
+    (void)state;
+    for (uint64_t i = 0; i < 30; i++) {
+        struct sim s;
+
+        sim_init(&s, t_seed(127 + i));
+        s.net.loss = 100;
+        s.net.dup = 200;
+        s.net.jitter = 20 * BP_MS;
+        assert_int_equal(sim_dial(&s), 0);
+        assert_int_equal(sim_send_name(&s, &s.a, "a@sim", false), 0);
+        /* b goes on when it can; a may hear that before OK. */
+        assert_int_equal(sim_handshake_named(&s, "b@sim"), 0);
+        assert_true(s.a.authenticated);
+        works(&s);
+        sim_free(&s);
+    }
+}
+
+/* --- authentication that is off ------------------------------------------ */
+
 struct nth {
     unsigned left;
 };
@@ -495,6 +574,9 @@ int main(void)
         cmocka_unit_test(connect_no_alpn_refused_by_server),
         cmocka_unit_test(connect_authentication_off_at_server_refused),
         cmocka_unit_test(connect_authentication_off_at_client_refused),
+        cmocka_unit_test(connect_name_comes_with_the_proof),
+        cmocka_unit_test(connect_name_waits_for_a_peer_that_does_not_keep_it),
+        cmocka_unit_test(connect_name_on_bad_network_comes_up),
         cmocka_unit_test(connect_without_authentication_name_may_overtake_tls),
         cmocka_unit_test(connect_own_node_key_or_name_refused),
         cmocka_unit_test(connect_strict_client_refuses_stranger),

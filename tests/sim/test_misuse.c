@@ -361,6 +361,17 @@ static void stranger_writes(bool server, unsigned streams, size_t len, int expec
     ends(&m, expected);
 }
 
+/* As if the peer had said so. */
+static void allow_uni(struct sim_node *n, uint64_t streams)
+{
+    union {
+        const ngtcp2_transport_params *in;
+        ngtcp2_transport_params *out;
+    } p = {.in = ngtcp2_conn_get_remote_transport_params(bp_link_conn(n->link)->q)};
+
+    p.out->initial_max_streams_uni = streams;
+}
+
 static void misuse_stranger_writes_elsewhere_loses_connection(void **state)
 {
     (void)state;
@@ -373,6 +384,50 @@ static void misuse_stranger_writes_elsewhere_loses_connection(void **state)
     stranger_writes(true, 0, 100000, BP_E_AUTH_MALFORMED);
     stranger_writes(true, 1, 1, BP_E_STREAM_UNEXPECTED);
     stranger_writes(true, 40, 1, BP_E_STREAM_UNEXPECTED);
+}
+
+/* The name of a peer that says that it proves who it is afterwards: a splitter holds it, and nobody
+ * sees it. */
+static void misuse_early_name_is_held_and_no_more(void **state)
+{
+    static const uint8_t zeros[BP_HS_CAP + 1];
+    const uint8_t *msg;
+    size_t len;
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        struct misuse m = {0};
+        int slot;
+        int64_t id;
+
+        sim_init(&m.s, 250 + i);
+        m.bad = &m.s.a;
+        m.good = &m.s.b;
+        m.bad->auth_mode = BP_AUTH_EXTERNAL;
+        assert_int_equal(sim_dial(&m.s), 0);
+        while (m.s.b.link == NULL || bp_link_phase(m.bad->link) != BP_LINK_EXTERNAL ||
+               bp_link_phase(m.good->link) != BP_LINK_AUTH) {
+            assert_true(sim_step(&m.s, 3 * BP_SEC));
+        }
+        allow_uni(m.good, 101);
+        slot = bp_conn_open_bidi(bp_link_conn(m.bad->link), &id);
+        assert_true(slot >= 0);
+        assert_int_equal(
+            bp_conn_put_copy(bp_link_conn(m.bad->link), (unsigned)slot, zeros, BP_HS_CAP + i), 0);
+        if (i == 1) {
+            ends(&m, BP_E_HS_TOO_LONG);
+            continue;
+        }
+        sim_flush(&m.s);
+        sim_run(&m.s, m.s.now + BP_SEC);
+        assert_int_equal(m.good->link->setup->split.len, BP_HS_CAP);
+        assert_int_equal(bp_link_hs_recv(m.good->link, &msg, &len), BP_E_STATE);
+        assert_int_equal(bp_link_phase(m.good->link), BP_LINK_AUTH);
+        sim_run(&m.s, m.s.now + 60 * BP_SEC);
+        assert_true(m.good->failed);
+        assert_false(m.good->authenticated);
+        sim_free(&m.s);
+    }
 }
 
 /* --- user streams -------------------------------------------------------- */
@@ -479,6 +534,7 @@ int main(void)
         cmocka_unit_test(misuse_frames_that_never_end_end_link),
         cmocka_unit_test(misuse_user_streams_without_end_end_link),
         cmocka_unit_test(misuse_stranger_writes_elsewhere_loses_connection),
+        cmocka_unit_test(misuse_early_name_is_held_and_no_more),
         cmocka_unit_test(misuse_many_user_streams_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;

@@ -610,7 +610,7 @@ static int send_hs(struct sim *s, struct sim_node *n, const struct bp_writer *w)
     return rc;
 }
 
-static int send_name(struct sim *s, struct sim_node *n, const char *name, bool server)
+int sim_send_name(struct sim *s, struct sim_node *n, const char *name, bool server)
 {
     uint8_t buf[300];
     struct bp_writer w;
@@ -640,11 +640,17 @@ static int send_fixed(struct sim *s, struct sim_node *n, const char *text, size_
 
 int sim_handshake(struct sim *s, const char *a_name, const char *b_name)
 {
-    int rc = send_name(s, &s->a, a_name, false);
+    int rc = sim_send_name(s, &s->a, a_name, false);
 
-    rc = rc != 0 ? rc : await_hs(s, &s->b, 'N');
+    return rc != 0 ? rc : sim_handshake_named(s, b_name);
+}
+
+int sim_handshake_named(struct sim *s, const char *b_name)
+{
+    int rc = await_hs(s, &s->b, 'N');
+
     rc = rc != 0 ? rc : send_fixed(s, &s->b, "sok", 3);
-    rc = rc != 0 ? rc : send_name(s, &s->b, b_name, true);
+    rc = rc != 0 ? rc : sim_send_name(s, &s->b, b_name, true);
     rc = rc != 0 ? rc : await_hs(s, &s->a, 's');
     rc = rc != 0 ? rc : await_hs(s, &s->a, 'N');
     rc = rc != 0 ? rc : send_fixed(s, &s->a, "r", 21);

@@ -124,6 +124,9 @@ void sim_run_auth(struct sim *s, bp_time for_);
 /* Plays both sides of the distribution handshake with messages of the right form and brings both
  * links up, delivering. Returns 0, or the error of the link that refused. */
 int sim_handshake(struct sim *s, const char *a_name, const char *b_name);
+/* The same for a that has sent its name already: gives a name to the link of `n`. */
+int sim_send_name(struct sim *s, struct sim_node *n, const char *name, bool server);
+int sim_handshake_named(struct sim *s, const char *b_name);
 /* Runs one step: the earliest packet or timer. False: nothing is due before `until`. */
 bool sim_step(struct sim *s, bp_time until);
 /* Sends what both have to send, now. */

@@ -407,8 +407,8 @@ static bool up_quietly(const struct drv_conn_port *cp, unsigned op)
     if (bp_link_phase(l) != BP_LINK_UP || bp_link_pending(l) > 0) {
         return false;
     }
-    return op == OP_PRE_NODEUP || (op == OP_POST_NODEUP && bp_link_frames(l)->n == 0 &&
-                                   bp_link_user_streams(l) == 0);
+    return op == OP_PRE_NODEUP ||
+           (op == OP_POST_NODEUP && bp_link_frames(l)->n == 0 && bp_link_user_streams(l) == 0);
 }
 
 ErlDrvSSizeT drv_conn_port_control(struct drv_conn_port *cp, unsigned op, const uint8_t *p,

@@ -275,8 +275,8 @@ int bp_link_advance(struct bp_link *l)
     if (rc == 0 && l->phase == BP_LINK_AUTH) {
         rc = bp_link_drain_auth(l);
     }
-    if (rc == 0 && (l->phase == BP_LINK_AUTH || l->phase == BP_LINK_HANDSHAKE ||
-                    l->phase == BP_LINK_UP)) {
+    if (rc == 0 &&
+        (l->phase == BP_LINK_AUTH || l->phase == BP_LINK_HANDSHAKE || l->phase == BP_LINK_UP)) {
         rc = bp_link_pump_hs(l);
     }
     if (rc == 0 && l->held_head != NULL) {

@@ -48,7 +48,7 @@ struct bp_link_setup {
     size_t ext_len;
     bool ext_fin;
     char said[BP_NODE_NAME_MAX + 1]; /* our name in the distribution handshake */
-    bool ticket;                     /* ... with the challenge in which it is, and a ticket is next */
+    bool ticket; /* ... with the challenge in which it is, and a ticket is next */
 };
 
 /* A message that waits behind a fence, with its bytes. */

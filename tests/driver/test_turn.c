@@ -117,40 +117,52 @@ static void pause_until_nobody_is_active(void)
     }
 }
 
-/* A busy machine says nothing mostly: what took longer than others give way, or what the congestion
- * window did not let be a full batch. */
-static void others_active_little_at_a_time(void **state)
+/* Until what was tried has said something three times: it returns whether it has. Bulk's peer is
+ * silent meanwhile, so that no acknowledgement calls the driver, and nobody is active before. */
+static void three_times(void **state, bool (*tried)(struct two *t))
 {
     struct two t;
     unsigned counted = 0;
 
     start(&t, state);
     for (unsigned i = 0; i < TRIES && counted < 3; i++) {
-        uint64_t at[4];
-        bp_time began;
-
-        t.bulk.peer.silent = true; /* no acknowledgement calls the driver */
+        t.bulk.peer.silent = true;
         pause_until_nobody_is_active();
-        began = now_ns();
-        at[0] = sent(&t.bulk);
-        send_light(&t);
-        send_bulk(&t);
-        at[1] = sent(&t.bulk);
-        vm_poll(0, NULL, 0);
-        at[2] = sent(&t.bulk);
-        send_light(&t);
-        vm_poll(0, NULL, 0);
-        at[3] = sent(&t.bulk);
-        if (now_ns() - began < ACTIVE && at[1] - at[0] >= 2 * BP_DGRAM_SENT) {
-            assert_in_range(at[1] - at[0], 1, AT_ONCE);
-            assert_int_equal(at[2] - at[1], 0);
-            assert_in_range(at[3] - at[2], 1, AT_ONCE);
-            counted++;
-        }
+        counted += tried(&t);
         drain(&t);
     }
     assert_int_equal(counted, 3);
     finish(&t);
+}
+
+/* A busy machine says nothing mostly: what took longer than others give way, or what the congestion
+ * window did not let be a full batch. */
+static bool try_others_active_little_at_a_time(struct two *t)
+{
+    bp_time began = now_ns();
+    uint64_t at[4];
+
+    at[0] = sent(&t->bulk);
+    send_light(t);
+    send_bulk(t);
+    at[1] = sent(&t->bulk);
+    vm_poll(0, NULL, 0);
+    at[2] = sent(&t->bulk);
+    send_light(t);
+    vm_poll(0, NULL, 0);
+    at[3] = sent(&t->bulk);
+    if (now_ns() - began < ACTIVE && at[1] - at[0] >= 2 * BP_DGRAM_SENT) {
+        assert_in_range(at[1] - at[0], 1, AT_ONCE);
+        assert_int_equal(at[2] - at[1], 0);
+        assert_in_range(at[3] - at[2], 1, AT_ONCE);
+        return true;
+    }
+    return false;
+}
+
+static void others_active_little_at_a_time(void **state)
+{
+    three_times(state, try_others_active_little_at_a_time);
 }
 
 static bp_time turn_over(const struct two *t)
@@ -197,99 +209,78 @@ static bp_time turn_after_light(struct two *t)
 }
 
 /* An answer is to come, and finds nothing else being done; but not for long. */
+static bool try_others_have_sent_turn_is_put_off(struct two *t)
+{
+    bp_time over = turn_after_light(t);
+    uint64_t before = sent(&t->bulk);
+
+    for (unsigned n = 0; n < DRV_BRIEF_POLLS + 1; n++) {
+        vm_poll(0, NULL, 0);
+    }
+    if (over != 0 && now_ns() - over < DRV_BRIEF_WAIT && has_room(t)) {
+        assert_int_equal(sent(&t->bulk), before);
+        while (now_ns() - over < DRV_BRIEF_WAIT) {
+        }
+        vm_poll(0, NULL, 0);
+        assert_true(sent(&t->bulk) > before);
+        return true;
+    }
+    return false;
+}
+
 static void others_have_sent_turn_is_put_off(void **state)
 {
-    struct two t;
-    unsigned counted = 0;
-
-    start(&t, state);
-    for (unsigned i = 0; i < TRIES && counted < 3; i++) {
-        uint64_t before;
-        bp_time over;
-
-        t.bulk.peer.silent = true;
-        pause_until_nobody_is_active();
-        over = turn_after_light(&t);
-        before = sent(&t.bulk);
-        for (unsigned n = 0; n < DRV_BRIEF_POLLS + 1; n++) {
-            vm_poll(0, NULL, 0);
-        }
-        if (over != 0 && now_ns() - over < DRV_BRIEF_WAIT && has_room(&t)) {
-            assert_int_equal(sent(&t.bulk), before);
-            while (now_ns() - over < DRV_BRIEF_WAIT) {
-            }
-            vm_poll(0, NULL, 0);
-            assert_true(sent(&t.bulk) > before);
-            counted++;
-        }
-        drain(&t);
-    }
-    assert_int_equal(counted, 3);
-    finish(&t);
+    three_times(state, try_others_have_sent_turn_is_put_off);
 }
 
 /* Who is active without sending has no answer to come. */
+static bool try_others_send_nothing_turn_is_soon(struct two *t)
+{
+    bp_time began = now_ns();
+    bool usable = sent_light(t);
+    uint64_t before;
+
+    send_bulk(t);
+    while (now_ns() - began < 2 * DRV_BRIEF_ANSWER) {
+    }
+    vm_poll(0, NULL, 0);
+    vm_poll(0, NULL, 0); /* a turn */
+    usable = usable && has_room(t);
+    before = sent(&t->bulk);
+    for (unsigned n = 0; n < DRV_BRIEF_POLLS; n++) {
+        vm_poll(0, NULL, 0);
+    }
+    if (now_ns() - began < ACTIVE && usable) {
+        assert_true(sent(&t->bulk) > before);
+        return true;
+    }
+    return false;
+}
+
 static void others_send_nothing_turn_is_soon(void **state)
 {
-    struct two t;
-    unsigned counted = 0;
+    three_times(state, try_others_send_nothing_turn_is_soon);
+}
 
-    start(&t, state);
-    for (unsigned i = 0; i < TRIES && counted < 3; i++) {
-        bp_time began;
-        uint64_t before;
-        bool usable;
+static bool try_nobody_else_active_full_batches(struct two *t)
+{
+    bool room = bulk_stats(t).cwnd >= 4 * BP_TX_RUN_MAX;
+    uint64_t before = sent(&t->bulk);
 
-        t.bulk.peer.silent = true;
-        pause_until_nobody_is_active();
-        began = now_ns();
-        usable = sent_light(&t);
-        send_bulk(&t);
-        while (now_ns() - began < 2 * DRV_BRIEF_ANSWER) {
-        }
-        vm_poll(0, NULL, 0);
-        vm_poll(0, NULL, 0); /* a turn */
-        usable = usable && has_room(&t);
-        before = sent(&t.bulk);
-        for (unsigned n = 0; n < DRV_BRIEF_POLLS; n++) {
-            vm_poll(0, NULL, 0);
-        }
-        if (now_ns() - began < ACTIVE && usable) {
-            assert_true(sent(&t.bulk) > before);
-            counted++;
-        }
-        drain(&t);
+    send_bulk(t);
+    if (room) { /* the window of a path that was slow is small */
+        assert_true(sent(&t->bulk) - before >= 3 * BP_TX_RUN_MAX);
     }
-    assert_int_equal(counted, 3);
-    finish(&t);
+    drain(t);
+    /* Its own small messages are no reason either. */
+    vm_command_bytes(t->bulk.conn, t->msg, 100);
+    t->want += 100;
+    return room;
 }
 
 static void nobody_else_active_full_batches(void **state)
 {
-    struct two t;
-    unsigned counted = 0;
-
-    start(&t, state);
-    for (unsigned i = 0; i < TRIES && counted < 3; i++) {
-        bool room = bulk_stats(&t).cwnd >= 4 * BP_TX_RUN_MAX;
-        uint64_t before;
-
-        pause_until_nobody_is_active();
-        t.bulk.peer.silent = true;
-        before = sent(&t.bulk);
-        send_bulk(&t);
-        if (room) { /* the window of a path that was slow is small */
-            assert_true(sent(&t.bulk) - before >= 3 * BP_TX_RUN_MAX);
-            counted++;
-        }
-        drain(&t);
-        /* Its own small messages are no reason either. */
-        vm_command_bytes(t.bulk.conn, t.msg, 100);
-        t.want += 100;
-        drain(&t);
-    }
-    assert_int_equal(counted, 3);
-    finish(&t);
+    three_times(state, try_nobody_else_active_full_batches);
 }
 
 /* What waits for its turn is never forgotten. */
